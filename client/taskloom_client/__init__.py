@@ -1,0 +1,49 @@
+"""The Python client of taskloom: typed calls, a watch that resumes, agents.
+
+    from taskloom import v1
+    from taskloom_client import Agent, Client
+
+Needs grpcio, grpcio-status and protobuf, and nothing else but the command line's ``cli``.
+"""
+
+from taskloom_client.agent import Agent, Counters
+from taskloom_client.client import DEFAULT_TARGET, Client
+from taskloom_client.errors import (
+    ClaimLost,
+    FieldViolation,
+    HistoryLost,
+    NotFound,
+    PreconditionViolation,
+    Resource,
+    TaskClaimed,
+    TaskloomError,
+    Unavailable,
+    WorkerNotFound,
+)
+from taskloom_client.held_task import HeldTask
+from taskloom_client.pull import PULLS, Pull, Pulled, pull_next, pull_poll
+from taskloom_client.watch import Watch
+
+__all__ = [
+    "DEFAULT_TARGET",
+    "PULLS",
+    "Agent",
+    "ClaimLost",
+    "Client",
+    "Counters",
+    "FieldViolation",
+    "HeldTask",
+    "HistoryLost",
+    "NotFound",
+    "PreconditionViolation",
+    "Pull",
+    "Pulled",
+    "Resource",
+    "TaskClaimed",
+    "TaskloomError",
+    "Unavailable",
+    "Watch",
+    "WorkerNotFound",
+    "pull_next",
+    "pull_poll",
+]

@@ -1,0 +1,332 @@
+"""An agent: takes one task after another from a server, hands them over, and ends them.
+
+Here is what an agent is over time: its connection and its signs of life, the order in which it
+looks for work and rests, and what becomes of its tasks when it goes. How it gets a task is in
+``pull``, what can be done with one in ``held_task``.
+"""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import AsyncGenerator, Awaitable, Iterable
+from dataclasses import dataclass
+from datetime import timedelta
+from types import TracebackType
+from typing import Self, TypeVar
+
+import grpc
+from grpc import aio
+from taskloom import v1
+
+from taskloom_client.backoff import delays
+from taskloom_client.client import Client
+from taskloom_client.durations import proto_duration
+from taskloom_client.errors import NotFound, TaskloomError, WorkerNotFound
+from taskloom_client.held_task import HeldTask, is_loss
+from taskloom_client.interceptors import with_request_id
+from taskloom_client.pull import PULLS, Pull, Pulled
+
+_Request = TypeVar("_Request")
+_Response = TypeVar("_Response")
+
+_log = logging.getLogger(__name__)
+
+_FIRST_RETRY_S = 0.1
+_LONGEST_RETRY_S = 2.0
+_LONGEST_IDLE_S = 1.0
+# What an agent that leaves may spend on saying so. Who hears nothing waits for the lease.
+_FAREWELL_S = 5.0
+_LONGEST_REASON = 1_000
+
+
+@dataclass
+class Counters:
+    """What an agent did so far. Times are in seconds."""
+
+    calls: int = 0
+    """Attempted calls, repetitions included."""
+    claims_tried: int = 0
+    """One a ClaimTask, one a task that ClaimNextTask gave; taking up what is held counts not."""
+    claims_granted: int = 0
+    claims_refused: int = 0
+    """Claims refused because the task was no longer to be had: others were quicker."""
+    empty_polls: int = 0
+    """Looks for work that found none."""
+    tasks_completed: int = 0
+    tasks_failed: int = 0
+    seconds_idle: float = 0.0
+    """Looking for work and resting; from one task's end to the next one's start."""
+    seconds_working: float = 0.0
+    """With a task in hand."""
+
+
+class Agent:
+    """A worker that takes tasks, one after another, until there is nothing left to do.
+
+        async with Agent(client, tags=["python"]) as agent:
+            async for task in agent.tasks():
+                await task.attach("note", do_the_work(task.task))
+
+    Entering it connects the worker, leaving it disconnects. When the body leaves with tasks in
+    hand they are failed, to be retried, where it raised an exception, and released where it was
+    cancelled or just left. In between, heartbeats keep the claims alive.
+
+    A server that is down or restarts is waited for: every call is repeated, with its request_id,
+    for up to ``patience`` seconds. A server that no longer knows the worker, as after a reset, is
+    connected to again.
+
+    ``worker_id``, ``tags``, ``workflow``, ``max_claims``, ``lease`` and ``cool_down`` are those of
+    ConnectRequest. ``pull`` is how it gets tasks: "next", "poll", or a Pull. ``idle_interval`` is
+    how many seconds it rests first when nothing is ready; it grows to one second.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        worker_id: str = "",
+        *,
+        tags: Iterable[str] = (),
+        workflow: str = "",
+        max_claims: int = 1,
+        lease: timedelta | None = None,
+        cool_down: timedelta | None = None,
+        pull: str | Pull = "next",
+        patience: float = 60.0,
+        idle_interval: float = 0.2,
+    ) -> None:
+        if isinstance(pull, str) and pull not in PULLS:
+            raise ValueError(f"no way of pulling is called {pull!r}; there are {', '.join(PULLS)}")
+        self.client = client
+        self.worker_id = worker_id
+        """The worker's id; once connected, never empty."""
+        self.worker = v1.Worker()
+        """The registration, as the server told last."""
+        self.incarnation = ""
+        """Which life of the database the agent is connected to."""
+        self.patience = patience
+        self.idle_interval = idle_interval
+        self.counters = Counters()
+        self._registration = v1.ConnectRequest(
+            tags=tags,
+            workflow=workflow,
+            max_claims=max_claims,
+            lease=proto_duration(lease),
+            cool_down=proto_duration(cool_down),
+        )
+        self._pull: Pull = PULLS[pull] if isinstance(pull, str) else pull
+        self._at_hand: set[HeldTask] = set()
+        self._inherited: deque[v1.Task] = deque()
+        # Taking tasks and counting what is held must not cross: a task could be handed out twice.
+        self._taking = asyncio.Lock()
+        self._connecting = asyncio.Lock()
+        self._connections = 0
+        self._heartbeat: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        await self._connect()
+        self._heartbeat = asyncio.create_task(self._beat(), name=f"heartbeat of {self.worker_id}")
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._heartbeat is not None:
+            self._heartbeat.cancel()
+            await asyncio.wait([self._heartbeat])
+        try:
+            async with asyncio.timeout(_FAREWELL_S):
+                for task in [task for task in self._at_hand if not task.ended]:
+                    if isinstance(exc, Exception):
+                        await self._farewell(task.fail(_reason(exc), retry=True))
+                    elif exc is not None:
+                        await self._farewell(task.release("cancelled"))
+                goodbye = v1.DisconnectRequest(worker_id=self.worker_id)
+                await self._farewell(self._patiently(self.client.workers.Disconnect, goodbye))
+        except TimeoutError:
+            _log.warning("worker %s left without the server's knowledge", self.worker_id)
+
+    async def tasks(self) -> AsyncGenerator[HeldTask, None]:
+        """Tasks to work on, each held by the worker until it ends.
+
+        Whoever comes back for the next one without having ended the last has completed it. A claim
+        that is lost meanwhile ends nothing but the work on that task.
+
+        What the worker holds from an earlier connection comes first. The iteration is over when
+        nothing is left that could become ready by itself: nothing ready, nothing claimed by
+        anybody, nothing waiting for its time. It may be run several times at once, where the
+        worker's ``max_claims`` allows that.
+        """
+        clock = asyncio.get_running_loop().time
+        while (task := await self._look_for_work()) is not None:
+            begun = clock()
+            try:
+                yield task
+            finally:
+                self.counters.seconds_working += clock() - begun
+            if not task.ended:
+                await task.complete()
+            self._at_hand.discard(task)
+
+    async def call(
+        self, method: aio.UnaryUnaryMultiCallable[_Request, _Response], request: _Request
+    ) -> _Response:
+        """Make a call as this agent makes its own: patiently, and connecting again if need be.
+
+        Raises TaskloomError.
+        """
+        named = with_request_id(request)
+        connection = self._connections
+        try:
+            return await self._patiently(method, named)
+        except WorkerNotFound:
+            async with self._connecting:
+                if connection == self._connections:  # nobody else connected meanwhile
+                    await self._connect()
+            return await self._patiently(method, named)
+
+    async def _patiently(
+        self, method: aio.UnaryUnaryMultiCallable[_Request, _Response], request: _Request
+    ) -> _Response:
+        """Repeat the call, with one request_id, while the server is away and patience lasts."""
+        named = with_request_id(request)
+        clock = asyncio.get_running_loop().time
+        pauses = delays(_FIRST_RETRY_S, _LONGEST_RETRY_S)
+        give_up: float | None = None
+        while True:
+            self.counters.calls += 1
+            try:
+                response: _Response = await method(named)
+                return response
+            except TaskloomError as error:
+                advised = error.retry_delay.total_seconds() if error.retry_delay else 0.0
+                pause = max(next(pauses), advised)
+                give_up = give_up or clock() + self.patience
+                if not error.transient or clock() + pause > give_up:
+                    raise
+            await asyncio.sleep(pause)
+
+    async def _connect(self) -> None:
+        request = v1.ConnectRequest(worker_id=self.worker_id)
+        request.MergeFrom(self._registration)
+        answer = await self._patiently(self.client.workers.Connect, request)
+        self.worker = answer.worker
+        self.worker_id = answer.worker.id
+        self.incarnation = answer.incarnation
+        self._connections += 1
+        claims = {task.id: task.claim_revision for task in answer.held_tasks}
+        for task in self._at_hand:
+            if not task.ending and claims.get(task.id) != task.claim_revision:
+                task.lost_event.set()
+        self._inherit(answer.held_tasks)
+
+    def _inherit(self, held: Iterable[v1.Task]) -> None:
+        """Note which of the held tasks are in nobody's hands yet."""
+        at_hand = {task.id for task in self._at_hand if not task.lost}
+        self._inherited = deque(task for task in held if task.id not in at_hand)
+
+    async def _beat(self) -> None:
+        """Give a sign of life every third of the lease, and notice claims that are gone."""
+        while True:
+            await asyncio.sleep(self.worker.lease.ToTimedelta().total_seconds() / 3 or 300.0)
+            try:
+                answer = await self.call(
+                    self.client.workers.Heartbeat, v1.HeartbeatRequest(worker_id=self.worker_id)
+                )
+                self.worker = answer.worker
+                if answer.worker.claims_held < len(self._working_on()):
+                    await self._find_lost()
+            except TaskloomError as error:
+                _log.warning("no heartbeat of worker %s: %s", self.worker_id, error)
+
+    def _working_on(self) -> list[HeldTask]:
+        return [task for task in self._at_hand if not (task.ended or task.ending or task.lost)]
+
+    async def _find_lost(self) -> None:
+        for task in self._working_on():
+            try:
+                answer = await self.call(
+                    self.client.tasks.GetTask, v1.GetTaskRequest(task_id=task.id)
+                )
+            except NotFound:
+                task.lost_event.set()
+                continue
+            claim = (answer.task.worker_id, answer.task.claim_revision)
+            if claim != (self.worker_id, task.claim_revision) and not (task.ending or task.ended):
+                task.lost_event.set()
+
+    async def _look_for_work(self) -> HeldTask | None:
+        """The next task, once there is one; None when there will be none."""
+        clock = asyncio.get_running_loop().time
+        begun = clock()
+        pauses = delays(self.idle_interval, max(self.idle_interval, _LONGEST_IDLE_S))
+        try:
+            while True:
+                async with self._taking:
+                    pulled = await self._take()
+                    if pulled.task is not None:
+                        task = HeldTask(self, pulled.task)
+                        self._at_hand.add(task)
+                        return task
+                    if await self._is_over(pulled):
+                        return None
+                if self._inherited:
+                    continue
+                pause = next(pauses)
+                if pulled.retry_after is not None:
+                    pause = pulled.retry_after.total_seconds()
+                await asyncio.sleep(pause)
+        finally:
+            self.counters.seconds_idle += clock() - begun
+
+    async def _take(self) -> Pulled:
+        """A task held from before, else what pulling brings."""
+        while self._inherited:
+            task = await self._take_up(self._inherited.popleft())
+            if task is not None:
+                return Pulled(task, v1.CLAIM_OUTCOME_CLAIMED)
+        pulled = await self._pull(self)
+        if pulled.outcome == v1.CLAIM_OUTCOME_LIMIT_REACHED:
+            # There are claims that nobody works on here, as when a lead assigns a task.
+            held = await self.call(
+                self.client.tasks.ListTasks,
+                v1.ListTasksRequest(owner=self.worker_id, claimed=True, page_size=1_000),
+            )
+            self._inherit(held.tasks)
+        return pulled
+
+    async def _take_up(self, task: v1.Task) -> v1.Task | None:
+        """The task as it is once this worker has (again) begun it; None when it is gone."""
+        try:
+            answer = await self.call(
+                self.client.claims.ClaimTask,
+                v1.ClaimTaskRequest(worker_id=self.worker_id, task_id=task.id),
+            )
+        except TaskloomError as error:
+            if is_loss(error) or error.reason in {"TASK_CLAIMED", "ILLEGAL_TRANSITION"}:
+                return None
+            if error.code is grpc.StatusCode.FAILED_PRECONDITION:
+                return task  # what keeps it from taking tasks keeps it not from finishing this one
+            raise
+        return answer.task
+
+    async def _is_over(self, pulled: Pulled) -> bool:
+        if pulled.outcome == v1.CLAIM_OUTCOME_ALL_DONE:
+            return True
+        if pulled.outcome != v1.CLAIM_OUTCOME_NONE_READY:
+            return False
+        status = await self.call(self.client.admin.GetStatus, v1.GetStatusRequest())
+        return not (status.ready_tasks or status.claimed_tasks or status.delayed_tasks)
+
+    async def _farewell(self, last_words: Awaitable[_Response]) -> None:
+        try:
+            await last_words
+        except TaskloomError as error:
+            _log.warning("worker %s left in disorder: %s", self.worker_id, error)
+
+
+def _reason(error: Exception) -> str:
+    text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    return text[:_LONGEST_REASON]

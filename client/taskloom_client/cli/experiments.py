@@ -1,0 +1,108 @@
+"""Measuring how fleets of agents do: run a definition, compare runs."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from taskloom_client.cli.exits import missing_extra
+
+
+class Pull(StrEnum):
+    """How agents get their tasks."""
+
+    POLL = "poll"
+    NEXT = "next"
+
+
+Charts = Annotated[bool, typer.Option("--charts/--no-charts", help="Draw them as PNG.")]
+
+
+def run(
+    *,
+    definition: Annotated[
+        Path, typer.Argument(metavar="DEFINITION", help="A YAML file.", show_default=False)
+    ],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="DIR", help="Where the results go.")
+    ] = None,
+    speed: Annotated[
+        float | None,
+        typer.Option("--speed", metavar="FACTOR", help="So much faster than the estimates say."),
+    ] = None,
+    seed: Annotated[
+        int, typer.Option("--seed", metavar="N", help="Of the noise on the estimates.")
+    ] = 1,
+    pull: Annotated[
+        list[Pull] | None,
+        typer.Option(
+            "--pull", help="List and claim, or ClaimNextTask; repeatable.", show_default=False
+        ),
+    ] = None,
+    only: Annotated[
+        list[str] | None,
+        typer.Option("--run", metavar="NAME", help="Only this run; repeatable."),
+    ] = None,
+    timeout: Annotated[
+        float | None,
+        typer.Option("--timeout", metavar="SECONDS", help="End a run that takes longer.", min=0),
+    ] = None,
+    charts: Charts = True,
+) -> None:
+    """Run an experiment: servers and agents of its own, then a report.
+
+    Exits with 0 when every required criterion holds, 1 when one does not,
+    2 for wrong input, 3 when the results are partial.
+    """
+    try:
+        from taskloom_experiments.commands import run_command  # noqa: PLC0415 - an extra
+    except ModuleNotFoundError as error:
+        raise missing_extra("experiments", error.name) from error
+    code = run_command(
+        definition,
+        output=output,
+        speed=speed,
+        seed=seed,
+        pull=[str(way) for way in pull or ()],
+        runs=list(only or ()),
+        template=None,
+        workflow=None,
+        agents=None,
+        timeout=timeout,
+        charts=charts,
+    )
+    raise typer.Exit(code)
+
+
+def compare(
+    *,
+    databases: Annotated[
+        list[Path],
+        typer.Argument(metavar="DATABASE", help="A tasks.db a run.", show_default=False),
+    ],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="PREFIX", help="What the files begin with.")
+    ] = Path("comparison"),
+    labels: Annotated[
+        str, typer.Option("--labels", metavar="A,B,...", help="Names of the runs, in order.")
+    ] = "",
+    definition: Annotated[
+        Path | None,
+        typer.Option("--definition", metavar="FILE", help="Whose metrics and criteria to use."),
+    ] = None,
+    charts: Charts = True,
+) -> None:
+    """Compare the databases of runs, as a report with charts."""
+    try:
+        from taskloom_experiments.commands import compare_command  # noqa: PLC0415 - an extra
+    except ModuleNotFoundError as error:
+        raise missing_extra("experiments", error.name) from error
+    code = compare_command(
+        databases,
+        labels=[label.strip() for label in labels.split(",")] if labels else [],
+        charts=charts,
+        output=output,
+        definition=definition,
+    )
+    raise typer.Exit(code)

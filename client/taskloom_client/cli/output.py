@@ -1,0 +1,171 @@
+"""What the commands print: tables and lines for people, JSON for programs.
+
+People get no boxes, so that a table looks the same on a terminal, in a pipe and in a mail; on a
+terminal long titles are shortened to its width, in a pipe nothing is. Ids are never cut. Standard
+output carries what was asked for, standard error everything that is said about it.
+"""
+
+import json
+import os
+import re
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from rich.console import Console, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from taskloom_client.cli.deferred import json_format
+
+if TYPE_CHECKING:
+    from google.protobuf.message import Message
+
+# Terminals obey control characters, and titles are written by anybody.
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
+_STATUS_STYLES = {
+    "working": "cyan",
+    "assigned": "cyan",
+    "completed": "green",
+    "failed": "red",
+    "cancelled": "dim",
+}
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a table. ``stretch``: it may be shortened so that a row fits on a line."""
+
+    heading: str
+    justify: Literal["left", "right"] = "left"
+    stretch: bool = False
+
+
+def as_json(message: "Message") -> dict[str, Any]:
+    """A message in protobuf's JSON mapping, with the names of the contract.
+
+    Fields that have no value to tell from an absent one are always there, so that a program can
+    ask for ``ready`` or ``tags`` of any task.
+    """
+    return json_format.MessageToDict(
+        message,
+        preserving_proto_field_name=True,
+        always_print_fields_with_no_presence=True,
+    )
+
+
+def print_json(value: object, *, line: bool = False) -> None:
+    """Print a document: indented on a terminal, on one line for a program or with ``line``."""
+    write(
+        json.dumps(
+            value,
+            ensure_ascii=sys.stdout.encoding.lower().replace("-", "") != "utf8",
+            indent=2 if sys.stdout.isatty() and not line else None,
+        )
+        + "\n"
+    )
+
+
+def print_line(text: str) -> None:
+    """Print one line."""
+    write(one_line(text) + "\n")
+
+
+def print_text(text: Text) -> None:
+    """Print one styled line, shortened to the width of a terminal."""
+    console = _console()
+    if console.is_terminal:
+        text.truncate(console.width, overflow="ellipsis")
+    _print(console, text, width=max(console.width, text.cell_len))
+
+
+def note(text: str) -> None:
+    """Say something about the output, on standard error."""
+    print(one_line(text), file=sys.stderr, flush=True)
+
+
+def print_table(columns: Sequence[Column], rows: Iterable[Sequence[str | Text]]) -> None:
+    """Print rows under headings, without the columns that are empty in all rows."""
+    cells = [[cell if isinstance(cell, Text) else styled(cell) for cell in row] for row in rows]
+    used = [i for i in range(len(columns)) if any(row[i].plain for row in cells)]
+    console = _console()
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    needed = 0
+    for i in used:
+        widest = max(row[i].cell_len for row in cells)
+        stretch = columns[i].stretch
+        needed += 2 + (min(widest, 20) if stretch else max(widest, len(columns[i].heading)))
+        table.add_column(
+            columns[i].heading, justify=columns[i].justify, no_wrap=True, overflow="ellipsis"
+        )
+        if not stretch:
+            table.columns[-1].min_width = max(widest, len(columns[i].heading))
+    for row in cells:
+        table.add_row(*(row[i] for i in used))
+    # Rather a row that the terminal breaks than an id that is cut.
+    _print(console, table, width=max(console.width, needed))
+
+
+def print_fields(fields: Iterable[tuple[str, str | Text]]) -> None:
+    """Print names and values, a line each, without those that have no value."""
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in fields:
+        cell = value if isinstance(value, Text) else Text(printable(value))
+        if cell.plain:
+            table.add_row(name, cell)
+    _print(_console(), table)
+
+
+def print_block(text: str) -> None:
+    """Print text of several lines as it is, after an empty line."""
+    write("\n" + printable(text).rstrip("\n") + "\n")
+
+
+def print_tree(tree: RenderableType) -> None:
+    """Print a rich tree."""
+    _print(_console(), tree)
+
+
+def styled(text: str, style: str = "") -> Text:
+    """One line of text, in a style of rich's."""
+    return Text(one_line(text), style=style)
+
+
+def status_text(status: str) -> Text:
+    """A status in its colour, where it has one."""
+    return styled(status, _STATUS_STYLES.get(status, ""))
+
+
+def printable(text: str) -> str:
+    """The text with whatever could upset a terminal replaced; lines and tabs stay."""
+    return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", text.replace("\r\n", "\n"))
+
+
+def one_line(text: str) -> str:
+    """The text as one line."""
+    return printable(" ".join(text.split()) if "\n" in text or "\t" in text else text)
+
+
+def write(text: str) -> None:
+    """Write to standard output at once, so that a reader that went away is noticed here."""
+    sys.stdout.write(text)
+    sys.stdout.flush()
+
+
+def _console() -> Console:
+    """A console for standard output that is as wide as it takes where there is no terminal."""
+    console = Console(highlight=False, markup=False, emoji=False)
+    if not console.is_terminal and not os.environ.get("COLUMNS", "").isdigit():
+        console.width = 100_000
+    return console
+
+
+def _print(console: Console, renderable: RenderableType, *, width: int | None = None) -> None:
+    # Captured: rich itself would end the process when the reader of a pipe goes away.
+    with console.capture() as captured:
+        console.print(renderable, width=width, crop=False)
+    write("".join(line.rstrip() + "\n" for line in captured.get().splitlines()))

@@ -1,0 +1,295 @@
+"""What is done to tasks: add, update, cancel, delete, link, unlink."""
+
+from collections.abc import Iterable
+from typing import Annotated
+
+import typer
+
+from taskloom_client.cli.arguments import (
+    ClaimRevision,
+    DependencyName,
+    Estimate,
+    MaxAttempts,
+    NotBefore,
+    OnBehalfOf,
+    Points,
+    Priority,
+    Reason,
+    TaskId,
+)
+from taskloom_client.cli.deferred import v1
+from taskloom_client.cli.exits import ExitCode, Failure
+from taskloom_client.cli.session import Session, remote
+from taskloom_client.cli.values import count, parse_revision, to_duration, to_timestamp
+
+
+@remote
+async def add(
+    session: Session,
+    *,
+    title: Annotated[str, typer.Argument(metavar="TITLE", help="What is to be done.")],
+    id: Annotated[
+        str, typer.Option("--id", metavar="ID", help="Else the server makes one up.")
+    ] = "",
+    description: Annotated[str, typer.Option("--description", "-d", metavar="TEXT")] = "",
+    parent: Annotated[
+        str, typer.Option("--parent", metavar="ID", help="The task that contains it.")
+    ] = "",
+    blocked_by: Annotated[
+        list[str] | None,
+        typer.Option("--blocked-by", metavar="ID", help="A task that must end first; repeatable."),
+    ] = None,
+    priority: Priority = None,
+    points: Points = None,
+    estimate: Estimate = None,
+    phase: Annotated[
+        str, typer.Option("--phase", metavar="PHASE", help="A phase of the workflow.")
+    ] = "",
+    tag: Annotated[
+        list[str] | None, typer.Option("--tag", metavar="TAG", help="A label; repeatable.")
+    ] = None,
+    needs: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--needs", metavar="TAG", help="A worker must have all tags named so; repeatable."
+        ),
+    ] = None,
+    wants: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--wants",
+            metavar="TAG",
+            help="A worker must have one of the tags named so; repeatable.",
+        ),
+    ] = None,
+    not_before: NotBefore = None,
+    max_attempts: MaxAttempts = None,
+    workflow: Annotated[
+        str,
+        typer.Option("--workflow", metavar="NAME", help="Else the parent's, or the default one."),
+    ] = "",
+    worker: OnBehalfOf = "",
+) -> None:
+    """Add a task, in the initial state of its workflow."""
+    answer = await session.client.tasks.CreateTask(
+        v1.CreateTaskRequest(
+            id=id,
+            title=title,
+            description=description,
+            parent_id=parent,
+            blocked_by=blocked_by,
+            priority=priority,
+            points=points,
+            time_estimate=to_duration(estimate),
+            phase=phase,
+            tags=tag,
+            needed_tags=needs,
+            wanted_tags=wants,
+            not_before=to_timestamp(not_before),
+            max_attempts=max_attempts or 0,
+            workflow=workflow,
+            worker_id=worker,
+        )
+    )
+    state = "ready" if answer.task.ready else answer.task.status
+    session.tell(answer, f"added {answer.task.id} ({state})")
+
+
+@remote
+async def update(
+    session: Session,
+    *,
+    task_id: TaskId,
+    title: Annotated[str | None, typer.Option("--title", metavar="TEXT")] = None,
+    description: Annotated[str | None, typer.Option("--description", "-d", metavar="TEXT")] = None,
+    status: Annotated[
+        str | None,
+        typer.Option("--status", metavar="STATUS", help="One that the present one exits to."),
+    ] = None,
+    phase: Annotated[
+        str | None, typer.Option("--phase", metavar="PHASE", help="Empty: no phase.")
+    ] = None,
+    priority: Priority = None,
+    points: Points = None,
+    estimate: Estimate = None,
+    not_before: NotBefore = None,
+    max_attempts: MaxAttempts = None,
+    tag: Annotated[
+        list[str] | None,
+        typer.Option("--tag", metavar="TAG", help="Its tags from now on; repeatable; empty: none."),
+    ] = None,
+    needs: Annotated[
+        list[str] | None, typer.Option("--needs", metavar="TAG", help="Likewise the needed tags.")
+    ] = None,
+    wants: Annotated[
+        list[str] | None, typer.Option("--wants", metavar="TAG", help="Likewise the wanted tags.")
+    ] = None,
+    assign: Annotated[
+        str | None,
+        typer.Option(
+            "--assign", metavar="WORKER", help="Hand it to a worker; empty: take it back."
+        ),
+    ] = None,
+    reason: Reason = "",
+    etag: Annotated[
+        int,
+        typer.Option(
+            "--etag",
+            metavar="REVISION",
+            parser=parse_revision,
+            help="Refuse if the task changed since this revision of it.",
+            show_default=False,
+        ),
+    ] = 0,
+    worker: OnBehalfOf = "",
+    claim_revision: ClaimRevision = 0,
+) -> None:
+    """Change what is given of a task, and nothing else."""
+    request = v1.UpdateTaskRequest(
+        title=title,
+        description=description,
+        status=status,
+        phase=phase,
+        priority=priority,
+        points=points,
+        time_estimate=to_duration(estimate),
+        not_before=to_timestamp(not_before),
+        max_attempts=max_attempts,
+        tags=_tags(tag),
+        needed_tags=_tags(needs),
+        wanted_tags=_tags(wants),
+        assignee=assign,
+    )
+    if not request.ListFields():
+        raise Failure("nothing to change is given", ExitCode.USAGE)
+    request.task_id = task_id
+    request.reason = reason
+    request.etag = etag
+    request.worker_id = worker
+    request.claim_revision = claim_revision
+    answer = await session.client.tasks.UpdateTask(request)
+    task = answer.task
+    session.tell(answer, f"updated {task.id} ({task.status})" + freed(answer.unblocked_task_ids))
+
+
+@remote
+async def cancel(
+    session: Session, task_id: TaskId, reason: Reason = "", worker: OnBehalfOf = ""
+) -> None:
+    """Cancel a task: move it to the status "cancelled"."""
+    answer = await session.client.tasks.UpdateTask(
+        v1.UpdateTaskRequest(task_id=task_id, status="cancelled", reason=reason, worker_id=worker)
+    )
+    session.tell(answer, f"cancelled {answer.task.id}" + freed(answer.unblocked_task_ids))
+
+
+@remote
+async def delete(
+    session: Session,
+    *,
+    task_id: TaskId,
+    cascade: Annotated[bool, typer.Option("--cascade", help="Also everything below it.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Also what is claimed: the claims are lost.")
+    ] = False,
+    reason: Reason = "",
+    worker: OnBehalfOf = "",
+) -> None:
+    """Delete a task softly: it stays on record and leaves the graph."""
+    answer = await session.client.tasks.DeleteTask(
+        v1.DeleteTaskRequest(
+            task_id=task_id, cascade=cascade, force=force, reason=reason, worker_id=worker
+        )
+    )
+    deleted = len(answer.deleted_task_ids)
+    if deleted == 0:
+        sentence = f"{task_id} was deleted before"
+    elif deleted == 1:
+        sentence = f"deleted {answer.deleted_task_ids[0]}"
+    else:
+        sentence = f"deleted {task_id} and {count(deleted - 1, 'task')} below it"
+    session.tell(answer, sentence + freed(answer.unblocked_task_ids))
+
+
+FromTask = Annotated[
+    str, typer.Argument(metavar="FROM", help="The blocker, or the parent.", show_default=False)
+]
+ToTask = Annotated[
+    str, typer.Argument(metavar="TO", help="The blocked task, or the child.", show_default=False)
+]
+
+
+@remote
+async def link(
+    session: Session,
+    *,
+    from_task: FromTask,
+    to_task: ToTask,
+    type: Annotated[DependencyName, typer.Option("--type", "-t", help="What it means.")] = "blocks",
+    worker: OnBehalfOf = "",
+) -> None:
+    """Add a dependency: by default, TO cannot start before FROM has ended."""
+    answer = await session.client.tasks.LinkTasks(
+        v1.LinkTasksRequest(
+            from_task_id=from_task,
+            to_task_id=to_task,
+            type=dependency_type(type),
+            worker_id=worker,
+        )
+    )
+    state = "linked" if answer.created else "linked already"
+    session.tell(answer, f"{state}: {from_task} {type} {to_task}")
+
+
+@remote
+async def unlink(
+    session: Session,
+    *,
+    from_task: FromTask,
+    to_task: ToTask,
+    type: Annotated[
+        DependencyName | None,
+        typer.Option("--type", "-t", help="Only this one; else all from FROM to TO."),
+    ] = None,
+    worker: OnBehalfOf = "",
+) -> None:
+    """Remove dependencies from FROM to TO."""
+    answer = await session.client.tasks.UnlinkTasks(
+        v1.UnlinkTasksRequest(
+            from_task_id=from_task,
+            to_task_id=to_task,
+            type=dependency_type(type) if type else v1.DEPENDENCY_TYPE_UNSPECIFIED,
+            worker_id=worker,
+        )
+    )
+    removed = ", ".join(
+        f"{d.from_task_id} {dependency_name(d.type)} {d.to_task_id}" for d in answer.removed
+    )
+    sentence = f"unlinked: {removed}" if removed else f"{from_task} and {to_task} were not linked"
+    session.tell(answer, sentence + freed(answer.unblocked_task_ids))
+
+
+def dependency_type(name: str) -> "v1.DependencyType.ValueType":
+    """The value of the contract for a name such as "see-also"."""
+    return v1.DependencyType.Value("DEPENDENCY_TYPE_" + name.replace("-", "_").upper())
+
+
+def dependency_name(type: "v1.DependencyType.ValueType") -> str:
+    """The name for a value of the contract, such as "see-also"."""
+    return v1.DependencyType.Name(type).removeprefix("DEPENDENCY_TYPE_").replace("_", "-").lower()
+
+
+def freed(task_ids: Iterable[str]) -> str:
+    """The end of a sentence that says which tasks became ready by it."""
+    ids = list(task_ids)
+    if not ids:
+        return ""
+    more = f" and {len(ids) - 10:,} more" if len(ids) > 10 else ""
+    return f"; now ready: {', '.join(ids[:10])}{more}"
+
+
+def _tags(values: list[str] | None) -> "v1.Tags | None":
+    """The tags to set: absent where the option was not given, none where it was given empty."""
+    if not values:
+        return None
+    return v1.Tags(values=[value for value in values if value])

@@ -1,0 +1,133 @@
+"""Who takes part: list, connect, disconnect."""
+
+from datetime import timedelta
+from typing import Annotated
+
+import typer
+
+from taskloom_client.cli import output
+from taskloom_client.cli.arguments import Lease, Reason
+from taskloom_client.cli.deferred import v1
+from taskloom_client.cli.session import Session, remote
+from taskloom_client.cli.values import (
+    count,
+    moment_of,
+    parse_duration,
+    show_duration,
+    to_duration,
+)
+
+WorkerId = Annotated[str, typer.Argument(metavar="WORKER", show_default=False)]
+
+
+@remote
+async def list_workers(
+    session: Session,
+    *,
+    all: Annotated[bool, typer.Option("--all", "-a", help="Also those that disconnected.")] = False,
+) -> None:
+    """List the workers, by id."""
+    request = v1.ListWorkersRequest(include_disconnected=all, page_size=1000)
+    workers: list[v1.Worker] = []
+    while True:
+        page = await session.client.workers.ListWorkers(request)
+        workers.extend(page.workers)
+        if not page.next_page_token:
+            break
+        request.page_token = page.next_page_token
+    if session.json:
+        output.print_json([output.as_json(worker) for worker in workers])
+    elif workers:
+        _print_workers(workers)
+    else:
+        output.note("no workers" if all else "no connected workers")
+
+
+def _print_workers(workers: "list[v1.Worker]") -> None:
+    columns = [
+        output.Column("WORKER"),
+        output.Column("HOLDS", justify="right"),
+        output.Column("CLAIMED", justify="right"),
+        output.Column("LOST", justify="right"),
+        output.Column("LAST HEARD OF"),
+        output.Column("GONE"),
+        output.Column("TAGS", stretch=True),
+    ]
+    rows = [
+        [
+            output.styled(worker.id, "bold"),
+            f"{worker.claims_held} of {worker.max_claims}",
+            f"{worker.claims_granted:,}",
+            f"{worker.claims_lost:,}",
+            moment_of(worker, "heartbeat_time"),
+            "yes" if worker.HasField("disconnect_time") else "",
+            ", ".join(worker.tags),
+        ]
+        for worker in workers
+    ]
+    output.print_table(columns, rows)
+
+
+@remote
+async def connect(
+    session: Session,
+    *,
+    worker_id: Annotated[
+        str,
+        typer.Argument(
+            metavar="WORKER", help="Its id; else the server makes one up.", show_default=False
+        ),
+    ] = "",
+    tag: Annotated[
+        list[str] | None,
+        typer.Option("--tag", metavar="TAG", help="Something that it can do; repeatable."),
+    ] = None,
+    max_claims: Annotated[
+        int,
+        typer.Option(
+            "--max-claims", min=1, max=1000, metavar="N", help="So many tasks it may hold at once."
+        ),
+    ] = 1,
+    lease: Lease = None,
+    cool_down: Annotated[
+        timedelta | None,
+        typer.Option(
+            "--cool-down",
+            metavar="TIME",
+            parser=parse_duration,
+            help="How long it rests after it ended a task, such as 30s.",
+        ),
+    ] = None,
+    workflow: Annotated[
+        str, typer.Option("--workflow", metavar="NAME", help="Else the default one.")
+    ] = "",
+) -> None:
+    """Register a worker, or renew and change its registration."""
+    answer = await session.client.workers.Connect(
+        v1.ConnectRequest(
+            worker_id=worker_id,
+            tags=tag,
+            max_claims=max_claims,
+            lease=to_duration(lease),
+            cool_down=to_duration(cool_down),
+            workflow=workflow,
+        )
+    )
+    worker = answer.worker
+    sentence = f"connected {worker.id}: holds up to {count(worker.max_claims, 'task')}"
+    if worker.HasField("lease"):
+        sentence += f", each for {show_duration(worker.lease)} without a sign of life"
+    if answer.held_tasks:
+        sentence += "; has " + ", ".join(task.id for task in answer.held_tasks)
+    session.tell(answer, sentence)
+
+
+@remote
+async def disconnect(session: Session, *, worker_id: WorkerId, reason: Reason = "") -> None:
+    """End a worker's registration, and give back what it holds."""
+    answer = await session.client.workers.Disconnect(
+        v1.DisconnectRequest(worker_id=worker_id, reason=reason)
+    )
+    released = ", ".join(answer.released_task_ids)
+    gave_back = f"; gave back {released}" if released else ""
+    session.tell(answer, f"disconnected {answer.worker.id}{gave_back}")

@@ -1,0 +1,165 @@
+"""The client: one connection to a server, and the generated stubs on it.
+
+The stubs are used as they are generated, so that every call is typed and nothing is written per
+RPC. What makes them a client (deadlines, request ids, retries, exceptions) is in the channel that
+they share: its interceptors, and the options below.
+"""
+
+import asyncio
+import json
+import re
+from datetime import timedelta
+from types import TracebackType
+from typing import Self
+from weakref import WeakSet
+
+import grpc
+from grpc import aio
+from taskloom import v1
+
+from taskloom_client.durations import proto_duration
+from taskloom_client.errors import Unavailable
+from taskloom_client.interceptors import interceptors
+from taskloom_client.watch import Watch
+
+DEFAULT_TARGET = "127.0.0.1:50051"
+"""Where a server listens unless told otherwise."""
+
+_MIB = 1024 * 1024
+
+_SERVICE_CONFIG = {
+    "methodConfig": [
+        # Every method (the empty name) but the one below, which a more specific name takes out:
+        # a watch resumes by itself from where it was, which a mere repetition would not.
+        {
+            "name": [{}],
+            "retryPolicy": {
+                "maxAttempts": 5,
+                "initialBackoff": "0.1s",
+                "maxBackoff": "2s",
+                "backoffMultiplier": 2,
+                "retryableStatusCodes": ["UNAVAILABLE"],
+            },
+        },
+        {"name": [{"service": "taskloom.v1.WatchService", "method": "WatchTasks"}]},
+    ]
+}
+
+_OPTIONS: list[tuple[str, int | str]] = [
+    ("grpc.service_config", json.dumps(_SERVICE_CONFIG)),
+    ("grpc.enable_retries", 1),
+    # A dead peer is noticed within 45 s. The server allows a ping every 30 s; gRPC sends some a
+    # little early (grpc/grpc#28830), and the third that comes too early ends the connection.
+    ("grpc.keepalive_time_ms", 35_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.max_pings_without_data", 0),
+    # A server that restarts is found again soon; gRPC's own pace grows to two minutes.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 2_000),
+    # A page of 1,000 tasks with descriptions of 64 KiB is what can come at most.
+    ("grpc.max_receive_message_length", 64 * _MIB),
+    ("grpc.max_send_message_length", 64 * _MIB),
+    # Refusals travel as metadata, and one that lists many blockers passes the usual 8 KiB.
+    ("grpc.max_metadata_size", 64 * 1024),
+    # A connection of its own: channels of one process to one server would share one otherwise.
+    ("grpc.use_local_subchannel_pool", 1),
+]
+
+_LOOPBACK = re.compile(r"(unix|((dns|ipv[46]):/*)?(localhost|127\.|\[::1\]))")
+
+
+class Client:
+    """A connection to a taskloom server; use it as an async context manager, or close it.
+
+        async with Client("127.0.0.1:50051") as client:
+            answer = await client.tasks.CreateTask(v1.CreateTaskRequest(title="Write the parser"))
+
+    Each attribute is a stub as generated, one a service. Calls on them
+      * have a deadline, of ``timeout`` seconds unless given their own; streams have none;
+      * carry a fresh request_id, where the request has that field and the caller left it empty;
+      * are repeated a few times, within their deadline and with the same request_id, while the
+        server is UNAVAILABLE;
+      * raise TaskloomError.
+
+    Nothing is sent before the first call, so making a client never fails for want of a server. It
+    belongs to the event loop in which it is made: outside of one it raises RuntimeError.
+    """
+
+    def __init__(self, target: str = DEFAULT_TARGET, *, timeout: float | None = 30.0) -> None:
+        asyncio.get_running_loop()
+        self.target = target
+        options = list(_OPTIONS)
+        if _LOOPBACK.match(target):
+            # Else a proxy named in the environment is asked to connect to its own loopback.
+            options.append(("grpc.enable_http_proxy", 0))
+        self.channel = aio.insecure_channel(
+            target, options=options, interceptors=interceptors(target, timeout)
+        )
+        """For services that are not taskloom's, such as health."""
+        self.workers = v1.WorkerServiceStub(self.channel)
+        self.tasks = v1.TaskServiceStub(self.channel)
+        self.claims = v1.ClaimServiceStub(self.channel)
+        self.watches = v1.WatchServiceStub(self.channel)
+        self.files = v1.FileServiceStub(self.channel)
+        self.attachments = v1.AttachmentServiceStub(self.channel)
+        self.admin = v1.AdminServiceStub(self.channel)
+        self._open_watches: WeakSet[Watch] = WeakSet()
+
+    async def ready(
+        self,
+        timeout: float | None = None,  # noqa: ASYNC109 - the error says how long it waited
+    ) -> None:
+        """Wait until there is a connection to the server.
+
+        ``timeout`` is in seconds; None waits for ever. Raises Unavailable when it has passed.
+        """
+        try:
+            async with asyncio.timeout(timeout):
+                await self.channel.channel_ready()
+        except TimeoutError:
+            raise Unavailable(
+                f"no server answered at {self.target} within {timeout:g} s",
+                code=grpc.StatusCode.UNAVAILABLE,
+            ) from None
+
+    def watch(
+        self,
+        filter: v1.WatchFilter | None = None,
+        *,
+        start_revision: int = 0,
+        include_state: bool = False,
+        incarnation: str = "",
+        progress_interval: timedelta | None = None,
+    ) -> Watch:
+        """Follow what changes, across disconnects; see Watch. The parameters are the request's.
+
+        Nothing is sent before the watch is entered or its first message asked for.
+        """
+        request = v1.WatchTasksRequest(
+            start_revision=start_revision,
+            include_state=include_state,
+            filter=filter,
+            incarnation=incarnation,
+            progress_interval=proto_duration(progress_interval),
+        )
+        watch = Watch(self.watches, request)
+        self._open_watches.add(watch)
+        return watch
+
+    async def close(self) -> None:
+        """End the watches and close the connection; calls under way are cancelled."""
+        for watch in list(self._open_watches):
+            await watch.aclose()
+        await self.channel.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()

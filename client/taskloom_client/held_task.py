@@ -1,0 +1,240 @@
+"""A task in an agent's hands: the verbs of a claim holder, each with the claim it belongs to.
+
+How the task came here, and what happens to it when nobody ends it, is the agent's business.
+"""
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+from grpc import aio
+from taskloom import v1
+
+from taskloom_client.durations import proto_duration
+from taskloom_client.errors import ClaimLost, TaskloomError
+
+if TYPE_CHECKING:
+    from taskloom_client.agent import Agent
+
+
+class _TaskAnswer(Protocol):
+    @property
+    def task(self) -> v1.Task: ...
+
+
+_Request = TypeVar("_Request")
+_Response = TypeVar("_Response")
+_Ended = TypeVar("_Ended", bound=_TaskAnswer)
+
+
+class HeldTask:
+    """A task that the agent holds by one claim.
+
+    A claim can be lost under the work: its lease ran out, the task was deleted, the database was
+    reset. No verb raises for that. It sets ``lost``, answers False, None or nothing, and so do the
+    others from then on; the agent's loop goes on with another task. Only completing is still
+    tried, for the server accepts late work as long as nobody else took the task.
+
+    Everything else that is refused is raised as TaskloomError.
+    """
+
+    def __init__(self, agent: "Agent", task: v1.Task) -> None:
+        self.agent = agent
+        self.task = task
+        """As the server told last."""
+        self.claim_revision = task.claim_revision
+        self.lost_event = asyncio.Event()
+        """Set when the claim is lost; wait for it to stop in the middle of long work."""
+        self.ended = False
+        """True once the task was completed, failed or released, or proved to be gone."""
+        self.ending = False
+        """True while a call is under way that ends the task."""
+
+    @property
+    def id(self) -> str:
+        """The task's id."""
+        return self.task.id
+
+    @property
+    def lost(self) -> bool:
+        """True when the claim is known to be lost."""
+        return self.lost_event.is_set()
+
+    async def complete(self, reason: str = "") -> bool:
+        """End the task well. False when it was somebody else's by then."""
+        request = v1.CompleteTaskRequest(
+            worker_id=self.agent.worker_id,
+            task_id=self.id,
+            claim_revision=self.claim_revision,
+            reason=reason,
+        )
+        done = await self._end(self.agent.client.claims.CompleteTask, request)
+        self.agent.counters.tasks_completed += done
+        return done
+
+    async def fail(
+        self, reason: str, *, retry: bool = True, retry_delay: timedelta | None = None
+    ) -> bool:
+        """Say that the work failed. False when the claim was lost.
+
+        With ``retry`` and attempts left, anybody may take the task again once ``retry_delay`` has
+        passed; else it fails for good.
+        """
+        request = v1.FailTaskRequest(
+            worker_id=self.agent.worker_id,
+            task_id=self.id,
+            claim_revision=self.claim_revision,
+            reason=reason,
+            retry=retry,
+            retry_delay=proto_duration(retry_delay),
+        )
+        done = not self.lost and await self._end(self.agent.client.claims.FailTask, request)
+        self.agent.counters.tasks_failed += done
+        return done
+
+    async def release(self, reason: str = "") -> bool:
+        """Give the task back undone, for anybody to take. False when the claim was lost."""
+        request = v1.ReleaseTaskRequest(
+            worker_id=self.agent.worker_id,
+            task_id=self.id,
+            claim_revision=self.claim_revision,
+            reason=reason,
+        )
+        return not self.lost and await self._end(self.agent.client.claims.ReleaseTask, request)
+
+    async def mark(self, paths: Iterable[str], reason: str = "") -> Sequence[v1.FileMark]:
+        """Mark files as worked on for this task, until it ends. The marks of others on them."""
+        answer = await self._unless_lost(
+            self.agent.client.files.MarkFiles,
+            v1.MarkFilesRequest(
+                worker_id=self.agent.worker_id,
+                paths=paths,
+                task_id=self.id,
+                claim_revision=self.claim_revision,
+                reason=reason,
+            ),
+        )
+        return answer.conflicts if answer else ()
+
+    async def attach(
+        self, type: str, content: bytes | str = b"", *, name: str = "", mime_type: str = ""
+    ) -> v1.Attachment | None:
+        """Keep something with the task; text is stored as UTF-8. None when the claim was lost."""
+        answer = await self._unless_lost(
+            self.agent.client.attachments.Attach,
+            v1.AttachRequest(
+                worker_id=self.agent.worker_id,
+                task_id=self.id,
+                claim_revision=self.claim_revision,
+                type=type,
+                name=name,
+                mime_type=mime_type,
+                content=content.encode() if isinstance(content, str) else content,
+            ),
+        )
+        return answer.attachment if answer else None
+
+    async def log_metrics(
+        self,
+        *,
+        tokens_in: int = 0,
+        tokens_out: int = 0,
+        tokens_cached: int = 0,
+        tokens_thinking: int = 0,
+        tokens_image: int = 0,
+        tokens_audio: int = 0,
+        metric_6: int = 0,
+        metric_7: int = 0,
+        cost_usd: float = 0.0,
+    ) -> v1.Metrics | None:
+        """Add to what the task consumed; may come after it ended. None when the claim was lost."""
+        answer = await self._unless_lost(
+            self.agent.client.tasks.LogMetrics,
+            v1.LogMetricsRequest(
+                worker_id=self.agent.worker_id,
+                task_id=self.id,
+                # The claim went with the task's end, and costs may be reported without one.
+                claim_revision=0 if self.ended else self.claim_revision,
+                metrics=v1.Metrics(
+                    tokens_in=tokens_in,
+                    tokens_out=tokens_out,
+                    tokens_cached=tokens_cached,
+                    tokens_thinking=tokens_thinking,
+                    tokens_image=tokens_image,
+                    tokens_audio=tokens_audio,
+                    metric_6=metric_6,
+                    metric_7=metric_7,
+                    cost_usd=cost_usd,
+                ),
+            ),
+        )
+        return answer.metrics if answer else None
+
+    async def update(
+        self,
+        *,
+        phase: str | None = None,
+        title: str | None = None,
+        description: str | None = None,
+        priority: int | None = None,
+        points: int | None = None,
+        reason: str = "",
+    ) -> bool:
+        """Change what is given, and only that. False when the claim was lost."""
+        answer = await self._unless_lost(
+            self.agent.client.tasks.UpdateTask,
+            v1.UpdateTaskRequest(
+                task_id=self.id,
+                worker_id=self.agent.worker_id,
+                claim_revision=self.claim_revision,
+                phase=phase,
+                title=title,
+                description=description,
+                priority=priority,
+                points=points,
+                reason=reason,
+            ),
+        )
+        if answer is None:
+            return False
+        self.task = answer.task
+        return True
+
+    async def _end(
+        self, method: aio.UnaryUnaryMultiCallable[_Request, _Ended], request: _Request
+    ) -> bool:
+        if self.ended:
+            raise RuntimeError(f"task {self.id} was ended already")
+        self.ending = True
+        try:
+            answer = await self.agent.call(method, request)
+        except TaskloomError as error:
+            if not is_loss(error):
+                raise
+            self.ended = True
+            self.lost_event.set()
+            return False
+        finally:
+            self.ending = False
+        self.ended = True
+        self.task = answer.task
+        return True
+
+    async def _unless_lost(
+        self, method: aio.UnaryUnaryMultiCallable[_Request, _Response], request: _Request
+    ) -> _Response | None:
+        if self.lost:
+            return None
+        try:
+            return await self.agent.call(method, request)
+        except TaskloomError as error:
+            if not is_loss(error):
+                raise
+            self.lost_event.set()
+            return None
+
+
+def is_loss(error: TaskloomError) -> bool:
+    """True when the error says that the task is no longer this claim's, or is no longer at all."""
+    return isinstance(error, ClaimLost) or error.reason in {"TASK_NOT_FOUND", "TASK_DELETED"}

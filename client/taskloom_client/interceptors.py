@@ -1,0 +1,165 @@
+"""What every call goes through: a deadline, a request id, and errors as exceptions.
+
+One interceptor a kind of call, because each further one costs a call some microseconds, and
+because grpc.aio registers an interceptor for the first kind it implements and no other. Retries
+are not here: gRPC does them by itself, below, from the service config of the channel.
+"""
+
+import uuid
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Generator, Iterable
+from typing import TypeVar, cast
+
+from google.protobuf.message import Message
+from grpc import aio
+from taskloom import v1
+from taskloom_client.errors import TaskloomError, from_rpc_error
+
+_Request = TypeVar("_Request")
+_Response = TypeVar("_Response")
+
+
+def interceptors(target: str, timeout: float | None) -> list[aio.ClientInterceptor]:
+    """The interceptors of a channel to ``target``.
+
+    ``timeout`` is the deadline, in seconds, of unary calls that are given none; None: no deadline.
+    """
+    return [_UnaryUnary(target, timeout), _UnaryStream(target), _StreamUnary(target)]
+
+
+def with_request_id(request: _Request) -> _Request:
+    """``request``, or where its ``request_id`` is empty, a copy of it with a fresh one.
+
+    A request without such a field, as those that only read, is given back as it is.
+    """
+    if not isinstance(request, Message) or "request_id" not in request.DESCRIPTOR.fields_by_name:
+        return request
+    if getattr(request, "request_id"):  # noqa: B009 - the field is known to be there, not to mypy
+        return request
+    named = type(request)()
+    named.CopyFrom(request)
+    setattr(named, "request_id", str(uuid.uuid4()))  # noqa: B010 - likewise
+    return named
+
+
+class _UnaryUnary(aio.UnaryUnaryClientInterceptor):
+    def __init__(self, target: str, timeout: float | None) -> None:
+        self._target = target
+        self._timeout = timeout
+
+    async def intercept_unary_unary(
+        self,
+        continuation: Callable[
+            [aio.ClientCallDetails, _Request], Awaitable[aio.UnaryUnaryCall[_Request, _Response]]
+        ],
+        client_call_details: aio.ClientCallDetails,
+        request: _Request,
+    ) -> aio.UnaryUnaryCall[_Request, _Response]:
+        details = client_call_details
+        if details.timeout is None:
+            details = _with_timeout(details, self._timeout)
+        call = await continuation(details, with_request_id(request))
+        try:
+            await call
+        except aio.AioRpcError as error:
+            raise _translated(error, self._target, details) from error
+        return call
+
+
+class _UnaryStream(aio.UnaryStreamClientInterceptor):
+    def __init__(self, target: str) -> None:
+        self._target = target
+
+    async def intercept_unary_stream(
+        self,
+        continuation: Callable[
+            [aio.ClientCallDetails, _Request], Awaitable[aio.UnaryStreamCall[_Request, _Response]]
+        ],
+        client_call_details: aio.ClientCallDetails,
+        request: _Request,
+    ) -> AsyncIterator[_Response]:
+        call = await continuation(client_call_details, with_request_id(request))
+        return self._messages(call, client_call_details)
+
+    async def _messages(
+        self, call: aio.UnaryStreamCall[_Request, _Response], details: aio.ClientCallDetails
+    ) -> AsyncIterator[_Response]:
+        try:
+            async for message in call:
+                yield message
+        except aio.AioRpcError as error:
+            raise _translated(error, self._target, details) from error
+
+
+class _StreamUnary(aio.StreamUnaryClientInterceptor):
+    def __init__(self, target: str) -> None:
+        self._target = target
+
+    async def intercept_stream_unary(
+        self,
+        continuation: Callable[
+            [aio.ClientCallDetails, AsyncIterable[_Request] | Iterable[_Request]],
+            Awaitable[aio.StreamUnaryCall[_Request, _Response]],
+        ],
+        client_call_details: aio.ClientCallDetails,
+        request_iterator: AsyncIterable[_Request] | Iterable[_Request],
+    ) -> aio.StreamUnaryCall[_Request, _Response]:
+        call = await continuation(client_call_details, _with_import_id(request_iterator))
+        # Not awaited here, as a unary call is: write() waits for this coroutine to be done.
+        translating = _TranslatingCall(call, self._target, client_call_details)
+        return cast("aio.StreamUnaryCall[_Request, _Response]", translating)
+
+
+class _TranslatingCall:
+    """A call whose failure is a TaskloomError; in everything else it is the call it wraps."""
+
+    def __init__(
+        self, call: Awaitable[object], target: str, details: aio.ClientCallDetails
+    ) -> None:
+        self._call = call
+        self._target = target
+        self._details = details
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._call, name)
+
+    def __await__(self) -> Generator[object, None, object]:
+        try:
+            return (yield from self._call.__await__())
+        except aio.AioRpcError as error:
+            raise _translated(error, self._target, self._details) from error
+
+
+async def _with_import_id(
+    requests: AsyncIterable[_Request] | Iterable[_Request],
+) -> AsyncIterator[_Request]:
+    """The messages of a streamed import, with a request id in the options where it was empty."""
+    if isinstance(requests, AsyncIterable):
+        async for request in requests:
+            yield _import_named(request)
+    else:
+        for request in requests:
+            yield _import_named(request)
+
+
+def _import_named(request: _Request) -> _Request:
+    if isinstance(request, v1.ImportSnapshotRequest) and request.HasField("options"):
+        named = v1.ImportSnapshotRequest(options=with_request_id(request.options))
+        return cast("_Request", named)
+    return request
+
+
+def _with_timeout(details: aio.ClientCallDetails, timeout: float | None) -> aio.ClientCallDetails:
+    return aio.ClientCallDetails(
+        details.method, timeout, details.metadata, details.credentials, details.wait_for_ready
+    )
+
+
+def _translated(
+    error: aio.AioRpcError, target: str, details: aio.ClientCallDetails
+) -> TaskloomError:
+    # grpc.aio hands the method over as bytes, whatever the stubs say.
+    method = cast("str | bytes", details.method)
+    path = method.decode() if isinstance(method, bytes) else method
+    return from_rpc_error(
+        error, target=target, method=path.rpartition("/")[2], timeout=details.timeout
+    )

@@ -1,0 +1,107 @@
+"""Ways for an agent to get its next task. An agent is given one by name, or any other Pull."""
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Protocol
+
+import grpc
+from taskloom import v1
+
+from taskloom_client.errors import TaskloomError
+
+if TYPE_CHECKING:
+    from taskloom_client.agent import Agent
+
+
+@dataclass(frozen=True)
+class Pulled:
+    """What one attempt brought: a task that the agent holds now, or why there is none."""
+
+    task: v1.Task | None
+    outcome: "v1.ClaimOutcome.ValueType"
+    """CLAIM_OUTCOME_UNSPECIFIED: there were tasks, but others were quicker."""
+    retry_after: timedelta | None = None
+    """With COOLING_DOWN: how long the worker rests still."""
+
+
+class Pull(Protocol):
+    """One attempt at getting a task, at once or after waiting for one.
+
+    It makes its calls through ``agent.call``, and counts claims and empty answers in
+    ``agent.counters``. How long to wait until the next attempt is the agent's business.
+    """
+
+    async def __call__(self, agent: "Agent") -> Pulled:
+        """Try once. Raises TaskloomError for what no further attempt would mend."""
+
+
+async def pull_next(agent: "Agent") -> Pulled:
+    """Let the server choose: ClaimNextTask. Its claims are never refused for being late."""
+    answer = await agent.call(
+        agent.client.claims.ClaimNextTask, v1.ClaimNextTaskRequest(worker_id=agent.worker_id)
+    )
+    if answer.tasks:
+        agent.counters.claims_tried += 1
+        agent.counters.claims_granted += 1
+        return Pulled(answer.tasks[0], answer.outcome)
+    agent.counters.empty_polls += 1
+    rest = answer.retry_after.ToTimedelta() if answer.HasField("retry_after") else None
+    return Pulled(None, answer.outcome, rest)
+
+
+_POLL_PAGE = 10
+_POLL_ATTEMPTS = 3
+
+# Refusals of a claim that are about the worker or the system, not about the task.
+_HELD_BACK = {
+    "PAUSED": v1.CLAIM_OUTCOME_PAUSED,
+    "COOLING_DOWN": v1.CLAIM_OUTCOME_COOLING_DOWN,
+    "CLAIM_LIMIT": v1.CLAIM_OUTCOME_LIMIT_REACHED,
+}
+
+
+async def pull_poll(agent: "Agent") -> Pulled:
+    """Choose oneself: list what is ready, claim the first, and where others were quicker, again.
+
+    Always the first of the list, though spreading out would lose fewer races: how often agents
+    get in each other's way when all of them want the best task is what this way of pulling is
+    there to show.
+    """
+    for _ in range(_POLL_ATTEMPTS):
+        listed = await agent.call(
+            agent.client.tasks.ListTasks,
+            v1.ListTasksRequest(
+                ready=True,
+                qualified_for_worker_id=agent.worker_id,
+                order_by=v1.ORDER_BY_PRIORITY,
+                page_size=_POLL_PAGE,
+            ),
+        )
+        if not listed.tasks:
+            agent.counters.empty_polls += 1
+            return Pulled(None, v1.CLAIM_OUTCOME_NONE_READY)
+        agent.counters.claims_tried += 1
+        try:
+            claimed = await agent.call(
+                agent.client.claims.ClaimTask,
+                v1.ClaimTaskRequest(worker_id=agent.worker_id, task_id=listed.tasks[0].id),
+            )
+        except TaskloomError as error:
+            if error.reason in _HELD_BACK:
+                return Pulled(None, _HELD_BACK[error.reason], error.retry_delay)
+            if not _outdated(error):
+                raise
+            agent.counters.claims_refused += 1
+        else:
+            agent.counters.claims_granted += 1
+            return Pulled(claimed.task, v1.CLAIM_OUTCOME_CLAIMED)
+    return Pulled(None, v1.CLAIM_OUTCOME_UNSPECIFIED)
+
+
+def _outdated(error: TaskloomError) -> bool:
+    """True when the refusal means that the list no longer told the truth about the task."""
+    return error.code is grpc.StatusCode.FAILED_PRECONDITION or error.reason == "TASK_NOT_FOUND"
+
+
+PULLS: dict[str, Pull] = {"next": pull_next, "poll": pull_poll}
+"""The ways of pulling that are known by name."""

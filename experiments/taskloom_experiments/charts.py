@@ -1,0 +1,60 @@
+"""The four charts of an experiment, as PNG, each with a sentence that says what is seen in it.
+
+Only this module and those it draws with import matplotlib, and only the Agg canvas: no window, no
+global state. Which charts are drawn is the definition's business.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from taskloom_experiments.chart_completion import draw_completion
+from taskloom_experiments.chart_contention import draw_contention
+from taskloom_experiments.chart_style import DPI
+from taskloom_experiments.chart_throughput import draw_throughput
+from taskloom_experiments.chart_timeline import draw_timeline
+from taskloom_experiments.comparison import Comparison
+from taskloom_experiments.definition_parts import ChartKind
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A chart as drawn: its title, and the caption that stands under it."""
+
+    figure: Figure
+    title: str
+    caption: str
+
+
+@dataclass(frozen=True)
+class ChartFile:
+    """A chart that was written."""
+
+    kind: ChartKind
+    file: Path
+    title: str
+    caption: str
+
+
+def save_charts(comparison: Comparison, prefix: str) -> tuple[ChartFile, ...]:
+    """Draw the definition's charts to ``<prefix><kind>.png``; the folder must be there."""
+    written = []
+    for kind in comparison.definition.charts:
+        drawing = draw(kind, comparison)
+        file = Path(f"{prefix}{kind}.png")
+        drawing.figure.savefig(file, dpi=DPI)
+        written.append(ChartFile(kind, file, drawing.title, drawing.caption))
+    return tuple(written)
+
+
+def draw(kind: ChartKind, comparison: Comparison) -> Drawing:
+    """Draw one of the four."""
+    drawers: dict[ChartKind, Callable[[Comparison], tuple[Figure, str, str]]] = {
+        "throughput": draw_throughput,
+        "timeline": draw_timeline,
+        "completion": draw_completion,
+        "contention": draw_contention,
+    }
+    return Drawing(*drawers[kind](comparison))

@@ -1,0 +1,204 @@
+"""What the command line does about experiments: run one, compare runs.
+
+Each command prints what was found and where it lies on standard output, and how it goes on standard
+error; wrong input is one sentence there. It returns the exit code of the process:
+
+    0    every required criterion holds; where there are ``next`` runs, theirs decide
+    1    a required criterion does not hold
+    2    wrong input
+    3    partial results: a run was cut short, an agent or the server crashed
+    130  interrupted by SIGINT, 143 by SIGTERM; what was done until then is kept and reported
+
+Single steps of a run are in ``step_commands``.
+"""
+
+import sys
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import cast
+
+import grpc
+from taskloom_client import TaskloomError
+
+from taskloom_experiments.compare import CompareError, Report, compare
+from taskloom_experiments.database import DatabaseUnreadable
+from taskloom_experiments.definition import (
+    Definition,
+    DefinitionError,
+    load_definition,
+    plain_definition,
+)
+from taskloom_experiments.experiment import Conducted, conduct
+from taskloom_experiments.formatting import duration, plural
+from taskloom_experiments.planning import DEFAULT_SPEED, PULLS, PlanError, RunPlan, plan_runs
+from taskloom_experiments.progress import Teller
+from taskloom_experiments.results import ResultsError, claimed_output, default_output
+from taskloom_experiments.runs import Pull, RunRecordError
+from taskloom_experiments.templates import Template, TemplateError, read_template
+from taskloom_experiments.terminal import print_comparison
+
+OK = 0
+FAILED = 1
+WRONG_INPUT = 2
+PARTIAL = 3
+
+DEFAULT_WORKFLOW = "swarm"
+DEFAULT_AGENTS = 4
+
+_WRONG_INPUTS = (
+    CompareError,
+    DatabaseUnreadable,
+    DefinitionError,
+    PlanError,
+    ResultsError,
+    RunRecordError,
+    TemplateError,
+)
+# What the server answers to a template or a workflow that cannot be used.
+_REFUSALS = (
+    grpc.StatusCode.INVALID_ARGUMENT,
+    grpc.StatusCode.NOT_FOUND,
+    grpc.StatusCode.ALREADY_EXISTS,
+    grpc.StatusCode.RESOURCE_EXHAUSTED,
+)
+
+
+def run_command(
+    definition: Path | None,
+    *,
+    output: Path | None,
+    speed: float | None,
+    seed: int,
+    pull: Sequence[str],
+    runs: Sequence[str],
+    template: Path | None,
+    workflow: str | None,
+    agents: int | None,
+    timeout: float | None,
+    charts: bool,
+) -> int:
+    """Run an experiment: a definition, or without one a single run of a template.
+
+    A definition is run by both ways of pulling unless ``pull`` says which; a template by polling,
+    the protocol of the reference, and its agents may take every task. ``runs`` names the runs to
+    make, empty: all. ``output`` None is a new folder below results/, ``speed`` None DEFAULT_SPEED,
+    ``timeout`` (seconds a run) None a minute and ten times the best possible time.
+    """
+    teller = Teller()
+    try:
+        chosen, graph = _chosen(definition, template, workflow, agents)
+        pulls = _pulls(pull) or (PULLS if definition else PULLS[:1])
+        folder = output or default_output(chosen.name, datetime.now())
+        plans = plan_runs(
+            chosen,
+            graph,
+            folder,
+            pulls=pulls,
+            only=runs,
+            speed=DEFAULT_SPEED if speed is None else speed,
+            seed=seed,
+            timeout_s=timeout,
+            tags=None if definition else ("worker", *graph.tags),
+            flat=definition is None and len(pulls) == 1,
+        )
+        with claimed_output(folder):
+            for warning in chosen.warnings:
+                teller.say(f"warning: {warning}")
+            teller.say(_announcement(chosen, plans, folder))
+            return _exit_code(conduct(chosen, plans, folder, teller, charts=charts), graph)
+    except _WRONG_INPUTS as error:
+        return _refused(error)
+
+
+def compare_command(
+    databases: Sequence[Path],
+    *,
+    labels: Sequence[str],
+    charts: bool,
+    output: Path,
+    definition: Path | None,
+) -> int:
+    """Compare runs by their databases, made by whomever. The exit code is as of ``run_command``.
+
+    ``output`` is what the files' names begin with, or a folder that is there. ``definition`` None
+    measures everything that taskloom computes, and asks only that all tasks ended.
+    """
+    try:
+        chosen = load_definition(definition) if definition else None
+        report = compare(databases, labels, output, charts, chosen)
+    except _WRONG_INPUTS as error:
+        return _refused(error)
+    _show(report)
+    return _verdict(report)
+
+
+def _chosen(
+    definition: Path | None, template: Path | None, workflow: str | None, agents: int | None
+) -> tuple[Definition, Template]:
+    if definition is None:
+        if template is None:
+            raise PlanError("there is nothing to run; name a definition or a template")
+        chosen = plain_definition(
+            template,
+            DEFAULT_WORKFLOW if workflow is None else workflow,
+            DEFAULT_AGENTS if agents is None else agents,
+        )
+    elif (template, workflow, agents) != (None, None, None):
+        raise PlanError("a definition says template, workflow and agents itself; leave them out")
+    else:
+        chosen = load_definition(definition)
+    if chosen.template is None:
+        raise PlanError(f"{chosen.name} names no template, so there is nothing to run")
+    return chosen, read_template(chosen.template)
+
+
+def _pulls(names: Sequence[str]) -> tuple[Pull, ...]:
+    for name in names:
+        if name not in PULLS:
+            raise PlanError(f"no way of pulling is called '{name}'; there are {', '.join(PULLS)}")
+    return tuple(cast(Pull, name) for name in names)
+
+
+def _exit_code(done: Conducted, template: Template) -> int:
+    code = PARTIAL
+    if done.report:
+        _show(done.report)
+        code = _verdict(done.report)
+    if isinstance(done.error, TaskloomError) and done.error.code in _REFUSALS:
+        code = _refused(f"{template.file}: {done.error}")
+    elif done.error:
+        print(f"error: {done.error}", file=sys.stderr)
+        code = PARTIAL
+    elif not done.whole:
+        code = PARTIAL
+    return 128 + done.signal if done.signal else code
+
+
+def _verdict(report: Report) -> int:
+    comparison = report.comparison
+    if any(run.partial for run in comparison.runs):
+        return PARTIAL
+    decides: Pull | None = "next" if any(run.pull == "next" for run in comparison.runs) else None
+    return OK if comparison.required_hold(decides) else FAILED
+
+
+def _show(report: Report) -> None:
+    print_comparison(report.comparison)
+    print(f"report: {report.file}")
+    for chart in report.charts:
+        print(f"chart: {chart}")
+
+
+def _announcement(definition: Definition, plans: Sequence[RunPlan], folder: Path) -> str:
+    settings = plans[0].settings
+    expected_ms = 1000 * sum(plan.expected_s for plan in plans)
+    return (
+        f"{definition.name}: {plural(len(plans), 'run')}, {settings.speed:g} times as fast as "
+        f"estimated, seed {settings.seed}, into {folder}: {duration(expected_ms)} at best"
+    )
+
+
+def _refused(error: object) -> int:
+    print(f"error: {error}", file=sys.stderr)
+    return WRONG_INPUT

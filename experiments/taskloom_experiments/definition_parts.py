@@ -1,0 +1,143 @@
+"""The parts of an experiment definition, checked as strictly as they are used.
+
+Each is one entry of the file: a run, a measurement, a criterion, a chart. Reading the file and
+putting the parts together is in ``definition``.
+"""
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from taskloom_experiments.catalogue import SERIES_MEASUREMENTS, metric_named
+from taskloom_experiments.criteria import Condition, ConditionError, parse_condition
+
+ChartKind = Literal["throughput", "timeline", "completion", "contention"]
+
+
+class Part(BaseModel):
+    """A part of the file that is used: every key is known, every type as written."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class AgentConfig(Part):
+    """How each agent of a run connects; an absent workflow is the definition's."""
+
+    workflow: str | None = None
+    tags: Annotated[tuple[str, ...], Field(strict=False)] = ()
+    max_claims: Annotated[int, Field(ge=1)] = 1
+
+
+class PlannedRun(Part):
+    """One run to make: so many agents. Its name is also the name of its folder."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+    description: str = ""
+    agents: Annotated[int, Field(ge=1)]
+    agent_config: AgentConfig = AgentConfig()
+
+
+class Measurement(Part):
+    """One figure asked for: by a ``query`` run as it stands, or by a ``derivation`` by its name.
+
+    A measurement whose name taskloom knows (see ``catalogue``) is computed from the tables in any
+    case; ``derivation`` is the formula in words. ``group`` is the heading it stands under.
+    """
+
+    name: Annotated[str, Field(min_length=1)]
+    description: str = ""
+    query: str | None = None
+    derivation: str | None = None
+    target: str | None = None
+    notes: str = ""
+    group: str = ""
+
+    @model_validator(mode="after")
+    def _measures_something(self) -> "Measurement":
+        known = metric_named(self.name) or self.name in SERIES_MEASUREMENTS
+        if not (self.query or self.derivation or known):
+            raise ValueError("says no way to measure it; give it a query or a derivation")
+        return self
+
+
+class Criterion(Part):
+    """A condition for success; one that is not required is advisory."""
+
+    name: Annotated[str, Field(min_length=1)]
+    description: str = ""
+    condition: str
+    required: bool = False
+
+    @field_validator("condition")
+    @classmethod
+    def _can_be_evaluated(cls, text: str) -> str:
+        try:
+            parse_condition(text)
+        except ConditionError as error:
+            raise ValueError(f"'{text}' {error}") from error
+        return text
+
+    def parsed(self) -> Condition:
+        """The condition, ready to be evaluated."""
+        return parse_condition(self.condition)
+
+
+@dataclass(frozen=True)
+class KnownChart:
+    """A chart that taskloom draws, and how a definition asks for it."""
+
+    title: str
+    types: tuple[str, ...]
+    x: str
+    y: str
+
+
+KNOWN_CHARTS: dict[ChartKind, KnownChart] = {
+    "throughput": KnownChart(
+        "Throughput vs Agent Count", ("line",), "agent_count", "tasks_per_hour"
+    ),
+    "timeline": KnownChart("Task Distribution Heatmap", ("heatmap",), "task_id", "worker_id"),
+    "completion": KnownChart(
+        "Cumulative Completion Timeline", ("area", "line"), "elapsed_time", "cumulative_completed"
+    ),
+    "contention": KnownChart("Claim Contention Rate", ("bar",), "agent_count", "failed_claim_pct"),
+}
+
+
+class Chart(Part):
+    """A chart to draw; title and type together name one of the four that taskloom draws."""
+
+    title: str
+    type: str
+    x: str | None = None
+    y: str | None = None
+    series: str | None = None
+    description: str = ""
+
+    @model_validator(mode="after")
+    def _can_be_drawn(self) -> "Chart":
+        kind = self._find()
+        if kind is None:
+            known = "; ".join(f"'{one.title}' ({one.types[0]})" for one in KNOWN_CHARTS.values())
+            raise ValueError(
+                f"there is no chart '{self.title}' of type '{self.type}'; taskloom draws {known}"
+            )
+        for axis in ("x", "y"):
+            drawn = getattr(KNOWN_CHARTS[kind], axis)
+            if getattr(self, axis) not in (None, drawn):
+                raise ValueError(f"'{self.title}' draws {drawn} on {axis}; write {axis}: {drawn}")
+        return self
+
+    def _find(self) -> ChartKind | None:
+        for kind, known in KNOWN_CHARTS.items():
+            if self.title.casefold() == known.title.casefold() and self.type in known.types:
+                return kind
+        return None
+
+    @property
+    def kind(self) -> ChartKind:
+        """Which of the four it is."""
+        kind = self._find()
+        assert kind is not None, "checked when it was read"
+        return kind

@@ -1,0 +1,93 @@
+"""The steps of a run one at a time, on a folder's ``tasks.db``: reset, import, export, wait.
+
+Each goes through a server of its own that lives as long as the step, so that nothing but a server
+ever writes a database; a database that another server has open is refused by it. Waiting reads
+only, so that it can be done beside a server at work.
+"""
+
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from taskloom_client import Client
+
+from taskloom_experiments.database import open_database
+from taskloom_experiments.history import ENDED
+from taskloom_experiments.results import DATABASE_FILE, SERVER_LOG, SNAPSHOT_FILE
+from taskloom_experiments.serving import serving
+from taskloom_experiments.snapshots import export_snapshot, import_template, reset
+from taskloom_experiments.tables import read_tables
+from taskloom_experiments.templates import Template
+
+
+class NothingThere(Exception):
+    """A folder lacks what a step works on; the text is one sentence."""
+
+
+async def reset_in(folder: Path) -> None:
+    """Make the folder's database an empty one. Raises ServerFailed and TaskloomError."""
+    async with _client_of(folder) as client:
+        await reset(client)
+
+
+async def import_into(folder: Path, template: Template, workflow: str) -> int:
+    """Import a template into the folder's database, made where there is none; return the tasks.
+
+    Raises ServerFailed and TaskloomError, the latter where the tasks are there already.
+    """
+    async with _client_of(folder) as client:
+        answer = await import_template(client, template.content, workflow)
+        return answer.rows["tasks"]
+
+
+async def export_from(folder: Path) -> Path:
+    """Write the snapshot of the folder's database; return the file.
+
+    Raises NothingThere, ServerFailed and TaskloomError.
+    """
+    _database_in(folder)
+    target = folder / SNAPSHOT_FILE
+    async with _client_of(folder) as client:
+        await export_snapshot(client, target)
+    return target
+
+
+def wait_until_ended(folder: Path, every_s: float, show: Callable[[int, int], None]) -> None:
+    """Wait until every task of the folder's database has ended, looking ``every_s`` seconds.
+
+    ``show`` hears each time how many have ended, of how many. Raises NothingThere where there is no
+    database or no task in it, and DatabaseUnreadable.
+    """
+    database = _database_in(folder)
+    while True:
+        with open_database(database) as connection:
+            tasks = read_tables(connection, database).tasks
+        if not tasks:
+            raise NothingThere(f"{database} holds no tasks, so there is nothing to wait for")
+        ended = sum(task.status in ENDED for task in tasks)
+        show(ended, len(tasks))
+        if ended == len(tasks):
+            return
+        time.sleep(every_s)
+
+
+def _make(folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+
+
+def _database_in(folder: Path) -> Path:
+    database = folder / DATABASE_FILE
+    if not database.is_file():
+        raise NothingThere(f"there is no {DATABASE_FILE} in {folder}; name the folder of a run")
+    return database
+
+
+@asynccontextmanager
+async def _client_of(folder: Path) -> AsyncIterator[Client]:
+    _make(folder)
+    async with (
+        serving(folder / DATABASE_FILE, folder / SERVER_LOG) as server,
+        Client(server.target) as client,
+    ):
+        yield client

@@ -1,0 +1,98 @@
+"""Template files as the runner sees them: their bytes, and how long their work will take.
+
+Whether a template is valid is for the server to say, which names the row; here it must only be
+possible to tell beforehand how long a run should take.
+"""
+
+import gzip
+import json
+import zlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from taskloom_experiments import simulation
+from taskloom_experiments.schedule import ScheduleError, best_possible
+from taskloom_experiments.tables import CONTAINS, Dependency
+
+_GZIP = b"\x1f\x8b"
+
+
+class TemplateError(Exception):
+    """A template cannot be used; the text is one sentence naming the file and the reason."""
+
+
+@dataclass(frozen=True)
+class Template:
+    """A template: the file as it is, the estimates of its tasks in ms, and their dependencies.
+
+    A task without an estimate has None; one that contains others is no work and has 0. ``tags`` are
+    all that any task needs or wants of a worker: who has them may take every task.
+    """
+
+    file: Path
+    content: bytes
+    estimates_ms: Mapping[str, float | None]
+    dependencies: tuple[Dependency, ...]
+    tags: tuple[str, ...]
+
+    def best_seconds(self, agents: int, *, seed: int, speed: float) -> float:
+        """The best possible time of a run, in real seconds; 0 where the graph allows none."""
+        durations_ms = {
+            task_id: 0
+            if estimate == 0
+            else round(
+                1000
+                * simulation.work_for(
+                    task_id, None if estimate is None else estimate / 1000, seed=seed, speed=speed
+                ).seconds
+            )
+            for task_id, estimate in self.estimates_ms.items()
+        }
+        try:
+            return best_possible(durations_ms, self.dependencies, agents).makespan_ms / 1000
+        except ScheduleError:
+            return 0.0
+
+
+def read_template(file: Path) -> Template:
+    """Read a ``.json`` or gzipped template. Raises TemplateError."""
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        raise TemplateError(f"{file}: cannot be read: {error.strerror}") from error
+    try:
+        text = gzip.decompress(content) if content.startswith(_GZIP) else content
+        tables = json.loads(text)["tables"]
+        dependencies = tuple(_dependencies(tables.get("dependencies") or ()))
+        parents = {edge.from_task_id for edge in dependencies if edge.dep_type == CONTAINS}
+        estimates = {
+            str(task["id"]): 0.0 if task["id"] in parents else _number(task.get("time_estimate_ms"))
+            for task in tables["tasks"]
+        }
+        tags = tuple(sorted(set(_tags(tables))))
+    except (OSError, EOFError, zlib.error, ValueError, RecursionError) as error:
+        raise TemplateError(f"{file}: is not a snapshot: {error}") from error
+    except (KeyError, TypeError, AttributeError) as error:
+        raise TemplateError(f"{file}: is not a snapshot: it has no tables of tasks") from error
+    return Template(file, content, estimates, dependencies, tags)
+
+
+def _dependencies(rows: Iterable[Mapping[str, Any]]) -> Iterable[Dependency]:
+    for row in rows:
+        yield Dependency(
+            str(row["from_task_id"]), str(row["to_task_id"]), str(row.get("dep_type", "blocks"))
+        )
+
+
+def _tags(tables: Mapping[str, Any]) -> Iterable[str]:
+    for kind in ("needed_tags", "wanted_tags"):
+        for task in tables["tasks"]:
+            yield from (str(tag) for tag in task.get(kind) or ())
+        for row in tables.get(f"task_{kind}") or ():
+            yield str(row["tag"])
+
+
+def _number(value: object) -> float | None:
+    return float(value) if isinstance(value, int | float) and value > 0 else None

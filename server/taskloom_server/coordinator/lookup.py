@@ -1,0 +1,39 @@
+"""Looking up what a request names, and saying so when it is not there."""
+
+from taskloom_server.graph.errors import TaskDeleted, TaskNotFound
+from taskloom_server.graph.tasks import Task
+from taskloom_server.store.transaction import Transaction
+
+
+def require_task(tx: Transaction, task_id: str, role: str = "task") -> Task:
+    """The task of this id, deleted or not. Raises TaskNotFound."""
+    task = tx.tasks.get(task_id)
+    if task is None:
+        raise TaskNotFound(f"there is no {role} {task_id!r}", subjects=(task_id,))
+    return task
+
+
+def require_live_task(tx: Transaction, task_id: str, role: str = "task") -> Task:
+    """The task of this id. Raises TaskNotFound, and TaskDeleted for a deleted one."""
+    task = require_task(tx, task_id, role)
+    if task.deleted_at is not None:
+        raise TaskDeleted(f"{role} {task_id!r} is deleted", subjects=(task_id,))
+    return task
+
+
+def blocker_ids(tx: Transaction, task_id: str) -> list[str]:
+    """The start-blockers that hold a task back."""
+    return [
+        id_
+        for id_, status, workflow in tx.dependencies.blockers(task_id)
+        if tx.workflows.get(workflow).blocks(status)
+    ]
+
+
+def open_child_ids(tx: Transaction, task_id: str) -> list[str]:
+    """The children that hold a task's completion back."""
+    return [
+        child.id
+        for child in tx.tasks.children(task_id)
+        if tx.workflows.get(child.workflow).blocks(child.status)
+    ]

@@ -1,0 +1,539 @@
+"""Tasks: creating, reading, changing and deleting them."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from taskloom_server.coordinator import dependencies, workers
+from taskloom_server.coordinator.claims import (
+    assign,
+    check_children,
+    check_claim,
+    check_start,
+    claim_lost,
+)
+from taskloom_server.coordinator.lookup import require_live_task, require_task
+from taskloom_server.coordinator.transitions import (
+    begin,
+    change,
+    count_child,
+    let_go,
+    move,
+    set_phase,
+)
+from taskloom_server.graph import names
+from taskloom_server.graph.errors import (
+    ChildrenOpen,
+    EtagMismatch,
+    InvalidField,
+    TaskClaimed,
+    TaskExists,
+)
+from taskloom_server.graph.events import EventType
+from taskloom_server.graph.tasks import (
+    BLOCKS,
+    CONTAINS,
+    DEFAULT_MAX_ATTEMPTS,
+    DEFAULT_PRIORITY,
+    Dependency,
+    Task,
+    TaskChanges,
+    Transition,
+    new_task,
+)
+from taskloom_server.graph.workflows import UnknownPhase, Workflow
+from taskloom_server.store.listing import Filters, Order, key_of
+from taskloom_server.store.transaction import Transaction
+
+_MAX_METRIC = 2**63 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class NewTask:
+    """A task to be; ``path`` is where in the request it stands, for errors."""
+
+    id: str  # empty: made up
+    title: str
+    description: str = ""
+    blocked_by: tuple[str, ...] = ()
+    priority: int = DEFAULT_PRIORITY
+    points: int | None = None
+    time_estimate_ms: int | None = None
+    phase: str = ""
+    tags: tuple[str, ...] = ()
+    needed_tags: tuple[str, ...] = ()
+    wanted_tags: tuple[str, ...] = ()
+    not_before: int | None = None
+    max_attempts: int = DEFAULT_MAX_ATTEMPTS
+    children: tuple["NewTask", ...] = ()
+    path: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CreateTasks:
+    """A tree of tasks to be, under a parent or at the top."""
+
+    root: NewTask
+    parent_id: str
+    workflow: str
+    worker_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Created:
+    """The tasks of a tree, each before its children."""
+
+    tasks: list[Task]
+    revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A task and all that hangs on it."""
+
+    task: Task
+    dependencies: list[Dependency]
+    revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class ListTasks:
+    """A page of tasks, from the place ``after``."""
+
+    filters: Filters
+    qualified_for: str  # a worker's id; empty: any
+    order: Order
+    after: tuple[Any, ...] | None
+    limit: int
+
+
+@dataclass(frozen=True, slots=True)
+class TaskPage:
+    """Tasks, and the place from which the next page goes on."""
+
+    tasks: list[Task]
+    next_after: tuple[Any, ...] | None
+    revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateTask:
+    """Changes of a task; what is None stays."""
+
+    task_id: str
+    worker_id: str
+    claim_revision: int
+    etag: int
+    reason: str
+    changes: TaskChanges = field(default_factory=TaskChanges)
+    status: str | None = None
+    phase: str | None = None  # empty: no phase
+    assignee: str | None = None  # empty: nobody
+
+
+@dataclass(frozen=True, slots=True)
+class Updated:
+    """A task after its change, and the tasks that became ready by it."""
+
+    task: Task
+    unblocked: list[str]
+    revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteTask:
+    """The deletion of a task, and with ``cascade`` of all below it."""
+
+    task_id: str
+    worker_id: str
+    reason: str
+    cascade: bool
+    force: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Deleted:
+    """The tasks that are deleted by this, and those that became ready by it."""
+
+    deleted: list[str]
+    unblocked: list[str]
+    revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class ListTransitions:
+    """A page of a task's history, from the one after ``after``."""
+
+    task_id: str
+    after: int
+    limit: int
+
+
+@dataclass(frozen=True, slots=True)
+class TransitionPage:
+    """Transitions, and the place from which the next page goes on."""
+
+    transitions: list[Transition]
+    next_after: tuple[int] | None
+    revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class LogMetrics:
+    """Amounts to add to what a task consumed."""
+
+    task_id: str
+    worker_id: str
+    claim_revision: int
+    metrics: tuple[int, ...]  # eight
+    cost_usd: float
+
+
+def create_tasks(tx: Transaction, ask: CreateTasks) -> Created:
+    """Add a tree of tasks, or a single one.
+
+    Raises TaskExists, TaskNotFound, TaskDeleted, WorkflowNotFound, Cycle, ParentEnded,
+    InvalidField.
+    """
+    workers.sign_of_life(tx, ask.worker_id)
+    by = ask.worker_id or None
+    workflow_name = ask.workflow
+    if ask.parent_id:
+        parent = require_live_task(tx, ask.parent_id, "parent")
+        dependencies.check_parent_open(tx, parent)
+        workflow_name = workflow_name or parent.workflow
+    workflow = tx.workflows.get(workflow_name)
+
+    planned = _plan(tx, ask.root, ask.parent_id)
+    ours = {one.id for one in planned}
+    tasks = [_insert(tx, one, workflow, _unmet(tx, one, ours, workflow), by) for one in planned]
+    for task in tasks:
+        tx.tell_task(EventType.TASK_CREATED, task, None, worker_id=by)
+    for one in planned:
+        if one.parent_id:
+            _link(tx, Dependency(one.parent_id, one.id, CONTAINS), by)
+    for one in planned:
+        for blocker in one.blockers:
+            dependency = Dependency(blocker, one.id, BLOCKS)
+            dependencies.check_cycle(tx, dependency)
+            _link(tx, dependency, by)
+    if ask.parent_id and workflow.blocks(workflow.initial_state):
+        count_child(tx, ask.parent_id, +1)
+    return Created(tasks, tx.seen)
+
+
+@dataclass(frozen=True, slots=True)
+class _Planned:
+    """A node of a tree that has its id and its place."""
+
+    node: NewTask
+    id: str
+    parent_id: str
+    blockers: tuple[str, ...]
+
+
+def _plan(tx: Transaction, root: NewTask, parent_id: str) -> list[_Planned]:
+    """The nodes of a tree, each before its children. Raises TaskExists."""
+    planned: list[_Planned] = []
+    taken: set[str] = set()
+
+    def visit(node: NewTask, parent_id: str) -> None:
+        task_id = node.id
+        if task_id and (task_id in taken or tx.tasks.exists(task_id)):
+            raise TaskExists(
+                f"{node.path}id: there is a task {task_id!r} already", subjects=(task_id,)
+            )
+        while not task_id or (not node.id and (task_id in taken or tx.tasks.exists(task_id))):
+            task_id = names.task_name(node.title, tx.rng)
+        taken.add(task_id)
+        planned.append(_Planned(node, task_id, parent_id, tuple(dict.fromkeys(node.blocked_by))))
+        for child in node.children:
+            visit(child, task_id)
+
+    visit(root, parent_id)
+    return planned
+
+
+def _unmet(tx: Transaction, one: _Planned, ours: set[str], workflow: Workflow) -> int:
+    """How many of a new task's blockers hold it back. Raises TaskNotFound, TaskDeleted."""
+    unmet = 0
+    for blocker_id in one.blockers:
+        if blocker_id in ours:
+            unmet += workflow.blocks(workflow.initial_state)
+            continue
+        blocker = require_live_task(tx, blocker_id, f"blocker ({one.node.path}blocked_by)")
+        unmet += tx.workflows.get(blocker.workflow).blocks(blocker.status)
+    return unmet
+
+
+def _link(tx: Transaction, dependency: Dependency, by: str | None) -> None:
+    tx.dependencies.insert(dependency)
+    tx.tell(
+        EventType.DEPENDENCY_ADDED, dependency, task_id=dependency.to_task_id, worker_id=by
+    )
+
+
+def _insert(
+    tx: Transaction, one: _Planned, workflow: Workflow, unmet_blockers: int, by: str | None
+) -> Task:
+    node = one.node
+    _check_phase(workflow, node.phase, f"{node.path}phase")
+    state = workflow.states[workflow.initial_state]
+    task = new_task(
+        id=one.id,
+        title=node.title,
+        description=node.description,
+        status=workflow.initial_state,
+        workflow=workflow.name,
+        now=tx.now,
+        revision=tx.revision,
+    )._replace(
+        tags=node.tags,
+        needed_tags=node.needed_tags,
+        wanted_tags=node.wanted_tags,
+        phase=node.phase or None,
+        priority=node.priority,
+        parent_id=one.parent_id or None,
+        points=node.points,
+        time_estimate_ms=node.time_estimate_ms,
+        not_before=_future(tx, node.not_before),
+        max_attempts=node.max_attempts,
+        unmet_blockers=unmet_blockers,
+        open_children=len(node.children) if workflow.blocks(workflow.initial_state) else 0,
+        claimable=1,
+        requirement_id=tx.requirements.id_of(node.needed_tags, node.wanted_tags),
+        state_since=tx.now if state.timed else None,
+    )
+    task = task._replace(
+        ready_at=tx.now if task.ready else None, sequence_id=begin(tx, task, by)
+    )
+    return tx.tasks.insert(task)
+
+
+def _future(tx: Transaction, not_before: int | None) -> int | None:
+    """A not_before that has not passed; the server will see to it when it does."""
+    if not_before is None or not_before <= tx.now:
+        return None
+    tx.wake_at(not_before)
+    return not_before
+
+
+def _check_phase(workflow: Workflow, phase: str, path: str) -> None:
+    if phase and phase not in workflow.phases and workflow.unknown_phase is UnknownPhase.REJECT:
+        raise InvalidField(
+            path,
+            f"workflow {workflow.name!r} has no phase {phase!r}; it has "
+            f"{', '.join(workflow.phases) or 'none'}",
+        )
+
+
+def get_task(tx: Transaction, task_id: str) -> Shown:
+    """One task, deleted or not. Raises TaskNotFound."""
+    task = require_task(tx, task_id)
+    return Shown(task, tx.dependencies.of(task_id), tx.seen)
+
+
+def list_tasks(tx: Transaction, ask: ListTasks) -> TaskPage:
+    """The tasks that pass all filters. Raises TaskNotFound and WorkerNotFound."""
+    filters = ask.filters
+    if filters.parent_id:
+        require_task(tx, filters.parent_id, "parent")
+    if ask.qualified_for:
+        worker = workers.require(tx, ask.qualified_for)
+        groups = tx.requirements.admitting(worker.tags)
+        filters = replace(filters, requirement_ids=tuple(groups))
+    found = tx.listing.page(filters, ask.order, ask.after, ask.limit + 1)
+    shown = found[: ask.limit]
+    more = len(found) > ask.limit
+    return TaskPage(shown, key_of(shown[-1], ask.order) if more else None, tx.seen)
+
+
+def update_task(tx: Transaction, ask: UpdateTask) -> Updated:
+    """Change the fields that are named, and only those.
+
+    Raises TaskNotFound, WorkerNotFound, TaskDeleted, EtagMismatch, ClaimLost,
+    IllegalTransition, DependenciesUnmet, ChildrenOpen, TaskClaimed, InvalidField.
+    """
+    workers.sign_of_life(tx, ask.worker_id)
+    by = ask.worker_id or None
+    task = require_live_task(tx, ask.task_id)
+    if ask.etag and ask.etag != task.revision:
+        raise EtagMismatch(
+            f"task {task.id!r} is at revision {task.revision}, not {ask.etag}; read it again",
+            metadata={"revision": str(task.revision)},
+        )
+    check_claim(tx, task, ask.worker_id, ask.claim_revision)
+    workflow = tx.workflows.get(task.workflow)
+    if ask.phase is not None:
+        _check_phase(workflow, ask.phase, "phase")
+
+    changes = TaskChanges(**ask.changes)
+    if "not_before" in changes:
+        changes["not_before"] = _future(tx, changes["not_before"])
+    if "needed_tags" in changes or "wanted_tags" in changes:
+        changes["requirement_id"] = tx.requirements.id_of(
+            changes.get("needed_tags", task.needed_tags),
+            changes.get("wanted_tags", task.wanted_tags),
+        )
+    moves = ask.status is not None and ask.status != task.status
+    phase = task.phase if ask.phase is None else ask.phase or None
+    if phase != task.phase:
+        if moves:
+            changes["phase"] = phase
+        else:
+            changes |= set_phase(tx, task, phase, by)
+    if moves:
+        assert ask.status is not None
+        task = _move(tx, task, ask.status, workflow, ask, changes)
+    elif any(getattr(task, column) != value for column, value in changes.items()):
+        before, task = task, change(tx, task, changes)
+        tx.tell_task(EventType.TASK_UPDATED, task, before, worker_id=by, reason=ask.reason)
+    if ask.assignee is not None:
+        task = _assign(tx, task, ask.assignee, workflow, ask)
+    return Updated(task, tx.unblocked(), tx.seen)
+
+
+def _move(
+    tx: Transaction,
+    task: Task,
+    to: str,
+    workflow: Workflow,
+    ask: UpdateTask,
+    changes: TaskChanges,
+) -> Task:
+    """Put a task into the state that was asked for, if it may go there and the caller may."""
+    workflow.check_exit(task.id, task.status, to)
+    if task.claimed and ask.worker_id and task.worker_id != ask.worker_id:
+        raise claim_lost(task, ask.worker_id, ask.claim_revision)
+    state = workflow.states[to]
+    if to == workflow.complete_state:
+        check_children(tx, task)
+    if not task.claimed and to in (workflow.claim_state, workflow.assign_state):
+        raise InvalidField(
+            "status",
+            f"{to!r} needs a worker: use ClaimTask to start a task, or assignee to assign it",
+        )
+    if state.timed and (error := check_start(tx, task)):
+        raise error
+    if to == workflow.initial_state:
+        type_ = EventType.TASK_RELEASED if task.claimed else EventType.TASK_MOVED
+        changes["worker_id"] = None
+        if not task.claimed:
+            changes["attempts"] = 0  # reopened, it is given all its chances again
+    else:
+        type_ = {
+            workflow.complete_state: EventType.TASK_COMPLETED,
+            workflow.fail_state: EventType.TASK_FAILED,
+            workflow.cancel_state: EventType.TASK_CANCELLED,
+        }.get(to, EventType.TASK_MOVED)
+    return move(
+        tx, task, to, type_, by=ask.worker_id or None, reason=ask.reason, **changes
+    )
+
+
+def _assign(
+    tx: Transaction, task: Task, assignee: str, workflow: Workflow, ask: UpdateTask
+) -> Task:
+    by = ask.worker_id or None
+    if assignee:
+        if task.claimed and task.worker_id == assignee:
+            return task
+        return assign(tx, task, workers.require(tx, assignee), by, ask.reason)
+    if not task.claimed:
+        return task
+    to = workflow.initial_state
+    workflow.check_exit(task.id, task.status, to)
+    released = EventType.TASK_RELEASED
+    return move(tx, task, to, released, by=by, reason=ask.reason, worker_id=None)
+
+
+def delete_task(tx: Transaction, ask: DeleteTask) -> Deleted:
+    """Delete a task softly, and with ``cascade`` all below it.
+
+    Raises TaskNotFound, ChildrenOpen where there are children and no ``cascade``, and
+    TaskClaimed where something is claimed and no ``force``.
+    """
+    workers.sign_of_life(tx, ask.worker_id)
+    by = ask.worker_id or None
+    task = require_task(tx, ask.task_id)
+    if task.deleted_at is not None:
+        return Deleted([], [], tx.seen)
+    doomed = list(_below(tx, task))
+    if len(doomed) > 1 and not ask.cascade:
+        children = [t.id for t in tx.tasks.children(task.id)]
+        raise ChildrenOpen(
+            f"task {task.id!r} has children: {', '.join(children)}; say cascade to delete them too",
+            subjects=children,
+        )
+    if not ask.force:
+        for one in doomed:
+            if one.claimed:
+                raise TaskClaimed(
+                    f"task {one.id!r} is held by worker {one.worker_id!r}; say force to delete it "
+                    "all the same",
+                    subjects=(one.worker_id or "",),
+                    metadata={"holder": one.worker_id or "", "task_id": one.id},
+                )
+    for one in reversed(doomed):  # children first, so that no parent rolls up on the way
+        _delete(tx, require_task(tx, one.id), by, ask.reason, keeps_parent=one.id != task.id)
+    deleted = [one.id for one in doomed]
+    unblocked = [id_ for id_ in tx.unblocked() if id_ not in deleted]
+    return Deleted(deleted, unblocked, tx.seen)
+
+
+def _below(tx: Transaction, task: Task) -> Iterator[Task]:
+    """A task and all below it, each before its children."""
+    yield task
+    for child in tx.tasks.children(task.id):
+        yield from _below(tx, child)
+
+
+def _delete(
+    tx: Transaction, task: Task, by: str | None, reason: str, *, keeps_parent: bool
+) -> None:
+    """``keeps_parent``: the parent goes, too, and need not be told."""
+    gone = change(
+        tx,
+        task,
+        {
+            "deleted_at": tx.now,
+            "deleted_by": by,
+            "deleted_reason": reason or None,
+            "claim_revision": None,
+            "lease_ms": None,
+            "claimable": 0,
+        },
+    )
+    tx.tell_task(EventType.TASK_DELETED, gone, task, worker_id=by, reason=reason)
+    for mark in tx.file_marks.for_task(task.id):
+        tx.file_marks.delete(mark, tx.now, "the task was deleted")
+        tx.tell(
+            EventType.FILE_UNMARKED, mark, task_id=task.id, worker_id=mark.worker_id, reason=reason
+        )
+    if tx.workflows.get(task.workflow).blocks(task.status):
+        let_go(tx, gone._replace(parent_id=None) if keeps_parent else gone)
+
+
+def list_transitions(tx: Transaction, ask: ListTransitions) -> TransitionPage:
+    """A task's history, oldest first. Raises TaskNotFound."""
+    require_task(tx, ask.task_id)
+    found = tx.transitions.page(ask.task_id, ask.after, ask.limit + 1)
+    shown = found[: ask.limit]
+    return TransitionPage(shown, (shown[-1].id,) if len(found) > ask.limit else None, tx.seen)
+
+
+def log_metrics(tx: Transaction, ask: LogMetrics) -> Updated:
+    """Add to what a task consumed. Raises TaskNotFound, WorkerNotFound, ClaimLost, InvalidField."""
+    workers.sign_of_life(tx, ask.worker_id)
+    task = require_task(tx, ask.task_id)
+    check_claim(tx, task, ask.worker_id, ask.claim_revision)
+    sums = [have + more for have, more in zip(task.metrics, ask.metrics, strict=True)]
+    if max(sums) > _MAX_METRIC:
+        raise InvalidField("metrics", f"the sum would exceed {_MAX_METRIC}")
+    changes: dict[str, Any] = {f"metric_{n}": value for n, value in enumerate(sums)}
+    changes["cost_usd"] = task.cost_usd + ask.cost_usd
+    if all(getattr(task, column) == value for column, value in changes.items()):
+        return Updated(task, [], tx.seen)
+    after = change(tx, task, TaskChanges(**changes))  # type: ignore[typeddict-item]
+    tx.tell_task(EventType.TASK_UPDATED, after, task, worker_id=ask.worker_id or None)
+    return Updated(after, [], tx.seen)

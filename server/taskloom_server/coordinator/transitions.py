@@ -1,0 +1,204 @@
+"""How a task changes: the one door through which every change of a task goes.
+
+Here a move is timed and put into the history, the tasks that wait for it are told, and its
+parent follows. Which moves are allowed is for the verbs to say.
+"""
+
+from typing import Unpack
+
+from taskloom_server.graph.events import EventType
+from taskloom_server.graph.tasks import Task, TaskChanges, Transition
+from taskloom_server.graph.workflows import Parents, Workflow
+from taskloom_server.store.transaction import Transaction
+
+
+def change(tx: Transaction, task: Task, changes: TaskChanges) -> Task:
+    """Write what differs, as part of the revision that this verb makes."""
+    differing = {k: v for k, v in changes.items() if getattr(task, k) != v}
+    after = task._replace(**differing)  # type: ignore[arg-type]
+    if after.ready and not task.ready:
+        differing["ready_at"] = tx.now
+    after = tx.tasks.change(
+        task,
+        **differing,  # type: ignore[typeddict-item]
+        revision=tx.revision,
+        updated_at=tx.now,
+    )
+    if not after.claimed or after.lease_ms is None:
+        return after._replace(lease_expires_at=None)
+    if "claimed_at" in differing or "claim_revision" in differing:
+        return after._replace(lease_expires_at=tx.now + after.lease_ms)
+    return after
+
+
+def move(
+    tx: Transaction,
+    task: Task,
+    to: str,
+    type_: EventType,
+    *,
+    by: str | None,
+    reason: str | None = None,
+    **changes: Unpack[TaskChanges],
+) -> Task:
+    """Put a task into another state, with all that follows from it.
+
+    Ending a task, or sending it back to where claims begin, ends its claim; a task that
+    ended keeps its last worker.
+    """
+    workflow = tx.workflows.get(task.workflow)
+    state_before = workflow.states.get(task.status)
+    state = workflow.states[to]
+    changes["status"] = to
+    if state_before is not None and state_before.timed and task.state_since is not None:
+        changes["time_actual_ms"] = task.time_actual_ms + max(0, tx.now - task.state_since)
+    changes["state_since"] = tx.now if state.timed else None
+    if state.timed and task.started_at is None:
+        changes["started_at"] = tx.now
+    changes["completed_at"] = tx.now if state.terminal else None
+    if state.terminal or to == workflow.initial_state:
+        changes["claim_revision"] = None
+        changes["lease_ms"] = None
+        if not state.terminal:
+            changes.setdefault("worker_id", None)
+    # Whose lease ran out may bring the work in late only until something else happens.
+    changes.setdefault("lapsed_worker_id", None)
+    changes.setdefault("lapsed_claim_revision", None)
+    claimed = changes.get("claim_revision", task.claim_revision) is not None
+    changes["claimable"] = int(to == workflow.initial_state and not claimed)
+    changes["sequence_id"] = _record(tx, task, by, reason, status=to, phase=changes.get("phase"))
+    moved = change(tx, task, changes)
+    tx.tell_task(type_, moved, task, worker_id=by, reason=reason)
+    if state.terminal or moved.claim_revision is None:
+        _unmark_files(tx, task)
+    _tell_dependents(tx, workflow, task, moved)
+    return moved
+
+
+def set_phase(tx: Transaction, task: Task, phase: str | None, by: str | None) -> TaskChanges:
+    """Put a change of phase alone into the history; the columns that go with it."""
+    return {"phase": phase, "sequence_id": _record(tx, task, by, None, phase=phase)}
+
+
+def begin(tx: Transaction, task: Task, by: str | None) -> int:
+    """Open the history of a new task; its first row."""
+    return _record(tx, task, by, None, status=task.status, phase=task.phase)
+
+
+def _record(
+    tx: Transaction,
+    task: Task,
+    by: str | None,
+    reason: str | None,
+    *,
+    status: str | None = None,
+    phase: str | None = None,
+) -> int:
+    row = Transition(0, task.id, by, status, phase, reason or None, tx.now, None)
+    return tx.transitions.append(row, closes=task.sequence_id)
+
+
+def _unmark_files(tx: Transaction, task: Task) -> None:
+    """Marks made for a task go when nobody works on it any more."""
+    for mark in tx.file_marks.for_task(task.id):
+        tx.file_marks.delete(mark, tx.now, "the work ended")
+        tx.tell(
+            EventType.FILE_UNMARKED,
+            mark,
+            task_id=task.id,
+            worker_id=mark.worker_id,
+            reason="the work ended",
+        )
+
+
+def _tell_dependents(tx: Transaction, workflow: Workflow, before: Task, after: Task) -> None:
+    blocked, blocks = workflow.blocks(before.status), workflow.blocks(after.status)
+    if blocked and not blocks:
+        let_go(tx, after)
+    elif blocks and not blocked:
+        hold_back(tx, after)
+
+
+def let_go(tx: Transaction, task: Task) -> None:
+    """What waited for the task need not any more: what it blocks, and its parent."""
+    for dependent in tx.tasks.unblock_dependents(task.id, tx.revision, tx.now):
+        _became_ready(tx, dependent, dependent._replace(unmet_blockers=1))
+    if task.parent_id is not None:
+        count_child(tx, task.parent_id, -1)
+
+
+def hold_back(tx: Transaction, task: Task) -> None:
+    """What depends on the task waits for it anew."""
+    for dependent in tx.tasks.block_dependents(task.id, tx.revision, tx.now):
+        before = dependent._replace(unmet_blockers=0)
+        tx.tell_task(EventType.TASK_BLOCKED, dependent, before)
+    if task.parent_id is not None:
+        count_child(tx, task.parent_id, +1)
+
+
+def count_blocker(tx: Transaction, task: Task, by: int) -> Task:
+    """One start-blocker more or less."""
+    return _recount(tx, task, {"unmet_blockers": task.unmet_blockers + by})
+
+
+def count_child(tx: Transaction, parent_id: str, by: int) -> None:
+    """One open child more or less."""
+    parent = tx.tasks.get(parent_id)
+    if parent is not None:
+        _recount(tx, parent, {"open_children": parent.open_children + by})
+
+
+def _recount(tx: Transaction, task: Task, counts: TaskChanges) -> Task:
+    """Change counts; only where that turns the task is it a change that anybody sees."""
+    after = task._replace(**counts)
+    if after.ready == task.ready:
+        after = tx.tasks.change(task, **counts)
+        if after.open_children < task.open_children:
+            _roll_up(tx, after)
+        return after
+    after = change(tx, task, counts)
+    if after.ready:
+        _became_ready(tx, after, task)
+    else:
+        tx.tell_task(EventType.TASK_BLOCKED, after, task)
+    return after
+
+
+def _became_ready(tx: Transaction, task: Task, before: Task) -> None:
+    """A task has nothing left that holds it back: it can be taken, or as a parent it is done."""
+    if not _roll_up(tx, task):
+        tx.tell_task(EventType.TASK_READY, task, before)
+
+
+def became_due(tx: Transaction, task: Task) -> None:
+    """The task's not_before has passed."""
+    after = change(tx, task, {"not_before": None})
+    if after.ready:
+        _became_ready(tx, after, task)
+    else:
+        tx.tell_task(EventType.TASK_UPDATED, after, task)
+
+
+def _roll_up(tx: Transaction, task: Task) -> bool:
+    """Complete a parent that nobody owns when its last child has ended; whether it did."""
+    workflow = tx.workflows.get(task.workflow)
+    state = workflow.states.get(task.status)
+    if (
+        workflow.parents is not Parents.ROLLUP
+        or task.open_children
+        or task.unmet_blockers
+        or task.claimed
+        or task.deleted_at is not None
+        or (state is not None and state.terminal)
+        or not tx.tasks.has_children(task.id)
+    ):
+        return False
+    move(
+        tx,
+        task,
+        workflow.complete_state,
+        EventType.TASK_COMPLETED,
+        by=None,
+        reason="all children ended",
+    )
+    return True

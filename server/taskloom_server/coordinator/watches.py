@@ -1,0 +1,148 @@
+"""What watches show: the state they begin with, and which events pass a filter."""
+
+from dataclasses import dataclass
+
+from taskloom_server.coordinator.lookup import require_task
+from taskloom_server.graph.events import Aspect, Event, EventType, Revision
+from taskloom_server.graph.tasks import Task
+from taskloom_server.store.transaction import Transaction
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """A filter on events; what is empty lets all pass."""
+
+    statuses: frozenset[str] = frozenset()
+    tags: frozenset[str] = frozenset()
+    owner: str = ""
+    subtree_of: str = ""
+    task_ids: frozenset[str] = frozenset()
+    phases: frozenset[str] = frozenset()
+    types: frozenset[EventType] = frozenset()
+
+    @property
+    def asks_about_tasks(self) -> bool:
+        """Whether events that are about no task are of no interest."""
+        return bool(
+            self.statuses
+            or self.tags
+            or self.owner
+            or self.subtree_of
+            or self.task_ids
+            or self.phases
+        )
+
+    def matches(self, task_id: str, aspect: Aspect) -> bool:
+        """Whether a task, seen in this aspect, passes."""
+        return (
+            (not self.task_ids or task_id in self.task_ids)
+            and (not self.statuses or aspect.status in self.statuses)
+            and (not self.tags or not self.tags.isdisjoint(aspect.tags))
+            and (not self.owner or aspect.worker_id == self.owner)
+            and (
+                not self.subtree_of
+                or self.subtree_of == task_id
+                or self.subtree_of in aspect.ancestors
+            )
+            and (not self.phases or (aspect.phase or "") in self.phases)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Passed:
+    """An event that passes a filter; ``left``: the task does not match any more."""
+
+    event: Event
+    left: bool
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """All tasks that match, oldest first, each with its ancestors, as of one revision."""
+
+    tasks: list[Task]
+    incarnation: str
+    revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class Since:
+    """Whole revisions from ``first`` on, about so many events of them."""
+
+    first: int
+    about: int
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """Revisions, and what a reader must know to go on from them."""
+
+    revisions: list[Revision]
+    incarnation: str
+    oldest_revision: int
+    revision: int
+
+
+def passing(watched: Watched, revision: Revision) -> list[Passed]:
+    """The events of a revision that pass, in order."""
+    passed: list[Passed] = []
+    for event in revision.events:
+        left = False
+        aspect = event.aspect()
+        if aspect is not None and event.task_id is not None:
+            now = event.type is not EventType.TASK_DELETED and watched.matches(
+                event.task_id, aspect
+            )
+            before = event.before is not None and watched.matches(event.task_id, event.before)
+            if not now and not before:
+                continue
+            # A deleted task is told as deleted, and that says it all.
+            left = not now and event.type is not EventType.TASK_DELETED
+        elif watched.asks_about_tasks:
+            continue
+        if watched.types and event.type not in watched.types and not left:
+            continue
+        passed.append(Passed(event, left))
+    return passed
+
+
+def list_state(tx: Transaction, watched: Watched) -> State:
+    """The tasks that match now. Raises TaskNotFound for the subtree's root.
+
+    All in one snapshot, for what follows must begin at just this revision.
+    """
+    check_watch(tx, watched)
+    above: dict[str, tuple[str, ...]] = {}
+
+    def ancestors(parent_id: str | None) -> tuple[str, ...]:
+        if parent_id is None:
+            return ()
+        if parent_id not in above:
+            above[parent_id] = tx.tasks.ancestors(parent_id)
+        return above[parent_id]
+
+    matching = [
+        task
+        for task in tx.tasks.all()
+        if task.deleted_at is None
+        and watched.matches(
+            task.id,
+            Aspect(
+                task.status, task.worker_id, task.phase, task.tags, ancestors(task.parent_id)
+            ),
+        )
+    ]
+    return State(matching, tx.incarnation, tx.seen)
+
+
+def check_watch(tx: Transaction, watched: Watched) -> None:
+    """Raise TaskNotFound if the filter names a task that is not there."""
+    if watched.subtree_of:
+        require_task(tx, watched.subtree_of)
+
+
+def history_since(tx: Transaction, ask: Since) -> History:
+    """What happened from a revision on."""
+    system = tx.system.get()
+    revisions = tx.events.since(ask.first, ask.about)
+    return History(revisions, system.incarnation, system.oldest_revision, system.revision)

@@ -1,0 +1,198 @@
+"""Workers: connecting, signs of life, disconnecting."""
+
+from dataclasses import dataclass
+
+from taskloom_server.coordinator import transitions
+from taskloom_server.graph import names
+from taskloom_server.graph.errors import WorkerNotFound
+from taskloom_server.graph.events import EventType
+from taskloom_server.graph.tasks import Task
+from taskloom_server.graph.workers import Worker
+from taskloom_server.store.transaction import Transaction
+
+
+@dataclass(frozen=True, slots=True)
+class Connect:
+    """A registration that is asked for."""
+
+    worker_id: str  # empty: one is made up
+    workflow: str
+    tags: tuple[str, ...]
+    max_claims: int
+    lease_ms: int
+    cool_down_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Connected:
+    """A registration, and what the worker still holds from an earlier one."""
+
+    worker: Worker
+    held: list[Task]
+    incarnation: str
+    revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class Disconnect:
+    """The end of a registration that is asked for."""
+
+    worker_id: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A worker, and how many tasks it holds."""
+
+    worker: Worker
+    held: int
+    revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class Disconnected:
+    """A registration that has ended, and the tasks that are free by it."""
+
+    worker: Worker
+    released: list[str]
+    revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class ListWorkers:
+    """A page of workers, by id, from the one after ``after``."""
+
+    after: str
+    limit: int
+    include_disconnected: bool
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerPage:
+    """Workers, each with the number of tasks it holds, and where the next page goes on."""
+
+    workers: list[tuple[Worker, int]]
+    next_after: tuple[str] | None
+    revision: int
+
+
+def require(tx: Transaction, worker_id: str) -> Worker:
+    """The connected worker of this id. Raises WorkerNotFound."""
+    worker = tx.workers.get(worker_id)
+    if worker is None or worker.disconnected_at is not None:
+        what = "has disconnected" if worker else "is unknown"
+        raise WorkerNotFound(f"worker {worker_id!r} {what}; connect first", subjects=(worker_id,))
+    return worker
+
+
+def sign_of_life(tx: Transaction, worker_id: str) -> Worker | None:
+    """Note that a worker lives, if the call names one. Raises WorkerNotFound."""
+    if not worker_id:
+        return None
+    worker = require(tx, worker_id)
+    tx.workers.lives(worker, tx.now)
+    return worker._replace(last_heartbeat=tx.now)
+
+
+def connect(tx: Transaction, ask: Connect) -> Connected:
+    """Register a worker, or renew and change its registration.
+
+    Raises WorkflowNotFound.
+    """
+    workflow = tx.workflows.get(ask.workflow).name
+    worker_id = ask.worker_id
+    while not worker_id or (not ask.worker_id and tx.workers.get(worker_id)):
+        worker_id = names.worker_name(tx.rng)
+    known = tx.workers.get(worker_id)
+    base = known or Worker(
+        tags=(),
+        id=worker_id,
+        max_claims=1,
+        registered_at=tx.now,
+        last_heartbeat=tx.now,
+        disconnected_at=None,
+        workflow=workflow,
+        last_status=None,
+        last_phase=None,
+        lease_ms=0,
+        cool_down_ms=0,
+        cooling_until=None,
+        claim_attempts=0,
+        claims_granted=0,
+        claims_lost=0,
+    )
+    worker = base._replace(
+        tags=tuple(sorted(set(ask.tags))),
+        max_claims=ask.max_claims,
+        last_heartbeat=tx.now,
+        disconnected_at=None,
+        workflow=workflow,
+        lease_ms=ask.lease_ms,
+        cool_down_ms=ask.cool_down_ms,
+    )
+    tx.workers.put(worker)
+    tx.tell(EventType.WORKER_CONNECTED, worker, worker_id=worker.id)
+    return Connected(worker, tx.tasks.held(worker.id), tx.incarnation, tx.seen)
+
+
+def heartbeat(tx: Transaction, worker_id: str) -> Seen:
+    """Note that the worker lives. Raises WorkerNotFound."""
+    worker = require(tx, worker_id)
+    tx.workers.lives(worker, tx.now)
+    held = tx.tasks.held_count(worker_id)
+    return Seen(worker._replace(last_heartbeat=tx.now), held, tx.seen)
+
+
+def disconnect(tx: Transaction, ask: Disconnect) -> Disconnected:
+    """End a registration: its tasks are free at once, its file marks gone.
+
+    Raises WorkerNotFound when nobody ever connected under this id.
+    """
+    worker = tx.workers.get(ask.worker_id)
+    if worker is None:
+        raise WorkerNotFound(
+            f"worker {ask.worker_id!r} is unknown: nobody connected under this id",
+            subjects=(ask.worker_id,),
+        )
+    if worker.disconnected_at is not None:
+        return Disconnected(worker, [], tx.seen)
+    reason = ask.reason or "the worker disconnected"
+    held = tx.tasks.held(worker.id)
+    for task in held:
+        workflow = tx.workflows.get(task.workflow)
+        transitions.move(
+            tx,
+            task,
+            workflow.disconnect_state,
+            EventType.TASK_RELEASED,
+            by=worker.id,
+            reason=reason,
+            worker_id=None,
+            claim_revision=None,
+            lease_ms=None,
+        )
+    for mark in tx.file_marks.by(worker.id):
+        tx.file_marks.delete(mark, tx.now, reason)
+        tx.tell(
+            EventType.FILE_UNMARKED,
+            mark,
+            task_id=mark.task_id,
+            worker_id=worker.id,
+            reason=reason,
+        )
+    worker = worker._replace(last_heartbeat=tx.now, disconnected_at=tx.now, cooling_until=None)
+    tx.workers.put(worker)
+    tx.tell(EventType.WORKER_DISCONNECTED, worker, worker_id=worker.id, reason=ask.reason)
+    return Disconnected(worker, [task.id for task in held], tx.seen)
+
+
+def list_workers(tx: Transaction, ask: ListWorkers) -> WorkerPage:
+    """Workers by id."""
+    found = tx.workers.page(ask.after, ask.limit + 1, also_disconnected=ask.include_disconnected)
+    shown = found[: ask.limit]
+    return WorkerPage(
+        [(worker, tx.tasks.held_count(worker.id)) for worker in shown],
+        (shown[-1].id,) if len(found) > ask.limit else None,
+        tx.seen,
+    )

@@ -1,0 +1,51 @@
+"""Cycles: what waits for what, and whether a new dependency would close a ring.
+
+One graph is searched for all blocking types. An arrow X -> Y in it means that the end of Y
+waits for the end of X: from blocker to blocked, and from child to parent. So a task that
+blocks its own child is found out, too.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from graphlib import CycleError, TopologicalSorter
+
+from taskloom_server.graph.tasks import CONTAINS, START_BLOCKING
+
+
+def arrow(from_task_id: str, to_task_id: str, dep_type: str) -> tuple[str, str] | None:
+    """The arrow that a dependency puts into the graph of waiting; None if it blocks nothing."""
+    if dep_type in START_BLOCKING:
+        return from_task_id, to_task_id
+    if dep_type == CONTAINS:
+        return to_task_id, from_task_id
+    return None
+
+
+def find_path(
+    successors: Callable[[str], Iterable[str]], start: str, goal: str
+) -> list[str] | None:
+    """The shortest way from ``start`` to ``goal`` along the arrows, both included, or None."""
+    came_from: dict[str, str | None] = {start: None}
+    queue = deque([start])
+    while queue:
+        here = queue.popleft()
+        if here == goal:
+            path = [here]
+            while (before := came_from[path[-1]]) is not None:
+                path.append(before)
+            return path[::-1]
+        for there in successors(here):
+            if there not in came_from:
+                came_from[there] = here
+                queue.append(there)
+    return None
+
+
+def find_cycle(predecessors: Mapping[str, Iterable[str]]) -> list[str] | None:
+    """Some cycle in a whole graph, the first task repeated at its end; None if there is none."""
+    try:
+        TopologicalSorter(predecessors).prepare()
+    except CycleError as error:
+        cycle: list[str] = error.args[1]
+        return cycle
+    return None

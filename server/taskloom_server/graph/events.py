@@ -1,0 +1,86 @@
+"""Events: what happened, with what it happened to as it was afterwards."""
+
+from collections.abc import Iterator
+from enum import IntEnum
+from typing import NamedTuple
+
+from taskloom_server.graph.tasks import Attachment, Dependency, FileMark, Task
+from taskloom_server.graph.workers import Pause, Worker
+
+
+class EventType(IntEnum):
+    """What happened. Numbers are those of the proto and of ``events.type``: fixed."""
+
+    TASK_LISTED = 1
+    TASK_CREATED = 2
+    TASK_UPDATED = 3
+    TASK_READY = 4
+    TASK_BLOCKED = 5
+    TASK_CLAIMED = 6
+    TASK_RELEASED = 7
+    TASK_LEASE_EXPIRED = 8
+    TASK_COMPLETED = 9
+    TASK_FAILED = 10
+    TASK_CANCELLED = 11
+    TASK_MOVED = 12
+    TASK_DELETED = 13
+    DEPENDENCY_ADDED = 20
+    DEPENDENCY_REMOVED = 21
+    WORKER_CONNECTED = 30
+    WORKER_DISCONNECTED = 31
+    FILE_MARKED = 40
+    FILE_UNMARKED = 41
+    ATTACHMENT_ADDED = 50
+    ATTACHMENT_REMOVED = 51
+    PAUSED = 60
+    RESUMED = 61
+
+
+After = Task | Worker | Dependency | FileMark | Attachment | Pause | None
+
+
+class Aspect(NamedTuple):
+    """What a watch's filter looks at in a task."""
+
+    status: str
+    worker_id: str | None
+    phase: str | None
+    tags: tuple[str, ...]
+    ancestors: tuple[str, ...]  # parent first
+
+
+class Event(NamedTuple):
+    """One row of ``events``.
+
+    ``before`` is the aspect of the task before, where there was one, so that a watch can
+    tell from the event alone whether the task has left its filter. ``ancestors`` are those
+    of the task after, nearest first.
+    """
+
+    type: EventType
+    time: int  # Unix ms
+    task_id: str | None
+    worker_id: str | None
+    reason: str | None
+    after: After
+    before: Aspect | None = None
+    ancestors: tuple[str, ...] = ()
+
+    def aspect(self) -> Aspect | None:
+        """What a filter looks at in the task after; None if the event is about no task."""
+        task = self.after
+        if not isinstance(task, Task):
+            return None
+        return Aspect(task.status, task.worker_id, task.phase, task.tags, self.ancestors)
+
+
+class Revision(NamedTuple):
+    """One committed change: its number and all its events, in the order they happened."""
+
+    number: int
+    events: tuple[Event, ...]
+
+    def chunks(self, size: int) -> Iterator[tuple[Event, ...]]:
+        """The events in runs of at most ``size``."""
+        for start in range(0, len(self.events), size):
+            yield self.events[start : start + size]

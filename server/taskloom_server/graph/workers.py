@@ -1,0 +1,57 @@
+"""The worker as the rules see it, and whom the system lets take a task."""
+
+from enum import Enum
+from typing import NamedTuple
+
+
+class Worker(NamedTuple):
+    """One row of ``workers``, in the order of ``store.workers.COLUMNS``. Times in Unix ms."""
+
+    tags: tuple[str, ...]
+    id: str
+    max_claims: int
+    registered_at: int
+    last_heartbeat: int
+    disconnected_at: int | None
+    workflow: str
+    last_status: str | None
+    last_phase: str | None
+    lease_ms: int
+    cool_down_ms: int
+    cooling_until: int | None
+    claim_attempts: int
+    claims_granted: int
+    claims_lost: int
+
+
+class Pause(NamedTuple):
+    """Who stopped new claims, when and why."""
+
+    by: str
+    reason: str
+    at: int
+
+
+class Outcome(Enum):
+    """Why ClaimNextTask gave what it gave."""
+
+    CLAIMED = "CLAIMED"
+    NONE_READY = "NONE_READY"
+    ALL_DONE = "ALL_DONE"
+    PAUSED = "PAUSED"
+    COOLING_DOWN = "COOLING_DOWN"
+    LIMIT_REACHED = "LIMIT_REACHED"
+
+
+def refusal(worker: Worker, held: int, paused: Pause | None, now: int) -> Outcome | None:
+    """Why this worker may take no task at all just now; None when it may.
+
+    ``held``: how many tasks it holds. In the order in which a person would want to know.
+    """
+    if paused is not None:
+        return Outcome.PAUSED
+    if held >= worker.max_claims:
+        return Outcome.LIMIT_REACHED
+    if worker.cooling_until is not None and worker.cooling_until > now:
+        return Outcome.COOLING_DOWN
+    return None

@@ -1,0 +1,96 @@
+"""Workflows: the states of tasks and the rules between them. Loading them is main's work."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from taskloom_server.graph.errors import IllegalTransition, WorkflowNotFound
+
+
+class Parents(StrEnum):
+    """What becomes of an unowned, open parent when its last child ends."""
+
+    ROLLUP = "rollup"  # it completes by itself
+    CLAIM = "claim"  # it becomes ready
+
+
+class UnknownPhase(StrEnum):
+    """What becomes of a phase that the workflow does not list."""
+
+    ALLOW = "allow"
+    REJECT = "reject"
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """A state, and what being in it means."""
+
+    name: str
+    exits: tuple[str, ...]
+    timed: bool = False  # a stay counts as time worked
+    terminal: bool = False  # a task in it has ended
+
+
+@dataclass(frozen=True, slots=True)
+class Workflow:
+    """A named set of states, phases and rules."""
+
+    name: str
+    description: str
+    states: Mapping[str, State]
+    phases: tuple[str, ...]
+    initial_state: str  # tasks begin in it, and are claimed from it
+    assign_state: str  # an assignment puts a task there
+    claim_state: str  # a claim puts a task there
+    complete_state: str
+    cancel_state: str
+    fail_state: str
+    disconnect_state: str  # a claim that ended without a word leaves the task there
+    blocking_states: frozenset[str]  # a blocker in one of these holds its dependents back
+    parents: Parents = Parents.ROLLUP
+    unknown_phase: UnknownPhase = UnknownPhase.REJECT
+
+    def blocks(self, status: str) -> bool:
+        """Whether a task in this status holds back what depends on it."""
+        return status in self.blocking_states
+
+    def check_exit(self, task_id: str, status: str, to: str) -> None:
+        """Raise IllegalTransition unless ``status`` exits to ``to``."""
+        if to not in self.states:
+            raise IllegalTransition(
+                f"workflow {self.name!r} has no state {to!r}; it has {', '.join(self.states)}",
+                subjects=tuple(self.states),
+            )
+        exits = self.states[status].exits if status in self.states else (self.initial_state,)
+        if to not in exits:
+            ways = f"its exits are {', '.join(exits)}" if exits else "it has no exits"
+            raise IllegalTransition(
+                f"task {task_id!r} is {status!r} and cannot become {to!r}; {ways}",
+                subjects=exits,
+                metadata={"status": status},
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Workflows:
+    """The workflows in force, by name."""
+
+    by_name: Mapping[str, Workflow]
+    default_name: str
+    open_statuses: tuple[str, ...] = field(init=False)  # of all workflows: not terminal
+
+    def __post_init__(self) -> None:
+        states = [s for w in self.by_name.values() for s in w.states.values()]
+        statuses = sorted({s.name for s in states if not s.terminal})
+        object.__setattr__(self, "open_statuses", tuple(statuses))
+
+    def get(self, name: str) -> Workflow:
+        """The workflow of this name, or the default for an empty one."""
+        name = name or self.default_name
+        try:
+            return self.by_name[name]
+        except KeyError:
+            raise WorkflowNotFound(
+                f"there is no workflow {name!r}; there are {', '.join(sorted(self.by_name))}",
+                subjects=sorted(self.by_name),
+            ) from None

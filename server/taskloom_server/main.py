@@ -1,0 +1,54 @@
+"""Main: settings, logging, signals, exit codes, and sentences instead of tracebacks."""
+
+import asyncio
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from taskloom_server.logs import configure_logging
+from taskloom_server.server import CannotListen, serving
+from taskloom_server.settings import Settings, SettingsError, read_settings
+from taskloom_server.store.connections import CannotOpen
+from taskloom_server.workflow_files import WorkflowFileError
+
+EXIT_FAILED = 1  # the server had to stop: it could not write any more
+EXIT_UNUSABLE = 2  # a setting, a file or an address cannot be used
+
+
+def run(config: Path | None = None, **flags: Any) -> int:
+    """Serve until SIGTERM or SIGINT; the exit code.
+
+    Once it serves, one line on stdout says where: ``taskloom is listening on HOST:PORT``.
+    Everything else is logged to stderr.
+    """
+    try:
+        settings = read_settings(config, **flags)
+        configure_logging(settings.log_level, settings.log_format)
+        return asyncio.run(_serve(settings))
+    except (SettingsError, WorkflowFileError, CannotOpen, CannotListen) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return EXIT_UNUSABLE
+
+
+async def _serve(settings: Settings) -> int:
+    log = structlog.get_logger("main")
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    async with serving(settings) as server:
+        print(f"taskloom is listening on {server.address}", flush=True)
+        log.info("listening", address=server.address, db=str(settings.db))
+        stopped = asyncio.ensure_future(stop.wait())
+        await asyncio.wait({stopped, server.failed}, return_when=asyncio.FIRST_COMPLETED)
+        stopped.cancel()
+        log.info("stopping")
+    if server.failed.done():
+        error = server.failed.result()
+        log.error("cannot write any more", error=f"{type(error).__name__}: {error}")
+        return EXIT_FAILED
+    log.info("stopped")
+    return 0

@@ -1,0 +1,201 @@
+"""The server: everything wired together, started in order and taken down in order."""
+
+import asyncio
+import contextlib
+import random
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+from grpc import aio
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1._async import HealthServicer
+from grpc_reflection.v1alpha import reflection
+
+from taskloom.v1 import (
+    admin_service_pb2,
+    admin_service_pb2_grpc,
+    attachment_service_pb2,
+    attachment_service_pb2_grpc,
+    claim_service_pb2,
+    claim_service_pb2_grpc,
+    file_service_pb2,
+    file_service_pb2_grpc,
+    task_service_pb2,
+    task_service_pb2_grpc,
+    watch_service_pb2,
+    watch_service_pb2_grpc,
+    worker_service_pb2,
+    worker_service_pb2_grpc,
+)
+from taskloom_server.alarm import Alarm
+from taskloom_server.clock import Clock, WallClock
+from taskloom_server.coordinator.deadlines import forget_answers, meet_deadlines
+from taskloom_server.feed import Feed
+from taskloom_server.service.admin import AdminServicer
+from taskloom_server.service.attachments import AttachmentServicer
+from taskloom_server.service.calls import Calls
+from taskloom_server.service.claims import ClaimServicer
+from taskloom_server.service.files import FileServicer
+from taskloom_server.service.interceptors import Gate
+from taskloom_server.service.tasks import TaskServicer
+from taskloom_server.service.watches import WatchServicer
+from taskloom_server.service.workers import WorkerServicer
+from taskloom_server.settings import Settings
+from taskloom_server.store.connections import CannotOpen, exclusive
+from taskloom_server.store.readers import Readers
+from taskloom_server.store.schema import prepare
+from taskloom_server.store.tail import Tail
+from taskloom_server.store.writer import Committed, Writer
+from taskloom_server.workflow_files import load_workflows
+
+_SERVICES = [
+    module.DESCRIPTOR.services_by_name[name].full_name
+    for module, name in (
+        (worker_service_pb2, "WorkerService"),
+        (task_service_pb2, "TaskService"),
+        (claim_service_pb2, "ClaimService"),
+        (watch_service_pb2, "WatchService"),
+        (file_service_pb2, "FileService"),
+        (attachment_service_pb2, "AttachmentService"),
+        (admin_service_pb2, "AdminService"),
+    )
+]
+_OPTIONS = [
+    ("grpc.so_reuseport", 0),  # a second server on the port must fail, not share it
+    ("grpc.max_receive_message_length", 8 << 20),
+    ("grpc.max_send_message_length", 64 << 20),
+    # Clients may ping every 30 s, also without a call under way.
+    ("grpc.http2.min_ping_interval_without_data_ms", 25_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    # And who is gone without a word is noticed.
+    ("grpc.keepalive_time_ms", 60_000),
+    ("grpc.keepalive_timeout_ms", 20_000),
+]
+_FORGET_EVERY_SECONDS = 60
+
+_log = structlog.get_logger("server")
+
+
+class CannotListen(Exception):
+    """The address cannot be listened on; ``str()`` is the sentence for the person."""
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A server that serves: where, and how it is known that it cannot go on."""
+
+    address: str  # host:port, with the port that was given for port 0
+    failed: "asyncio.Future[Exception]"  # done when nothing can be written any more
+
+
+@contextlib.asynccontextmanager
+async def serving(settings: Settings, clock: Clock | None = None) -> AsyncIterator[Running]:
+    """Serve within the context.
+
+    Raises CannotOpen, CannotListen, WorkflowFileError. Coming down: health says NOT_SERVING
+    and new calls are turned away; watches end, each told where to resume; calls under way
+    finish; then the writer commits what is left, checkpoints and closes.
+    """
+    clock = clock or WallClock()
+    workflows = load_workflows(settings.default_workflow, settings.workflow_dir)
+    async with contextlib.AsyncExitStack() as stack:
+        stack.enter_context(exclusive(settings.db))
+        for migration in await asyncio.to_thread(prepare, settings.db):
+            _log.info("migrated", migration=migration)
+        failed: asyncio.Future[Exception] = asyncio.get_running_loop().create_future()
+
+        def on_commit(committed: Committed) -> None:
+            for revision in committed.revisions:
+                tail.append(revision)
+            feed.announce(committed.revision, committed.incarnation)
+            alarm.set(committed.deadline)
+
+        def on_failure(error: Exception) -> None:
+            if not failed.done():
+                failed.set_result(error)
+
+        writer = Writer(
+            settings.db,
+            workflows,
+            clock=clock.now,
+            rng=random.Random(),
+            on_commit=on_commit,
+            on_failure=on_failure,
+        )
+        begun = await writer.start()
+        stack.push_async_callback(writer.stop)
+        tail = Tail(begun.revision)
+        feed = Feed(begun.revision, begun.incarnation)
+        readers = Readers(settings.db, workflows, clock=clock.now)
+        stack.push_async_callback(asyncio.to_thread, readers.close)
+
+        async def meet() -> int | None:
+            return await writer.run(meet_deadlines, None)
+
+        alarm = Alarm(clock, meet)
+        alarm.set(begun.deadline)
+        stack.push_async_callback(_cancel, asyncio.create_task(alarm.run()))
+        stack.push_async_callback(_cancel, asyncio.create_task(_forget(writer)))
+
+        calls = Calls(writer, readers)
+        gate = Gate(max_calls=settings.max_calls, max_watches=settings.max_watches)
+        server = aio.server(interceptors=(gate,), options=_OPTIONS)
+        worker_service_pb2_grpc.add_WorkerServiceServicer_to_server(WorkerServicer(calls), server)
+        task_service_pb2_grpc.add_TaskServiceServicer_to_server(TaskServicer(calls), server)
+        claim_service_pb2_grpc.add_ClaimServiceServicer_to_server(ClaimServicer(calls), server)
+        watch_service_pb2_grpc.add_WatchServiceServicer_to_server(
+            WatchServicer(calls, feed, tail), server
+        )
+        file_service_pb2_grpc.add_FileServiceServicer_to_server(FileServicer(calls), server)
+        attachment_service_pb2_grpc.add_AttachmentServiceServicer_to_server(
+            AttachmentServicer(calls), server
+        )
+        admin_service_pb2_grpc.add_AdminServiceServicer_to_server(
+            AdminServicer(calls, workflows, lambda: feed.revision, clock.now()), server
+        )
+        health = HealthServicer()
+        health_pb2_grpc.add_HealthServicer_to_server(health, server)
+        reflection.enable_server_reflection(
+            [*_SERVICES, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name,
+             reflection.SERVICE_NAME],
+            server,
+        )
+        address = _listen(server, settings.listen)
+        await server.start()
+        for service in ("", *_SERVICES):
+            await health.set(service, health_pb2.HealthCheckResponse.SERVING)
+        try:
+            yield Running(address, failed)
+        finally:
+            await health.enter_graceful_shutdown()
+            gate.closed = True
+            feed.close()
+            # A writer that has failed answers nobody: there is nothing to wait for.
+            await server.stop(0 if failed.done() else settings.shutdown_grace_seconds)
+
+
+def _listen(server: aio.Server, listen: str) -> str:
+    try:
+        port = server.add_insecure_port(listen)
+    except RuntimeError as error:
+        raise CannotListen(
+            f"cannot listen on {listen}: the address is in use, or is not one of this machine; "
+            "name another with --listen"
+        ) from error
+    return f"{listen.rpartition(':')[0]}:{port}"
+
+
+async def _cancel(task: "asyncio.Task[Any]") -> None:
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
+
+
+async def _forget(writer: Writer) -> None:
+    """Drop answers that need not be remembered any more, a little now and then."""
+    while True:
+        await asyncio.sleep(_FORGET_EVERY_SECONDS)
+        while await writer.run(forget_answers, None):
+            pass

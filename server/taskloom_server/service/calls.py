@@ -1,0 +1,70 @@
+"""Running verbs for servicers: on a reader, or on the writer under the request's request_id."""
+
+import hashlib
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from google.protobuf.message import Message
+
+from taskloom_server.graph.errors import DomainError
+from taskloom_server.service import read
+from taskloom_server.store.readers import Readers
+from taskloom_server.store.transaction import Transaction
+from taskloom_server.store.writer import Idempotent, Verb, Writer
+
+Ask = TypeVar("Ask")
+Result = TypeVar("Result")
+Response = TypeVar("Response", bound=Message)
+
+
+class Calls:
+    """The way from a servicer to the store."""
+
+    def __init__(self, writer: Writer, readers: Readers) -> None:
+        self._writer = writer
+        self._readers = readers
+
+    async def read(self, verb: Callable[[Transaction, Ask], Result], ask: Ask) -> Result:
+        """The answer of a verb that changes nothing."""
+        return await self._readers.run(verb, ask)
+
+    async def write(
+        self,
+        request: Any,
+        verb: Verb[Ask, Result],
+        ask: Ask,
+        response: type[Response],
+        answer: Callable[[Result], Response],
+        *,
+        body: bytes = b"",
+    ) -> Response:
+        """The answer to a mutation, the same one again for the same request_id.
+
+        ``answer`` makes the ``response`` of what the verb returned. ``body``: what belongs to
+        the request besides its message.
+        """
+        request_id = read.identifier("request_id", request.request_id, optional=True)
+        if not request_id:
+            return answer(await self._writer.run(verb, ask))
+
+        # The response is stored with the change that it tells of, so it is made beside it.
+        def perform(tx: Transaction, ask: Ask) -> Response | DomainError:
+            result = verb(tx, ask)
+            return result if isinstance(result, DomainError) else answer(result)
+
+        return await self._writer.run(
+            perform,
+            ask,
+            Idempotent(request_id, _fingerprint(request, body), _encode, response.FromString),
+        )
+
+
+def _fingerprint(request: Message, body: bytes) -> bytes:
+    """Of the request's type and contents: all that must be equal in a retry."""
+    contents = request.SerializeToString(deterministic=True)
+    name = request.DESCRIPTOR.name.encode()
+    return hashlib.blake2b(name + b"\0" + contents + body, digest_size=16).digest()
+
+
+def _encode(response: Message) -> bytes:
+    return response.SerializeToString()

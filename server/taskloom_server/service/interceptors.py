@@ -1,0 +1,128 @@
+"""What surrounds every call: the cap on calls at once, refusals as statuses, no leaks.
+
+An exception that nobody foresaw is logged here and told to the client as INTERNAL without its
+text, since grpc.aio would send that.
+"""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import grpc
+import structlog
+from grpc import aio
+
+from taskloom_server.graph.errors import DomainError, ShuttingDown, TooManyCalls, TooManyWatches
+from taskloom_server.service.errors import code_of, trailing_metadata
+from taskloom_server.store.writer import WriterStopped
+
+_OURS = "/taskloom."
+_WATCH = "/taskloom.v1.WatchService/WatchTasks"
+_COME_BACK_MS = 1000
+
+_log = structlog.get_logger("service")
+
+
+class Gate(aio.ServerInterceptor):  # type: ignore[misc]
+    """Lets calls of taskloom's services in, up to a number of each kind, until it is closed.
+
+    Watches and the other calls are counted apart, so that watches cannot keep claims out.
+    """
+
+    def __init__(self, *, max_calls: int, max_watches: int) -> None:
+        self._limits = {False: max_calls, True: max_watches}
+        self._inside = {False: 0, True: 0}
+        self._handlers: dict[str, Any] = {}
+        self.closed = False
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Any:
+        """Wrap a method's handler, once for each method."""
+        method = handler_call_details.method
+        handler = self._handlers.get(method)
+        if handler is None:
+            handler = await continuation(handler_call_details)
+            if handler is not None and method.startswith(_OURS):
+                handler = self._wrap(handler, method)
+                self._handlers[method] = handler
+        return handler
+
+    def _wrap(self, handler: Any, method: str) -> Any:
+        is_watch = method == _WATCH
+        behavior = handler.unary_unary or handler.stream_unary
+        stream_behavior = handler.unary_stream or handler.stream_stream
+        serialization = {
+            "request_deserializer": handler.request_deserializer,
+            "response_serializer": handler.response_serializer,
+        }
+
+        async def answer(request: Any, context: aio.ServicerContext[Any, Any]) -> Any:
+            self._enter(is_watch)
+            try:
+                return await behavior(request, context)
+            finally:
+                self._inside[is_watch] -= 1
+
+        async def guarded_answer(request: Any, context: aio.ServicerContext[Any, Any]) -> Any:
+            try:
+                return await answer(request, context)
+            except Exception as error:
+                await _abort(context, method, error)
+
+        async def guarded_stream(
+            request: Any, context: aio.ServicerContext[Any, Any]
+        ) -> AsyncIterator[Any]:
+            try:
+                self._enter(is_watch)
+            except DomainError as error:
+                await _abort(context, method, error)
+            # Generators are not closed when their call is cancelled, so not in a `finally`.
+            context.add_done_callback(lambda _: self._leave(is_watch))
+            try:
+                async for message in stream_behavior(request, context):
+                    yield message
+            except Exception as error:
+                await _abort(context, method, error)
+
+        if handler.unary_unary:
+            return grpc.unary_unary_rpc_method_handler(guarded_answer, **serialization)
+        if handler.stream_unary:
+            return grpc.stream_unary_rpc_method_handler(guarded_answer, **serialization)
+        if handler.unary_stream:
+            return grpc.unary_stream_rpc_method_handler(guarded_stream, **serialization)
+        return grpc.stream_stream_rpc_method_handler(guarded_stream, **serialization)
+
+    def _enter(self, is_watch: bool) -> None:
+        if self.closed:
+            raise ShuttingDown("the server is shutting down", retry_after_ms=_COME_BACK_MS)
+        if self._inside[is_watch] >= self._limits[is_watch]:
+            limit = self._limits[is_watch]
+            if is_watch:
+                raise TooManyWatches(
+                    f"the server has {limit} watches open, its limit", retry_after_ms=_COME_BACK_MS
+                )
+            raise TooManyCalls(
+                f"the server has {limit} calls under way, its limit", retry_after_ms=_COME_BACK_MS
+            )
+        self._inside[is_watch] += 1
+
+    def _leave(self, is_watch: bool) -> None:
+        self._inside[is_watch] -= 1
+
+
+async def _abort(context: aio.ServicerContext[Any, Any], method: str, error: Exception) -> None:
+    """End the call with the status of what was raised."""
+    if isinstance(error, aio.AbortError | aio.UsageError):
+        raise error
+    if isinstance(error, WriterStopped):
+        error = ShuttingDown("the server is shutting down", retry_after_ms=_COME_BACK_MS)
+    if isinstance(error, DomainError):
+        await context.abort(code_of(error), str(error), trailing_metadata(error))
+    _log.error("unforeseen error", method=method, exc_info=error)
+    await context.abort(
+        grpc.StatusCode.INTERNAL,
+        "an internal error; the server's log tells more. Retry with the same request_id at most "
+        "once, then report it.",
+    )

@@ -1,0 +1,164 @@
+"""WatchService: reading the events after a cursor, and waiting on the feed when there are none."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+from taskloom.v1 import watch_service_pb2 as pb
+from taskloom.v1 import watch_service_pb2_grpc
+from taskloom_server.coordinator import watches
+from taskloom_server.coordinator.watches import Passed, Watched
+from taskloom_server.feed import Feed
+from taskloom_server.graph.errors import (
+    IncarnationChanged,
+    InvalidField,
+    RevisionCompacted,
+    ShuttingDown,
+)
+from taskloom_server.graph.events import Event, EventType, Revision
+from taskloom_server.service import read, show
+from taskloom_server.service.calls import Calls
+from taskloom_server.store.tail import Tail
+
+EVENTS_A_MESSAGE = 500
+_EVENTS_A_READ = 1_000
+_DEFAULT_PROGRESS_MS = 10_000
+
+
+class WatchServicer(watch_service_pb2_grpc.WatchServiceServicer):
+    """See watch_service.proto. A watch holds a cursor and nothing else."""
+
+    def __init__(self, calls: Calls, feed: Feed, tail: Tail) -> None:
+        self._calls = calls
+        self._feed = feed
+        self._tail = tail
+
+    async def WatchTasks(  # noqa: D102
+        self, request: pb.WatchTasksRequest, context: Any
+    ) -> AsyncIterator[pb.WatchTasksResponse]:
+        watched = _watched(request.filter)
+        start = read.revision("start_revision", request.start_revision)
+        if start and request.include_state:
+            raise InvalidField("include_state", "goes with start_revision 0 only")
+        progress_ms = read.duration_ms(
+            "progress_interval",
+            request,
+            "progress_interval",
+            low=1_000,
+            high=3_600_000,
+            default=_DEFAULT_PROGRESS_MS,
+        )
+        incarnation = self._feed.incarnation
+        if request.incarnation not in ("", incarnation):
+            raise _changed(incarnation)
+
+        if request.include_state:
+            state = await self._calls.read(watches.list_state, watched)
+            cursor, incarnation = state.revision, state.incarnation
+            yield _message(0, created=pb.WatchCreated(incarnation=incarnation))
+            for message in _state_messages(state):
+                yield message
+            yield _message(cursor, synced=pb.WatchSynced())
+        else:
+            await self._calls.read(watches.check_watch, watched)
+            cursor = start - 1 if start else self._feed.revision
+            created = pb.WatchCreated(incarnation=incarnation)
+            yield _message(cursor, created=created)
+
+        interval = (progress_ms or _DEFAULT_PROGRESS_MS) / 1000
+        clock = asyncio.get_running_loop().time
+        progress_due = clock() + interval
+        while True:
+            if self._feed.closed:
+                raise ShuttingDown(
+                    f"the server is shutting down; resume from revision {cursor + 1}",
+                    metadata={"revision": str(cursor)},
+                    retry_after_ms=1000,
+                )
+            if self._feed.incarnation != incarnation:
+                raise _changed(self._feed.incarnation)
+            for revision in await self._since(cursor + 1, incarnation):
+                cursor = revision.number
+                if passed := watches.passing(watched, revision):
+                    for message in _messages(cursor, passed):
+                        yield message
+                    progress_due = clock() + interval
+            if clock() >= progress_due:
+                yield _message(cursor, progress=pb.WatchProgress())
+                progress_due = clock() + interval
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout_at(progress_due):
+                    await self._feed.beyond(cursor, incarnation)
+
+    async def _since(self, first: int, incarnation: str) -> list[Revision]:
+        """The next revisions: from memory for those who keep up, or else from the table."""
+        if first > self._feed.revision:
+            return []
+        recent = self._tail.since(first)
+        if recent is not None:
+            return recent
+        history = await self._calls.read(
+            watches.history_since, watches.Since(first, _EVENTS_A_READ)
+        )
+        if history.incarnation != incarnation:
+            raise _changed(history.incarnation)
+        if first < history.oldest_revision:
+            raise RevisionCompacted(
+                f"revision {first} is compacted; history begins at revision "
+                f"{history.oldest_revision}: start anew with include_state",
+                metadata={"oldest_revision": str(history.oldest_revision)},
+            )
+        return history.revisions
+
+
+def _watched(message: pb.WatchFilter) -> Watched:
+    for type_ in message.event_types:
+        if type_ not in EventType:
+            raise InvalidField("filter.event_types", f"has {type_}, which is no type of event")
+    return Watched(
+        statuses=frozenset(read.identifiers("filter.statuses", message.statuses, 1_000)),
+        tags=frozenset(read.identifiers("filter.tags", message.tags, 1_000)),
+        owner=read.identifier("filter.owner", message.owner, optional=True),
+        subtree_of=read.identifier("filter.subtree_of", message.subtree_of, optional=True),
+        task_ids=frozenset(read.identifiers("filter.task_ids", message.task_ids, 1_000)),
+        phases=frozenset(read.identifiers("filter.phases", message.phases, 1_000)),
+        types=frozenset(map(EventType, message.event_types)),
+    )
+
+
+def _changed(incarnation: str) -> IncarnationChanged:
+    return IncarnationChanged(
+        "the database is another one now; start anew with include_state",
+        metadata={"incarnation": incarnation},
+    )
+
+
+def _message(revision: int, **content: Any) -> pb.WatchTasksResponse:
+    return pb.WatchTasksResponse(revision=revision, **content)
+
+
+def _messages(revision: int, passed: list[Passed]) -> Iterator[pb.WatchTasksResponse]:
+    """One revision as one message, or as several where it is large."""
+    last = len(passed) - 1
+    for start in range(0, len(passed), EVENTS_A_MESSAGE):
+        part = passed[start : start + EVENTS_A_MESSAGE]
+        more = start + len(part) <= last
+        events = pb.WatchEvents(events=map(show.event, part), more=more)
+        yield _message(0 if more else revision, events=events)
+
+
+def _state_messages(state: watches.State) -> Iterator[pb.WatchTasksResponse]:
+    for start in range(0, len(state.tasks), EVENTS_A_MESSAGE):
+        events = [
+            show.event(
+                Passed(
+                    Event(
+                        EventType.TASK_LISTED, task.updated_at, task.id, None, None, task
+                    ),
+                    left=False,
+                )
+            )
+            for task in state.tasks[start : start + EVENTS_A_MESSAGE]
+        ]
+        yield _message(0, events=pb.WatchEvents(events=events))

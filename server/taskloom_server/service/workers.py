@@ -1,0 +1,94 @@
+"""WorkerService: who takes part."""
+
+from typing import Any
+
+from taskloom.v1 import worker_service_pb2 as pb
+from taskloom.v1 import worker_service_pb2_grpc
+from taskloom_server.coordinator import workers
+from taskloom_server.service import paging, read, show
+from taskloom_server.service.calls import Calls
+
+DEFAULT_LEASE_MS = 900_000
+LEASE_BOUNDS = {"low": 1_000, "high": 7 * read.DAY_MS}
+
+
+class WorkerServicer(worker_service_pb2_grpc.WorkerServiceServicer):
+    """See worker_service.proto."""
+
+    def __init__(self, calls: Calls) -> None:
+        self._calls = calls
+
+    async def Connect(self, request: pb.ConnectRequest, context: Any) -> pb.ConnectResponse:  # noqa: D102
+        lease = read.duration_ms(
+            "lease", request, "lease", default=DEFAULT_LEASE_MS, **LEASE_BOUNDS
+        )
+        cool_down = read.duration_ms(
+            "cool_down", request, "cool_down", low=0, high=read.DAY_MS, default=0
+        )
+        ask = workers.Connect(
+            worker_id=read.identifier("worker_id", request.worker_id, optional=True),
+            workflow=read.identifier("workflow", request.workflow, optional=True),
+            tags=read.tags("tags", request.tags),
+            max_claims=read.whole("max_claims", request.max_claims, 0, 1_000) or 1,
+            lease_ms=lease or DEFAULT_LEASE_MS,
+            cool_down_ms=cool_down or 0,
+        )
+        return await self._calls.write(
+            request, workers.connect, ask, pb.ConnectResponse, _connected
+        )
+
+    async def Disconnect(  # noqa: D102
+        self, request: pb.DisconnectRequest, context: Any
+    ) -> pb.DisconnectResponse:
+        ask = workers.Disconnect(
+            worker_id=read.identifier("worker_id", request.worker_id),
+            reason=read.text("reason", request.reason, read.MAX_REASON),
+        )
+        return await self._calls.write(
+            request, workers.disconnect, ask, pb.DisconnectResponse, _disconnected
+        )
+
+    async def Heartbeat(self, request: pb.HeartbeatRequest, context: Any) -> pb.HeartbeatResponse:  # noqa: D102
+        worker_id = read.identifier("worker_id", request.worker_id)
+        return await self._calls.write(
+            request, workers.heartbeat, worker_id, pb.HeartbeatResponse, _seen
+        )
+
+    async def ListWorkers(  # noqa: D102
+        self, request: pb.ListWorkersRequest, context: Any
+    ) -> pb.ListWorkersResponse:
+        place = paging.read_token(request, str)
+        ask = workers.ListWorkers(
+            after=place[0] if place else "",
+            limit=paging.page_size(request),
+            include_disconnected=request.include_disconnected,
+        )
+        page = await self._calls.read(workers.list_workers, ask)
+        return pb.ListWorkersResponse(
+            workers=[show.worker(worker, held) for worker, held in page.workers],
+            next_page_token=paging.write_token(request, page.next_after),
+            revision=page.revision,
+        )
+
+
+def _connected(answer: workers.Connected) -> pb.ConnectResponse:
+    return pb.ConnectResponse(
+        worker=show.worker(answer.worker, len(answer.held)),
+        held_tasks=show.tasks(answer.held),
+        incarnation=answer.incarnation,
+        revision=answer.revision,
+    )
+
+
+def _disconnected(answer: workers.Disconnected) -> pb.DisconnectResponse:
+    return pb.DisconnectResponse(
+        worker=show.worker(answer.worker, 0),
+        released_task_ids=answer.released,
+        revision=answer.revision,
+    )
+
+
+def _seen(answer: workers.Seen) -> pb.HeartbeatResponse:
+    return pb.HeartbeatResponse(
+        worker=show.worker(answer.worker, answer.held), revision=answer.revision
+    )

@@ -1,0 +1,73 @@
+"""Settings: flags first, then ``TASKLOOM_*``, then a YAML file, then these defaults."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import AfterValidator, Field, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    YamlConfigSettingsSource,
+)
+
+
+class SettingsError(Exception):
+    """A setting cannot be used; ``str()`` says which, and why."""
+
+
+def _check_listen(value: str) -> str:
+    host, colon, port = value.rpartition(":")
+    if not (colon and host and port.isdigit() and int(port) < 65536):
+        raise ValueError("must be HOST:PORT, such as 127.0.0.1:50051 or [::1]:50051")
+    return value
+
+
+class Settings(BaseSettings):
+    """All that can be set. ``TASKLOOM_DB``, ``TASKLOOM_LISTEN`` and so on set the same."""
+
+    model_config = SettingsConfigDict(env_prefix="TASKLOOM_", extra="forbid")
+
+    db: Path = Path("taskloom.db")
+    listen: Annotated[str, AfterValidator(_check_listen)] = "127.0.0.1:50051"
+    workflow_dir: Path | None = None
+    default_workflow: str = "swarm"
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["auto", "console", "json"] = "auto"
+    # Calls, and watches, at once: apart, so that watches can never keep claims out.
+    max_calls: int = Field(default=2_000, ge=1)
+    max_watches: int = Field(default=10_000, ge=1)
+    # How long calls under way may take to end when the server stops.
+    shutdown_grace_seconds: float = Field(default=5.0, ge=0)
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Flags, environment, file: the order in which they win."""
+        return init_settings, env_settings, YamlConfigSettingsSource(settings_cls)
+
+
+def read_settings(config: Path | None = None, **flags: Any) -> Settings:
+    """The settings in force. Raises SettingsError."""
+    if config is not None and not config.is_file():
+        raise SettingsError(f"there is no settings file {config}")
+
+    class FromFile(Settings):
+        model_config = SettingsConfigDict(yaml_file=config)
+
+    try:
+        return FromFile(**flags)
+    except yaml.YAMLError as error:
+        raise SettingsError(f"{config}: {' '.join(str(error).split())}") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"]) or "settings"
+        message = first["msg"].removeprefix("Value error, ")
+        raise SettingsError(f"setting {name}: {message} (got {first['input']!r})") from error

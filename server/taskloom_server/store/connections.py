@@ -1,0 +1,90 @@
+"""Opening the database file: who may, and with which settings.
+
+One connection writes, and it belongs to the writer's thread. Readers have read-only ones.
+"""
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import apsw
+from playhouse.apsw_ext import APSWDatabase
+
+APPLICATION_ID = 0x746C6F6D  # "tlom", in the file's header: this is ours
+_STATEMENTS_CACHED = 400  # more than there are compiled ones, so that none is prepared twice
+_WRITER_PRAGMAS = (
+    ("journal_mode", "wal"),
+    ("synchronous", "full"),  # an answered write survives a power cut
+    ("wal_autocheckpoint", 4000),  # pages: some 16 MB
+    ("journal_size_limit", 64 << 20),
+    ("cache_size", -64_000),  # KiB
+    ("temp_store", "memory"),
+)
+_READER_PRAGMAS = (
+    ("query_only", 1),
+    ("cache_size", -16_000),
+    ("temp_store", "memory"),
+    ("wal_autocheckpoint", 0),  # only the writer checkpoints
+)
+
+
+class CannotOpen(Exception):
+    """The file cannot be used; ``str()`` is the sentence for the person who named it."""
+
+
+def _convert_binding(_cursor: apsw.Cursor, _number: int, value: Any) -> str:
+    """Peewee's migration table stores a datetime, which APSW does not bind by itself."""
+    return str(value)
+
+
+class Database(APSWDatabase):  # type: ignore[misc]
+    """Peewee's door to one file, with our settings on every connection that it opens."""
+
+    def _add_conn_hooks(self, conn: apsw.Connection) -> None:
+        conn.convert_binding = _convert_binding
+        super()._add_conn_hooks(conn)
+
+
+def writing(path: Path) -> Database:
+    """The database for the one that writes."""
+    return Database(
+        str(path), pragmas=_WRITER_PRAGMAS, timeout=5, statementcachesize=_STATEMENTS_CACHED
+    )
+
+
+def open_reader(path: Path) -> apsw.Connection:
+    """A connection on which nothing can be written."""
+    connection = apsw.Connection(
+        str(path), flags=apsw.SQLITE_OPEN_READONLY, statementcachesize=_STATEMENTS_CACHED
+    )
+    connection.set_busy_timeout(5000)
+    for name, value in _READER_PRAGMAS:
+        connection.pragma(name, value)
+    return connection
+
+
+@contextlib.contextmanager
+def exclusive(path: Path) -> Iterator[None]:
+    """Hold the file for this process alone. Raises CannotOpen when another one has it.
+
+    A lock of our own beside the file: SQLite's are given up between transactions, and
+    opening the database itself to lock it would drop them.
+    """
+    lock = path.with_name(path.name + "-lock")
+    try:
+        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        raise CannotOpen(f"cannot write beside {path}: {error.strerror}") from error
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise CannotOpen(
+                f"{path} is in use by another taskloom server; stop it, or serve another --db"
+            ) from error
+        yield
+    finally:
+        os.close(descriptor)

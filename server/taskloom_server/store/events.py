@@ -1,0 +1,133 @@
+"""``events``: what happened, by revision, with images as JSON."""
+
+from collections.abc import Iterable
+from itertools import groupby
+from operator import itemgetter
+from typing import Any
+
+import apsw
+
+from taskloom_server.graph.events import After, Aspect, Event, EventType, Revision
+from taskloom_server.graph.tasks import Attachment, Dependency, FileMark, Task
+from taskloom_server.graph.workers import Pause, Worker
+from taskloom_server.store import json_text
+from taskloom_server.store.statements import Row, Statement, arg
+from taskloom_server.store.tables import Events
+
+_COLUMNS = (
+    "revision",
+    "ordinal",
+    "time",
+    "type",
+    "task_id",
+    "worker_id",
+    "reason",
+    "after",
+    "before",
+    "ancestors",
+)
+_INSERT = Statement(Events.insert({getattr(Events, c): arg(c) for c in _COLUMNS}), *_COLUMNS)
+_FROM = Statement(
+    Events.select(*(getattr(Events, c) for c in _COLUMNS))
+    .where((Events.revision >= arg("first")) & (Events.revision <= arg("last")))
+    .order_by(Events.revision, Events.ordinal),
+    "first",
+    "last",
+)
+# The revision of the so-maniest event from here on: where a page of events may end.
+_PAGE_END = Statement(
+    Events.select(Events.revision)
+    .where(Events.revision >= arg("first"))
+    .order_by(Events.revision, Events.ordinal)
+    .limit(1)
+    .offset(arg("events")),
+    "first",
+    "events",
+)
+_LATEST = Statement(Events.select(Events.revision).order_by(Events.revision.desc()).limit(1))
+
+_NOUNS: dict[str, Any] = {
+    "task": Task,
+    "worker": Worker,
+    "dependency": Dependency,
+    "file_mark": FileMark,
+    "attachment": Attachment,
+    "pause": Pause,
+}
+_NOUN_OF = {record: noun for noun, record in _NOUNS.items()}
+
+
+def _write_after(after: After) -> str | None:
+    """As ``{"task": {column: value, …}}``, without the columns that are NULL."""
+    if after is None:
+        return None
+    image = {k: v for k, v in after._asdict().items() if v is not None and k != "content"}
+    return json_text.write({_NOUN_OF[type(after)]: image})
+
+
+def _read_after(text: str | None) -> After:
+    if text is None:
+        return None
+    [(noun, image)] = json_text.read(text).items()
+    record = _NOUNS[noun]
+    for tags in ("tags", "needed_tags", "wanted_tags"):
+        if tags in image:
+            image[tags] = tuple(image[tags])
+    after: After = record(**dict.fromkeys(record._fields) | image)
+    return after
+
+
+def _write_row(revision: int, ordinal: int, event: Event) -> Row:
+    return (
+        revision,
+        ordinal,
+        event.time,
+        int(event.type),
+        event.task_id,
+        event.worker_id,
+        event.reason,
+        _write_after(event.after),
+        None if event.before is None else json_text.write(tuple(event.before)),
+        None if not event.ancestors else json_text.write(event.ancestors),
+    )
+
+
+def _read_row(row: Row) -> Event:
+    _, _, time, type_, task_id, worker_id, reason, after, before, ancestors = row
+    aspect = None
+    if before is not None:
+        status, owner, phase, tags, above = json_text.read(before)
+        aspect = Aspect(status, owner, phase, tuple(tags), tuple(above))
+    return Event(
+        EventType(type_),
+        time,
+        task_id,
+        worker_id,
+        reason,
+        _read_after(after),
+        aspect,
+        tuple(json_text.read(ancestors)) if ancestors else (),
+    )
+
+
+class EventTable:
+    """``events`` on one connection."""
+
+    def __init__(self, connection: apsw.Connection) -> None:
+        self._connection = connection
+
+    def insert(self, revision: int, events: Iterable[Event]) -> None:
+        """Add the events of one revision, in their order."""
+        rows = [_write_row(revision, n, event) for n, event in enumerate(events)]
+        _INSERT.many(self._connection, rows)
+
+    def since(self, first: int, about: int) -> list[Revision]:
+        """Whole revisions from ``first`` on, ``about`` so many events of them."""
+        end = _PAGE_END.one(self._connection, first, about) or _LATEST.one(self._connection)
+        if end is None:
+            return []
+        rows = _FROM.all(self._connection, first, end[0])
+        return [
+            Revision(number, tuple(map(_read_row, group)))
+            for number, group in groupby(rows, key=itemgetter(0))
+        ]

@@ -1,0 +1,82 @@
+"""The ready tasks: which of them are best for a worker.
+
+The cost of a claim does not grow with the number of tasks, nor of ready ones, nor of ready
+ones that the worker may not take: each group of ready tasks (those that ask the same of a
+worker) is a range of an index, in the order in which its tasks are to be taken, and only the
+beginning of the range is read.
+"""
+
+from collections.abc import Sequence
+from itertools import islice
+
+import apsw
+
+from taskloom_server.store.statements import Statement, arg
+from taskloom_server.store.tables import Tasks
+
+_FIRST = Statement(
+    Tasks.select(-Tasks.priority, Tasks.number, Tasks.id)
+    .where(Tasks.ready_as == arg("group"))
+    .order_by(Tasks.priority.desc(), Tasks.number)
+    .limit(arg("limit")),
+    "group",
+    "limit",
+)
+
+
+def subtree(root: object) -> object:
+    """A recursive query for the ids below ``root``."""
+    below = (
+        Tasks.select(Tasks.id)
+        .where((Tasks.parent_id == root) & Tasks.deleted_at.is_null())
+        .cte("below", recursive=True, columns=("id",))
+    )
+    child = Tasks.alias()
+    step = (
+        child.select(child.id)
+        .join(below, on=(child.parent_id == below.c.id))
+        .where(child.deleted_at.is_null())
+    )
+    return below.union_all(step)
+
+
+_BELOW = subtree(arg("parent_id"))
+_FIRST_BELOW = Statement(
+    Tasks.select(Tasks.ready_as, Tasks.id)
+    .join(_BELOW, on=(_BELOW.c.id == Tasks.id))  # type: ignore[attr-defined]
+    .where(Tasks.ready_as.is_null(False))
+    .order_by(Tasks.priority.desc(), Tasks.number)
+    .with_cte(_BELOW),
+    "parent_id",
+)
+_OPEN_BELOW = Statement(
+    Tasks.select(Tasks.status).distinct()
+    .join(_BELOW, on=(_BELOW.c.id == Tasks.id))  # type: ignore[attr-defined]
+    .with_cte(_BELOW),
+    "parent_id",
+)
+
+
+class ReadyTasks:
+    """The ready tasks as one connection sees them."""
+
+    def __init__(self, connection: apsw.Connection) -> None:
+        self._connection = connection
+
+    def best(self, groups: Sequence[int], limit: int) -> list[str]:
+        """The ids of the best ready tasks of these groups, best first."""
+        found: list[tuple[int, int, str]] = []
+        for group in groups:
+            found += _FIRST.each(self._connection, group, limit)  # type: ignore[arg-type]
+        found.sort()
+        return [task_id for _, _, task_id in found[:limit]]
+
+    def best_below(self, parent_id: str, groups: Sequence[int], limit: int) -> list[str]:
+        """Likewise, among the descendants of a task. Costs as much as there are of them."""
+        wanted = frozenset(groups)
+        rows = _FIRST_BELOW.each(self._connection, parent_id)
+        return list(islice((task_id for group, task_id in rows if group in wanted), limit))
+
+    def statuses_below(self, parent_id: str) -> set[str]:
+        """The statuses that occur among the descendants of a task."""
+        return {row[0] for row in _OPEN_BELOW.each(self._connection, parent_id)}

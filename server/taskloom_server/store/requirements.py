@@ -1,0 +1,72 @@
+"""``requirements``: ready tasks are grouped by what they ask of a worker."""
+
+import apsw
+
+from taskloom_server.graph.tasks import Requirement
+from taskloom_server.store.json_text import read_tags, write_tags
+from taskloom_server.store.statements import Statement, arg
+from taskloom_server.store.tables import Requirements
+
+_FIND = Statement(
+    Requirements.select(Requirements.id).where(
+        (Requirements.needed_tags == arg("needed")) & (Requirements.wanted_tags == arg("wanted"))
+    ),
+    "needed",
+    "wanted",
+)
+_INSERT = Statement(
+    Requirements.insert(
+        {Requirements.needed_tags: arg("needed"), Requirements.wanted_tags: arg("wanted")}
+    ),
+    "needed",
+    "wanted",
+)
+_AFTER = Statement(
+    Requirements.select(Requirements.id, Requirements.needed_tags, Requirements.wanted_tags)
+    .where(Requirements.id > arg("id"))
+    .order_by(Requirements.id),
+    "id",
+)
+
+
+class RequirementTable:
+    """``requirements`` on one connection.
+
+    Rows are only ever added, so what was read once stays true. ``forget`` is for the writer,
+    whose additions may be rolled back, and for a reset.
+    """
+
+    def __init__(self, connection: apsw.Connection) -> None:
+        self._connection = connection
+        self._known: list[Requirement] = []
+        self._admitting: dict[tuple[str, ...], list[int]] = {}
+
+    def forget(self) -> None:
+        """Drop what was read."""
+        self._known.clear()
+        self._admitting.clear()
+
+    def id_of(self, needed: tuple[str, ...], wanted: tuple[str, ...]) -> int:
+        """The group of tasks with these tags, made if it is new."""
+        key = write_tags(needed), write_tags(wanted)
+        row = _FIND.one(self._connection, *key)
+        if row is not None:
+            found: int = row[0]
+            return found
+        _INSERT.run(self._connection, *key)
+        self.forget()
+        return self._connection.last_insert_rowid()
+
+    def admitting(self, tags: tuple[str, ...]) -> list[int]:
+        """The groups from which a worker with these tags may take a task."""
+        last = self._known[-1].id if self._known else 0
+        if news := _AFTER.all(self._connection, last):
+            self._admitting.clear()
+            for id_, needed, wanted in news:
+                self._known.append(
+                    Requirement(id_, frozenset(read_tags(needed)), frozenset(read_tags(wanted)))
+                )
+        if tags not in self._admitting:
+            have = frozenset(tags)
+            self._admitting[tags] = [r.id for r in self._known if r.admits(have)]
+        return self._admitting[tags]

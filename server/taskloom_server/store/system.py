@@ -1,0 +1,91 @@
+"""``system``: the one row about the whole."""
+
+import uuid
+from typing import NamedTuple
+
+import apsw
+
+from taskloom_server.graph.workers import Pause
+from taskloom_server.store.statements import Statement, arg
+from taskloom_server.store.tables import TABLES, System
+
+_GET = Statement(
+    System.select(
+        System.incarnation,
+        System.revision,
+        System.oldest_revision,
+        System.paused_by,
+        System.paused_reason,
+        System.paused_at,
+    ).where(System.id == 1)
+)
+_INSERT = Statement(
+    System.insert(
+        {
+            System.id: 1,
+            System.incarnation: arg("incarnation"),
+            System.revision: arg("revision"),
+            System.oldest_revision: arg("oldest"),
+            System.created_at: arg("now"),
+        }
+    ),
+    "incarnation",
+    "revision",
+    "oldest",
+    "now",
+)
+_ADVANCE = Statement(
+    System.update({System.revision: arg("revision")}).where(System.id == 1), "revision"
+)
+_PAUSE = Statement(
+    System.update(
+        {
+            System.paused_by: arg("by"),
+            System.paused_reason: arg("reason"),
+            System.paused_at: arg("at"),
+        }
+    ).where(System.id == 1),
+    "by",
+    "reason",
+    "at",
+)
+
+
+class SystemRow(NamedTuple):
+    """The state of the whole."""
+
+    incarnation: str
+    revision: int
+    oldest_revision: int
+    paused: Pause | None
+
+
+class SystemTable:
+    """``system`` on one connection."""
+
+    def __init__(self, connection: apsw.Connection) -> None:
+        self._connection = connection
+
+    def get(self) -> SystemRow:
+        """The row. It is there from the first start on."""
+        row = _GET.one(self._connection)
+        assert row is not None
+        incarnation, revision, oldest, by, reason, at = row
+        paused = None if at is None else Pause(by, reason, at)
+        return SystemRow(incarnation, revision, oldest, paused)
+
+    def advance(self, revision: int) -> None:
+        """Note the latest revision."""
+        _ADVANCE.run(self._connection, revision)
+
+    def pause(self, pause: Pause | None) -> None:
+        """Note who stopped new claims, or that nobody does."""
+        _PAUSE.run(self._connection, *(pause or (None, None, None)))
+
+    def begin(self, revision: int, now: int) -> str:
+        """Empty every table and begin a new incarnation after ``revision``; its name."""
+        for table in TABLES:
+            Statement(table.delete()).run(self._connection)
+        incarnation = uuid.uuid4().hex
+        _INSERT.run(self._connection, incarnation, revision, revision + 1, now)
+        return incarnation

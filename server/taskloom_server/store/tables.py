@@ -1,0 +1,331 @@
+"""The tables, defined with Peewee. Their names and columns are a contract: see the design.
+
+Times are Unix milliseconds and end in ``_at``, durations end in ``_ms``. A change here needs
+a migration beside it, and a test compares the two.
+"""
+
+from peewee import (
+    SQL,
+    AutoField,
+    BigIntegerField,
+    BlobField,
+    CompositeKey,
+    DoubleField,
+    IntegerField,
+    Model,
+    SmallIntegerField,
+    TextField,
+)
+from playhouse.apsw_ext import APSWDatabase
+
+# Queries are built against this one and run on any connection: it is never connected.
+DIALECT = APSWDatabase(None)
+
+
+class _Table(Model):
+    class Meta:
+        database = DIALECT
+        legacy_table_names = False
+
+
+class Tasks(_Table):
+    """One row a task, deleted ones included."""
+
+    number = AutoField()  # order of creation
+    id = TextField(unique=True)
+    title = TextField()
+    description = TextField()
+    status = TextField()
+    phase = TextField(null=True)
+    priority = IntegerField()
+    worker_id = TextField(null=True)
+    claimed_at = BigIntegerField(null=True)
+    needed_tags = TextField()  # JSON array, sorted
+    wanted_tags = TextField()
+    tags = TextField()
+    points = IntegerField(null=True)
+    time_estimate_ms = BigIntegerField(null=True)
+    time_actual_ms = BigIntegerField()
+    started_at = BigIntegerField(null=True)
+    completed_at = BigIntegerField(null=True)
+    current_thought = TextField(null=True)
+    metric_0 = BigIntegerField()
+    metric_1 = BigIntegerField()
+    metric_2 = BigIntegerField()
+    metric_3 = BigIntegerField()
+    metric_4 = BigIntegerField()
+    metric_5 = BigIntegerField()
+    metric_6 = BigIntegerField()
+    metric_7 = BigIntegerField()
+    cost_usd = DoubleField()
+    deleted_at = BigIntegerField(null=True)
+    deleted_by = TextField(null=True)
+    deleted_reason = TextField(null=True)
+    created_at = BigIntegerField()
+    updated_at = BigIntegerField()
+
+    workflow = TextField()
+    parent_id = TextField(null=True)  # of the `contains` dependency, kept here for its readers
+    revision = BigIntegerField()
+    claim_revision = BigIntegerField(null=True)
+    lease_ms = BigIntegerField(null=True)
+    lapsed_worker_id = TextField(null=True)
+    lapsed_claim_revision = BigIntegerField(null=True)
+    not_before = BigIntegerField(null=True)  # NULL again once it has passed
+    attempts = IntegerField()
+    max_attempts = IntegerField()
+    ready_at = BigIntegerField(null=True)
+    unmet_blockers = IntegerField()
+    open_children = IntegerField()
+    claimable = SmallIntegerField()
+    requirement_id = IntegerField()
+    sequence_id = BigIntegerField(null=True)
+    state_since = BigIntegerField(null=True)
+    # The group of ready tasks that this one belongs to, NULL while it is not ready. The
+    # database derives it, so that no verb can forget to.
+    ready_as = IntegerField(
+        null=True,
+        constraints=[
+            SQL(
+                "GENERATED ALWAYS AS (CASE WHEN claimable = 1 AND unmet_blockers = 0 "
+                "AND open_children = 0 AND not_before IS NULL THEN requirement_id END) VIRTUAL"
+            )
+        ],
+    )
+
+    class Meta:
+        table_name = "tasks"
+
+
+# A claim reads the first entry of a group; nothing else about ready tasks costs it anything.
+Tasks.add_index(
+    Tasks.ready_as,
+    Tasks.priority.desc(),
+    Tasks.number,
+    where=Tasks.ready_as.is_null(False),
+    name="tasks_ready",
+)
+Tasks.add_index(Tasks.status, where=Tasks.deleted_at.is_null(), name="tasks_status")
+Tasks.add_index(Tasks.parent_id, where=Tasks.parent_id.is_null(False), name="tasks_parent")
+Tasks.add_index(Tasks.worker_id, where=Tasks.claim_revision.is_null(False), name="tasks_claimed")
+Tasks.add_index(Tasks.not_before, where=Tasks.not_before.is_null(False), name="tasks_delayed")
+
+
+class Requirements(_Table):
+    """What groups of tasks ask of a worker; tasks with equal tags share a row."""
+
+    id = AutoField()
+    needed_tags = TextField()  # JSON array, sorted
+    wanted_tags = TextField()
+
+    class Meta:
+        table_name = "requirements"
+        indexes = ((("needed_tags", "wanted_tags"), True),)
+
+
+class TaskSequence(_Table):
+    """One row a transition; a NULL status or phase means unchanged."""
+
+    id = AutoField()
+    task_id = TextField(index=True)
+    worker_id = TextField(null=True)
+    status = TextField(null=True)
+    phase = TextField(null=True)
+    reason = TextField(null=True)
+    timestamp = BigIntegerField()
+    end_timestamp = BigIntegerField(null=True)
+
+    class Meta:
+        table_name = "task_sequence"
+
+
+class Workers(_Table):
+    """One row a worker that ever connected."""
+
+    id = TextField(primary_key=True)
+    tags = TextField()  # JSON array, sorted
+    max_claims = IntegerField()
+    registered_at = BigIntegerField()
+    last_heartbeat = BigIntegerField()
+    disconnected_at = BigIntegerField(null=True)
+    workflow = TextField()
+    last_status = TextField(null=True)
+    last_phase = TextField(null=True)
+    lease_ms = BigIntegerField()
+    cool_down_ms = BigIntegerField()
+    cooling_until = BigIntegerField(null=True)
+    claim_attempts = BigIntegerField()
+    claims_granted = BigIntegerField()
+    claims_lost = BigIntegerField()
+
+    class Meta:
+        table_name = "workers"
+
+
+class Dependencies(_Table):
+    """The edges of the graph."""
+
+    from_task_id = TextField()
+    to_task_id = TextField()
+    dep_type = TextField()
+
+    class Meta:
+        table_name = "dependencies"
+        primary_key = CompositeKey("from_task_id", "to_task_id", "dep_type")
+        indexes = ((("to_task_id", "dep_type", "from_task_id"), False),)
+        without_rowid = True
+
+
+class TaskTags(_Table):
+    """The tags of tasks, to be searched."""
+
+    task_id = TextField()
+    tag = TextField()
+
+    class Meta:
+        table_name = "task_tags"
+        primary_key = CompositeKey("tag", "task_id")
+        indexes = ((("task_id",), False),)
+        without_rowid = True
+
+
+class TaskNeededTags(_Table):
+    """The needed tags of tasks, to be searched."""
+
+    task_id = TextField()
+    tag = TextField()
+
+    class Meta:
+        table_name = "task_needed_tags"
+        primary_key = CompositeKey("tag", "task_id")
+        indexes = ((("task_id",), False),)
+        without_rowid = True
+
+
+class TaskWantedTags(_Table):
+    """The wanted tags of tasks, to be searched."""
+
+    task_id = TextField()
+    tag = TextField()
+
+    class Meta:
+        table_name = "task_wanted_tags"
+        primary_key = CompositeKey("tag", "task_id")
+        indexes = ((("task_id",), False),)
+        without_rowid = True
+
+
+class Attachments(_Table):
+    """What is kept with tasks."""
+
+    task_id = TextField()
+    attachment_type = TextField()
+    sequence = IntegerField()
+    name = TextField()
+    mime_type = TextField()
+    content = BlobField(null=True)
+    file_path = TextField(null=True)  # of content kept outside the database
+    created_at = BigIntegerField()
+
+    class Meta:
+        table_name = "attachments"
+        primary_key = CompositeKey("task_id", "attachment_type", "sequence")
+
+
+class FileLocks(_Table):
+    """The file marks that stand."""
+
+    file_path = TextField()
+    worker_id = TextField(index=True)
+    task_id = TextField(null=True, index=True)
+    reason = TextField(null=True)
+    locked_at = BigIntegerField()
+
+    class Meta:
+        table_name = "file_locks"
+        primary_key = CompositeKey("file_path", "worker_id")
+        without_rowid = True
+
+
+class ClaimSequence(_Table):
+    """The history of file marks: a row when one is made, a row when it goes."""
+
+    id = AutoField()
+    file_path = TextField()
+    worker_id = TextField()
+    task_id = TextField(null=True)
+    event = TextField()  # claimed, released
+    reason = TextField(null=True)
+    timestamp = BigIntegerField()
+    end_timestamp = BigIntegerField(null=True)  # of a claimed row: when it was released
+
+    class Meta:
+        table_name = "claim_sequence"
+        indexes = ((("file_path", "worker_id"), False),)
+
+
+class Events(_Table):
+    """What happened, by revision; ``after`` is the object as JSON."""
+
+    revision = BigIntegerField()
+    ordinal = IntegerField()
+    time = BigIntegerField()
+    type = SmallIntegerField()
+    task_id = TextField(null=True)
+    worker_id = TextField(null=True)
+    reason = TextField(null=True)
+    after = TextField(null=True)
+    before = TextField(null=True)  # JSON array: the aspect of the task before
+    ancestors = TextField(null=True)  # JSON array
+
+    class Meta:
+        table_name = "events"
+        primary_key = CompositeKey("revision", "ordinal")
+        without_rowid = True
+
+
+class Requests(_Table):
+    """The answers that were given, by request_id, for as long as they are remembered."""
+
+    number = AutoField()
+    id = TextField(unique=True)
+    fingerprint = BlobField()
+    response = BlobField()
+    created_at = BigIntegerField()
+
+    class Meta:
+        table_name = "requests"
+
+
+class System(_Table):
+    """One row: the state of the whole."""
+
+    id = IntegerField(primary_key=True)  # 1
+    incarnation = TextField()
+    revision = BigIntegerField()
+    oldest_revision = BigIntegerField()  # that is kept
+    paused_by = TextField(null=True)
+    paused_reason = TextField(null=True)
+    paused_at = BigIntegerField(null=True)
+    created_at = BigIntegerField()
+
+    class Meta:
+        table_name = "system"
+
+
+TABLES = (
+    Tasks,
+    Requirements,
+    TaskSequence,
+    Workers,
+    Dependencies,
+    TaskTags,
+    TaskNeededTags,
+    TaskWantedTags,
+    Attachments,
+    FileLocks,
+    ClaimSequence,
+    Events,
+    Requests,
+    System,
+)

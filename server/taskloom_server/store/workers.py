@@ -1,0 +1,136 @@
+"""``workers``: registrations, signs of life and the counters of claims."""
+
+import apsw
+from peewee import Field, fn
+
+from taskloom_server.graph.workers import Worker
+from taskloom_server.store.json_text import read_tags, write_tags
+from taskloom_server.store.statements import Row, Statement, arg
+from taskloom_server.store.tables import Workers
+
+_FIELDS: tuple[Field, ...] = tuple(getattr(Workers, name) for name in Worker._fields)
+
+_GET = Statement(Workers.select(*_FIELDS).where(Workers.id == arg("id")), "id")
+_PUT = Statement(
+    Workers.insert({f: arg(f.name) for f in _FIELDS}).on_conflict(
+        conflict_target=[Workers.id],
+        update={f: arg(f.name) for f in _FIELDS if f.name != "id"},
+    ),
+    *Worker._fields,
+)
+_LIVES = Statement(
+    Workers.update({Workers.last_heartbeat: arg("now")}).where(Workers.id == arg("id")),
+    "now",
+    "id",
+)
+_TRIED = Statement(
+    Workers.update(
+        {
+            Workers.last_heartbeat: arg("now"),
+            Workers.claim_attempts: Workers.claim_attempts + arg("tried"),
+            Workers.claims_lost: Workers.claims_lost + arg("lost"),
+        }
+    ).where(Workers.id == arg("id")),
+    "now",
+    "tried",
+    "lost",
+    "id",
+)
+_TOOK = Statement(
+    Workers.update(
+        {
+            Workers.last_heartbeat: arg("now"),
+            Workers.claim_attempts: Workers.claim_attempts + arg("granted"),
+            Workers.claims_granted: Workers.claims_granted + arg("granted"),
+            Workers.last_status: arg("status"),
+            Workers.last_phase: arg("phase"),
+        }
+    ).where(Workers.id == arg("id")),
+    "now",
+    "granted",
+    "status",
+    "phase",
+    "id",
+)
+_MOVED = Statement(
+    Workers.update(
+        {
+            Workers.last_heartbeat: arg("now"),
+            Workers.last_status: arg("status"),
+            Workers.last_phase: arg("phase"),
+            Workers.cooling_until: arg("cooling_until"),
+        }
+    ).where(Workers.id == arg("id")),
+    "now",
+    "status",
+    "phase",
+    "cooling_until",
+    "id",
+)
+_LIST = Statement(
+    Workers.select(*_FIELDS)
+    .where(
+        (Workers.id > arg("after"))
+        & (Workers.disconnected_at.is_null() | (arg("also_disconnected") == 1))
+    )
+    .order_by(Workers.id)
+    .limit(arg("limit")),
+    "after",
+    "also_disconnected",
+    "limit",
+)
+_CONNECTED = Statement(
+    Workers.select(fn.COUNT(Workers.id)).where(Workers.disconnected_at.is_null())
+)
+
+
+def _worker_of(row: Row) -> Worker:
+    return Worker(read_tags(row[0]), *row[1:])
+
+
+class WorkerTable:
+    """``workers`` on one connection."""
+
+    def __init__(self, connection: apsw.Connection) -> None:
+        self._connection = connection
+
+    def get(self, worker_id: str) -> Worker | None:
+        """The worker of this id, connected or not."""
+        row = _GET.one(self._connection, worker_id)
+        return _worker_of(row) if row else None
+
+    def put(self, worker: Worker) -> None:
+        """Write the whole row, new or not."""
+        _PUT.run(self._connection, write_tags(worker.tags), *worker[1:])
+
+    def lives(self, worker: Worker, now: int) -> None:
+        """Note a sign of life; it renews the worker's leases, which count from it."""
+        _LIVES.run(self._connection, now, worker.id)
+
+    def tried(self, worker: Worker, now: int, *, lost: bool) -> None:
+        """Count a claim that was refused; ``lost``: another worker had the task."""
+        _TRIED.run(self._connection, now, 1, int(lost), worker.id)
+
+    def took(
+        self, worker: Worker, now: int, granted: int, status: str, phase: str | None
+    ) -> None:
+        """Count claims that were granted."""
+        _TOOK.run(self._connection, now, granted, status, phase, worker.id)
+
+    def moved(
+        self, worker: Worker, now: int, status: str, phase: str | None, cooling_until: int | None
+    ) -> None:
+        """Note what the worker did last, and until when it rests."""
+        _MOVED.run(self._connection, now, status, phase, cooling_until, worker.id)
+
+    def page(self, after: str, limit: int, *, also_disconnected: bool) -> list[Worker]:
+        """Workers by id, from the one after ``after``."""
+        rows = _LIST.all(self._connection, after, int(also_disconnected), limit)
+        return [_worker_of(row) for row in rows]
+
+    def connected(self) -> int:
+        """How many workers are connected."""
+        row = _CONNECTED.one(self._connection)
+        assert row is not None
+        count: int = row[0]
+        return count

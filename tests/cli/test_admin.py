@@ -1,0 +1,101 @@
+"""taskloom status, pause, resume, reset, workflow: the state of the whole."""
+
+import asyncio
+import os
+import pty
+import signal
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+from taskloom import v1
+from taskloom_client import Client
+
+if TYPE_CHECKING:
+    from tests.cli.conftest import Cli
+
+
+async def test_status_says_how_the_whole_stands(cli: "Cli", client: Client) -> None:
+    """Tasks by status, what is ready, who is there, and whether it is paused by whom and why."""
+    await client.tasks.CreateTask(v1.CreateTaskRequest(id="a", title="A"))
+    await client.tasks.CreateTask(v1.CreateTaskRequest(id="b", title="B", blocked_by=["a"]))
+    assert (await cli("pause", "--by", "ann", "--reason", "release")).code == 0
+    status = await cli("status")
+    assert (status.code, status.err) == (0, "")
+    fields = dict(line.split(maxsplit=1) for line in status.out.splitlines())
+    assert fields["tasks"] == "2: 2 pending"
+    assert fields["open"].startswith("2: 1 ready, 0 claimed")
+    assert fields["paused"].startswith("yes by ann since ")
+    assert fields["paused"].endswith(": release")
+    answer = (await cli("status", "--json")).json
+    assert answer["tasks_by_status"]["pending"] == "2"
+    assert answer["paused"]["by"] == "ann"
+
+    assert (await cli("resume")).out == "resumed\n"
+    assert "paused       no" in (await cli("status")).out
+
+
+async def test_reset_asks_nobody_with_yes(cli: "Cli", client: Client) -> None:
+    """--yes deletes everything, without a question."""
+    await client.tasks.CreateTask(v1.CreateTaskRequest(id="a", title="A"))
+    done = await cli("reset", "--yes")
+    assert (done.code, done.err) == (0, "")
+    assert not (await client.tasks.ListTasks(v1.ListTasksRequest())).tasks
+
+
+async def test_reset_asks_first(cli: "Cli", client: Client, environment: dict[str, str]) -> None:
+    """On a terminal reset says what would be lost, and takes anything but yes for a no."""
+    await client.tasks.CreateTask(v1.CreateTaskRequest(id="a", title="A"))
+
+    async def answered(answer: bytes | None) -> tuple[int, str]:
+        return await asyncio.to_thread(_reset_on_a_terminal, answer, environment)
+
+    assert await answered(b"n\n") == (1, "error: nothing was deleted")
+    assert await answered(None) == (130, "")
+    assert (await client.tasks.ListTasks(v1.ListTasksRequest())).tasks
+    assert (await answered(b"y\n"))[0] == 0
+    assert not (await client.tasks.ListTasks(v1.ListTasksRequest())).tasks
+
+
+def _reset_on_a_terminal(answer: bytes | None, environment: dict[str, str]) -> tuple[int, str]:
+    """Type the answer to the question, or interrupt it: the exit code, and what is said then."""
+    ours, its = pty.openpty()
+    with os.fdopen(ours, "r+b", buffering=0) as terminal:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "taskloom_client", "reset"],
+            stdin=its,
+            stdout=its,
+            stderr=subprocess.PIPE,
+            env=environment,
+        )
+        os.close(its)
+        assert process.stderr is not None
+        with process.stderr:
+            asked = b""
+            while b"[y/N]" not in asked:
+                asked += os.read(process.stderr.fileno(), 1000)
+            assert b"This deletes 1 task and the whole history" in asked
+            if answer is None:
+                process.send_signal(signal.SIGINT)
+            else:
+                terminal.write(answer)
+            return process.wait(30), process.stderr.read().decode().strip(" :\n")
+
+
+async def test_workflows_can_be_looked_at(cli: "Cli") -> None:
+    """The list says which is the default; that one is shown with its states and their exits."""
+    listed = await cli("workflow", "list")
+    assert [line.split() for line in listed.out.splitlines()][:2] == [
+        ["WORKFLOW", "DEFAULT"],
+        ["swarm", "yes"],
+    ]
+    shown = await cli("workflow", "show")
+    assert (shown.code, shown.err) == (0, "")
+    assert "workflow      swarm" in shown.out
+    states = shown.out.partition("\n\n")[2].splitlines()
+    assert states[0].split() == ["STATE", "TIMED", "ENDS", "EXITS", "TO"]
+    assert any(line.split()[:2] == ["working", "yes"] for line in states)
+    assert (await cli("workflow", "show", "swarm", "--json")).json["workflow"]["name"] == "swarm"
+    unknown = await cli("workflow", "show", "nope")
+    assert (unknown.code, unknown.out) == (3, "")
+    assert "(WORKFLOW_NOT_FOUND)" in unknown.err

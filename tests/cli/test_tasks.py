@@ -1,0 +1,289 @@
+"""taskloom task …: what is done to tasks, and what is asked about them."""
+
+from typing import TYPE_CHECKING
+
+import pytest
+from taskloom import v1
+from taskloom_client import Client
+
+if TYPE_CHECKING:
+    from tests.cli.conftest import Cli
+
+
+async def add(client: Client, *ids: str, **fields: object) -> None:
+    """Add tasks of these ids, titled alike."""
+    for id in ids:
+        request = v1.CreateTaskRequest(id=id, title=f"The task {id}")
+        request.MergeFrom(v1.CreateTaskRequest(**fields))  # type: ignore[arg-type]
+        await client.tasks.CreateTask(request)
+
+
+async def test_added_task_has_all_that_was_said(cli: "Cli", client: Client) -> None:
+    """Every option of `task add` ends up in its field."""
+    await add(client, "root", "before")
+    added = await cli(
+        *("task", "add", "Write the parser", "--id", "parser", "--description", "Of HTML"),
+        *("--parent", "root", "--blocked-by", "before", "--priority", "7", "--points", "3"),
+        *("--estimate", "90m", "--tag", "a", "--tag", "b", "--needs", "rust", "--wants", "css"),
+        *("--wants", "html", "--not-before", "2h", "--max-attempts", "2"),
+    )
+    assert (added.code, added.out, added.err) == (0, "added parser (pending)\n", "")
+
+    answer = await client.tasks.GetTask(v1.GetTaskRequest(task_id="parser"))
+    task = answer.task
+    assert (task.title, task.description) == ("Write the parser", "Of HTML")
+    assert (task.parent_id, task.priority, task.points) == ("root", 7, 3)
+    assert task.time_estimate.ToSeconds() == 5400
+    assert set(task.tags) == {"a", "b"}
+    assert (list(task.needed_tags), set(task.wanted_tags)) == (["rust"], {"css", "html"})
+    assert task.HasField("not_before")
+    assert task.max_attempts == 2
+    assert ("before", "parser", v1.DEPENDENCY_TYPE_BLOCKS) in {
+        (d.from_task_id, d.to_task_id, d.type) for d in answer.dependencies
+    }
+
+
+async def test_json_is_the_answer_in_the_names_of_the_contract(cli: "Cli") -> None:
+    """--json prints the response, fields without a value included, and nothing else."""
+    added = await cli("task", "add", "Ünïcode", "--json")
+    assert (added.code, added.err) == (0, "")
+    task = added.json["task"]
+    assert (task["title"], task["status"], task["ready"]) == ("Ünïcode", "pending", True)
+    assert (task["tags"], task["worker_id"], task["claim_revision"]) == ([], "", "0")
+    assert int(added.json["revision"]) > 0
+
+
+async def test_list_shows_a_line_a_task_under_headings(cli: "Cli", client: Client) -> None:
+    """In a pipe a list has no colours, no boxes, no cut titles, and no empty columns."""
+    title = "A title that is longer than any terminal is wide " * 4
+    await add(client, "first", priority=9)
+    await add(client, "second", title=title)
+    await client.tasks.LinkTasks(v1.LinkTasksRequest(from_task_id="first", to_task_id="second"))
+    listed = await cli("task", "list")
+    assert (listed.code, listed.err) == (0, "")
+    heading, *rows = [line.split() for line in listed.out.splitlines()]
+    assert heading == ["ID", "STATUS", "READY", "PRI", "TITLE"]
+    assert rows[0] == ["first", "pending", "yes", "9", "The", "task", "first"]
+    assert rows[1][:3] == ["second", "pending", "5"]
+    assert title.strip() in listed.out
+    assert "\x1b" not in listed.out
+
+
+async def test_list_on_a_narrow_terminal_never_cuts_ids(
+    cli: "Cli", client: Client, environment: dict[str, str]
+) -> None:
+    """Titles are shortened to make a row fit; an id is shown whole even where it cannot."""
+    await add(client, "short", "x" * 128, title="A rather long title, " * 10)
+    environment["COLUMNS"] = "80"
+    listed = await cli("task", "list")
+    assert "x" * 128 in listed.out.split()
+    await client.tasks.DeleteTask(v1.DeleteTaskRequest(task_id="x" * 128))
+    listed = await cli("task", "list")
+    assert "short" in listed.out.split()
+    assert max(map(len, listed.out.splitlines())) <= 80
+
+
+async def test_list_fetches_as_many_pages_as_it_takes(cli: "Cli", client: Client) -> None:
+    """All tasks are listed, however many pages they are; --limit counts tasks."""
+    nodes = [v1.TaskNode(id=f"n{i:04}", title="n") for i in range(1100)]
+    root = v1.TaskNode(id="root", title="r", children=nodes)
+    await client.tasks.CreateTaskTree(v1.CreateTaskTreeRequest(root=root))
+    everything = await cli("task", "list", "--json", "--order", "id")
+    assert [task["id"] for task in everything.json] == [node.id for node in nodes] + ["root"]
+    some = await cli("task", "list", "--json", "--order", "id", "--limit", "1001")
+    assert some.json == everything.json[:1001]
+    few = await cli("task", "list", "--json", "--order", "id", "-n", "3")
+    assert few.json == everything.json[:3]
+
+
+async def test_list_filters(cli: "Cli", client: Client) -> None:
+    """Each filter leaves the tasks that it should."""
+    await client.workers.Connect(v1.ConnectRequest(worker_id="w", tags=["rust"]))
+    await add(client, "top")
+    await add(client, "a", parent_id="top", tags=["x", "y"])
+    await add(client, "b", parent_id="a", tags=["x"], needed_tags=["go"])
+    await add(client, "c", blocked_by=["a"])
+    await add(client, "d")
+    await client.claims.ClaimTask(v1.ClaimTaskRequest(worker_id="w", task_id="d"))
+
+    async def listed(*filters: str) -> set[str]:
+        ran = await cli("task", "list", "--json", *filters)
+        assert ran.code == 0
+        return {task["id"] for task in ran.json}
+
+    assert await listed() == {"top", "a", "b", "c", "d"}
+    assert await listed("--status", "working") == {"d"}
+    assert await listed("--status", "working", "--status", "pending") == await listed()
+    assert await listed("--ready") == {"b"}
+    assert await listed("--blocked") == {"c"}
+    assert await listed("--not-blocked", "--unclaimed") == {"top", "a", "b"}
+    assert await listed("--claimed") == {"d"}
+    assert await listed("--owner", "w") == {"d"}
+    assert await listed("--parent", "top") == {"a"}
+    assert await listed("--parent", "top", "--recursive") == {"a", "b"}
+    assert await listed("--tag", "x", "--tag", "y") == {"a", "b"}
+    assert await listed("--all-tags", "x", "--all-tags", "y") == {"a"}
+    assert await listed("--qualified-for", "w") == {"top", "a", "c", "d"}
+    await client.tasks.DeleteTask(v1.DeleteTaskRequest(task_id="c"))
+    assert "c" not in await listed()
+    assert "c" in await listed("--deleted")
+
+
+async def test_no_tasks_is_no_output(cli: "Cli") -> None:
+    """An empty list is said on standard error, so that a pipe gets nothing."""
+    listed = await cli("task", "list")
+    assert (listed.code, listed.out, listed.err) == (0, "", "no tasks\n")
+    assert (await cli("task", "list", "--json")).json == []
+
+
+async def test_control_characters_do_not_reach_the_terminal(cli: "Cli", client: Client) -> None:
+    """A title that would clear the screen is shown harmlessly, and whole to programs."""
+    await add(client, "evil", title="\x1b[2Jboo\nand more")
+    for command in (["task", "list"], ["task", "show", "evil"], ["task", "tree"]):
+        shown = await cli(*command)
+        assert "\x1b" not in shown.out
+        assert "\N{REPLACEMENT CHARACTER}[2Jboo and more" in shown.out
+    assert (await cli("task", "show", "evil", "--json")).json["task"]["title"][0] == "\x1b"
+
+
+async def test_show_tells_what_a_task_waits_for(cli: "Cli", client: Client) -> None:
+    """The neighbours are named by what they are to the task, blockers with their status."""
+    await add(client, "root")
+    await add(client, "one", "two", parent_id="root")
+    await add(client, "mid", parent_id="root", blocked_by=["one", "two"], description="Do\nthis")
+    await add(client, "end", blocked_by=["mid"])
+    shown = await cli("task", "show", "mid")
+    assert shown.code == 0
+    fields = dict(line.split("  ", 1) for line in shown.out.splitlines() if "  " in line)
+    fields = {name: value.strip() for name, value in fields.items()}
+    assert fields["status"] == "pending"
+    assert fields["parent"] == "root"
+    assert fields["blocked by"] == "one (pending), two (pending)"
+    assert fields["blocks"] == "end"
+    assert shown.out.endswith("\n\nDo\nthis\n")
+    answer = (await cli("task", "show", "mid", "--json")).json
+    assert answer["task"]["id"] == "mid"
+    assert len(answer["dependencies"]) == 4
+
+
+async def test_tree_draws_what_contains_what(cli: "Cli", client: Client) -> None:
+    """Without an id all roots are drawn, with one that task and what is below it."""
+    await add(client, "root", "alone")
+    await add(client, "child", parent_id="root")
+    await add(client, "leaf", parent_id="child")
+    drawn = await cli("task", "tree")
+    assert drawn.out.splitlines() == [
+        "root  pending  The task root",
+        "└── child  pending  The task child",
+        "    └── leaf  pending, ready  The task leaf",
+        "alone  pending, ready  The task alone",
+    ]
+    assert (await cli("task", "tree", "child")).out.splitlines()[0].startswith("child ")
+    (nested,) = (await cli("task", "tree", "root", "--json")).json
+    assert nested["task"]["id"] == "root"
+    assert nested["children"][0]["children"][0]["task"]["id"] == "leaf"
+
+
+async def test_update_changes_what_is_given(cli: "Cli", client: Client) -> None:
+    """Options that are left out leave their fields alone; empty ones empty them."""
+    await add(client, "t", tags=["x"], points=3, priority=2, description="d")
+    updated = await cli("task", "update", "t", "--title", "New", "--tag", "", "--needs", "n")
+    assert (updated.code, updated.out) == (0, "updated t (pending)\n")
+    task = (await client.tasks.GetTask(v1.GetTaskRequest(task_id="t"))).task
+    assert (task.title, list(task.tags), list(task.needed_tags)) == ("New", [], ["n"])
+    assert (task.points, task.priority, task.description) == (3, 2, "d")
+
+
+async def test_update_with_an_old_etag_is_refused(cli: "Cli", client: Client) -> None:
+    """Somebody else was faster: exit code 1."""
+    await add(client, "t")
+    etag = (await client.tasks.GetTask(v1.GetTaskRequest(task_id="t"))).task.revision
+    assert (await cli("task", "update", "t", "--priority", "1", "--etag", str(etag))).code == 0
+    again = await cli("task", "update", "t", "--priority", "2", "--etag", str(etag))
+    assert (again.code, again.out) == (1, "")
+    assert "(ETAG_MISMATCH)" in again.err
+
+
+async def test_cancel_frees_what_waited(cli: "Cli", client: Client) -> None:
+    """A cancelled blocker lets its dependents go, and the sentence says which."""
+    await add(client, "t")
+    await add(client, "after", blocked_by=["t"])
+    cancelled = await cli("task", "cancel", "t", "--reason", "not needed")
+    assert (cancelled.code, cancelled.out) == (0, "cancelled t; now ready: after\n")
+    again = await cli("task", "cancel", "t")
+    assert again.code == 1
+    assert again.err.startswith("error: ")
+
+
+async def test_delete_asks_for_cascade_and_force(cli: "Cli", client: Client) -> None:
+    """Children need --cascade, claims need --force, and deleting twice is no error."""
+    await client.workers.Connect(v1.ConnectRequest(worker_id="w"))
+    await add(client, "top")
+    await add(client, "sub", parent_id="top")
+    await client.claims.ClaimTask(v1.ClaimTaskRequest(worker_id="w", task_id="sub"))
+    assert (await cli("task", "delete", "top")).code == 1
+    assert (await cli("task", "delete", "top", "--cascade")).code == 1
+    deleted = await cli("task", "delete", "top", "--cascade", "--force", "--reason", "r")
+    assert (deleted.code, deleted.out) == (0, "deleted top and 1 task below it\n")
+    again = await cli("task", "delete", "top")
+    assert (again.code, again.out) == (0, "top was deleted before\n")
+
+
+async def test_link_and_unlink(cli: "Cli", client: Client) -> None:
+    """Dependencies come and go; a cycle is refused as a wrong value: exit code 2."""
+    await add(client, "a", "b")
+    assert (await cli("task", "link", "a", "b")).out == "linked: a blocks b\n"
+    assert (await cli("task", "link", "a", "b")).out == "linked already: a blocks b\n"
+    cycle = await cli("task", "link", "b", "a", "--type", "follows")
+    assert (cycle.code, cycle.out) == (2, "")
+    assert "(CYCLE)" in cycle.err
+    assert (await cli("task", "link", "a", "b", "--type", "see-also")).code == 0
+    unlinked = await cli("task", "unlink", "a", "b", "--type", "blocks")
+    assert unlinked.out == "unlinked: a blocks b; now ready: b\n"
+    assert (await cli("task", "unlink", "a", "b")).out == "unlinked: a see-also b\n"
+    assert (await cli("task", "unlink", "a", "b")).out == "a and b were not linked\n"
+
+
+async def test_history_lists_the_transitions(cli: "Cli", client: Client) -> None:
+    """Every status that a task had, since when, for how long, by whom and why."""
+    await client.workers.Connect(v1.ConnectRequest(worker_id="w"))
+    await add(client, "t")
+    await client.claims.ClaimTask(v1.ClaimTaskRequest(worker_id="w", task_id="t"))
+    await client.claims.ReleaseTask(
+        v1.ReleaseTaskRequest(worker_id="w", task_id="t", reason="too hard")
+    )
+    listed = await cli("task", "history", "t")
+    heading, *rows = listed.out.splitlines()
+    assert heading.split() == ["SINCE", "FOR", "STATUS", "WORKER", "REASON"]
+    assert [word for row in rows for word in row.split() if word in ("pending", "working")] == [
+        "pending",
+        "working",
+        "pending",
+    ]
+    assert rows[-1].endswith("too hard")
+    steps = (await cli("task", "history", "t", "--json")).json
+    assert [step["status"] for step in steps] == ["pending", "working", "pending"]
+
+
+@pytest.mark.parametrize("verb", ["show", "tree", "history", "cancel", "delete"])
+async def test_unknown_task_is_exit_code_3(cli: "Cli", verb: str) -> None:
+    """A task that does not exist is its own exit code."""
+    ran = await cli("task", verb, "nobody")
+    assert (ran.code, ran.out) == (3, "")
+    assert ran.err.startswith("error: ")
+    assert "nobody" in ran.err
+    assert "(TASK_NOT_FOUND)" in ran.err
+
+
+async def test_options_stand_before_or_after_the_command(
+    cli: "Cli", client: Client, environment: dict[str, str]
+) -> None:
+    """--server and --json work in both places, and what stands later counts."""
+    await add(client, "t")
+    address = environment.pop("TASKLOOM_SERVER")
+    for command in (
+        ["--server", address, "--json", "task", "show", "t"],
+        ["task", "show", "t", "--json", "--server", address],
+        ["--server", "127.0.0.1:1", "task", "show", "--server", address, "--json", "t"],
+    ):
+        assert (await cli(*command)).json["task"]["id"] == "t"

@@ -1,0 +1,99 @@
+"""What every test may use: a real server on a free port and a real file, and a client of it."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from taskloom_client import Client
+from taskloom_server.server import serving
+from taskloom_server.settings import Settings
+
+
+class TestClock:
+    """A clock that stands still until it is moved."""
+
+    __test__ = False
+
+    def __init__(self, now: int = 1_800_000_000_000) -> None:
+        self._now = now
+        self._moved = asyncio.Event()
+
+    def now(self) -> int:
+        """The time in Unix ms."""
+        return self._now
+
+    def advance(self, ms: int) -> None:
+        """Let so much time pass at once."""
+        self._now += ms
+        moved, self._moved = self._moved, asyncio.Event()
+        moved.set()
+
+    async def until(self, deadline: int) -> None:
+        """Return once the clock has been moved so far."""
+        while self._now < deadline:
+            await self._moved.wait()
+
+
+@dataclass(frozen=True)
+class Server:
+    """A server that runs in the test's event loop."""
+
+    address: str
+    db: Path
+    clock: TestClock | None
+
+
+@pytest.fixture
+def start_server(tmp_path: Path) -> Callable[..., Any]:
+    """Start a server of one's own: ``async with start_server(clock=…, db=…, …) as server``."""
+
+    @asynccontextmanager
+    async def start(
+        db: Path | None = None, clock: TestClock | None = None, **settings: Any
+    ) -> AsyncIterator[Server]:
+        path = db or tmp_path / "tasks.db"
+        options = {"listen": "127.0.0.1:0", "shutdown_grace_seconds": 1.0} | settings
+        async with serving(Settings(db=path, **options), clock) as running:
+            yield Server(running.address, path, clock)
+
+    return start
+
+
+@pytest.fixture
+async def server(start_server: Callable[..., Any]) -> AsyncIterator[Server]:
+    """A server by the machine's clock."""
+    async with start_server() as running:
+        yield running
+
+
+@pytest.fixture
+def clock() -> TestClock:
+    """A clock that the test moves. Ask for it beside ``timed_server``."""
+    return TestClock()
+
+
+@pytest.fixture
+async def timed_server(
+    start_server: Callable[..., Any], clock: TestClock
+) -> AsyncIterator[Server]:
+    """A server by the test's clock."""
+    async with start_server(clock=clock) as running:
+        yield running
+
+
+@pytest.fixture
+async def client(server: Server) -> AsyncIterator[Client]:
+    """A client of ``server``."""
+    async with Client(server.address) as connected:
+        yield connected
+
+
+@pytest.fixture
+async def timed_client(timed_server: Server) -> AsyncIterator[Client]:
+    """A client of ``timed_server``."""
+    async with Client(timed_server.address) as connected:
+        yield connected
