@@ -33,7 +33,7 @@ def draw_completion(comparison: Comparison) -> tuple[Figure, str, str]:
                 marker=look.marker,
                 markersize=5,
                 markevery=max(1, len(done) // 6),
-                label=f"{run.label}{' (partial)' if run.partial else ''}",
+                label=f"{run.label}{', partial' if run.partial else ''}",
             )
             axes.fill_between([0, *elapsed], done, step="post", color=look.colour, alpha=0.06)
         total = max((_to_do(run) for run in series.runs), default=0)

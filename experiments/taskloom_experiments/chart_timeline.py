@@ -114,7 +114,7 @@ def _panel(axes: Axes, run: Run, longest: float, scale: _Scale) -> None:
     axes.set_ylim(max(len(workers), 1) - 0.5, -0.5)
     axes.set_xlim(0, longest)
     axes.set_title(
-        f"{run.label}{' (partial)' if run.partial else ''}",
+        f"{run.label}{', partial' if run.partial else ''}",
         loc="left",
         fontsize=9.5,
         fontweight="bold",

@@ -22,7 +22,7 @@ Outcome = Literal["pass", "fail", "cannot tell"]
 
 _LONGEST = 1_000
 _SQL_WORD = re.compile(r"\b(AND|OR|NOT)\b", re.IGNORECASE)
-_LONE_EQUALS = re.compile(r"(?<![<>=!])=(?!=)")
+_LONE_EQUALS = re.compile(r"(?<![<>=!:])=(?!=)")
 
 _OPERATORS = {
     ast.Add: operator.add,

@@ -131,6 +131,8 @@ def _why_not(error: apsw.Error, limits: QueryLimits) -> str:
             return "refused: it holds more than one statement"
         case apsw.AuthError() | apsw.ReadOnlyError():
             return "refused: it does more than read this database"
+        case apsw.SQLError() if "not authorized" in str(error):  # a forbidden function
+            return "refused: it does more than read this database"
         case _:
             return f"failed: {error}"
 

@@ -179,7 +179,9 @@ class _UniqueKeys(yaml.SafeLoader):
         seen = set()
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
-            if isinstance(key, Hashable) and key in seen:
+            if not isinstance(key, Hashable):
+                continue  # refused below, with the line
+            if key in seen:
                 raise yaml.MarkedYAMLError(
                     problem=f"the key '{key}' stands twice", problem_mark=key_node.start_mark
                 )

@@ -26,6 +26,6 @@ class WallClock:
 
     async def until(self, deadline: int) -> None:
         """Return once it is that time, in Unix ms."""
-        while (left := deadline - self.now()) > 0:
+        while (left := deadline - self.now()) > 0:  # noqa: ASYNC110  time has no event
             # In parts, so that a clock that is set is noticed.
             await asyncio.sleep(min(left / 1000, 60))

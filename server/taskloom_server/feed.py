@@ -25,9 +25,7 @@ class Feed:
 
     async def beyond(self, revision: int, incarnation: str) -> None:
         """Return once the revision is beyond this one, or can never be."""
-        while (
-            self.revision <= revision and self.incarnation == incarnation and not self.closed
-        ):
+        while self.revision <= revision and self.incarnation == incarnation and not self.closed:
             await self._changed.wait()
 
     def _wake(self) -> None:

@@ -43,7 +43,8 @@ async def _serve(settings: Settings) -> int:
         print(f"taskloom is listening on {server.address}", flush=True)
         log.info("listening", address=server.address, db=str(settings.db))
         stopped = asyncio.ensure_future(stop.wait())
-        await asyncio.wait({stopped, server.failed}, return_when=asyncio.FIRST_COMPLETED)
+        ends: tuple[asyncio.Future[Any], ...] = (stopped, server.failed)
+        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         stopped.cancel()
         log.info("stopping")
     if server.failed.done():

@@ -12,7 +12,6 @@ from grpc import aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1._async import HealthServicer
 from grpc_reflection.v1alpha import reflection
-
 from taskloom.v1 import (
     admin_service_pb2,
     admin_service_pb2_grpc,
@@ -29,6 +28,7 @@ from taskloom.v1 import (
     worker_service_pb2,
     worker_service_pb2_grpc,
 )
+
 from taskloom_server.alarm import Alarm
 from taskloom_server.clock import Clock, WallClock
 from taskloom_server.coordinator.deadlines import forget_answers, meet_deadlines
@@ -43,7 +43,7 @@ from taskloom_server.service.tasks import TaskServicer
 from taskloom_server.service.watches import WatchServicer
 from taskloom_server.service.workers import WorkerServicer
 from taskloom_server.settings import Settings
-from taskloom_server.store.connections import CannotOpen, exclusive
+from taskloom_server.store.connections import exclusive
 from taskloom_server.store.readers import Readers
 from taskloom_server.store.schema import prepare
 from taskloom_server.store.tail import Tail
@@ -158,8 +158,11 @@ async def serving(settings: Settings, clock: Clock | None = None) -> AsyncIterat
         health = HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(health, server)
         reflection.enable_server_reflection(
-            [*_SERVICES, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name,
-             reflection.SERVICE_NAME],
+            [
+                *_SERVICES,
+                health_pb2.DESCRIPTOR.services_by_name["Health"].full_name,
+                reflection.SERVICE_NAME,
+            ],
             server,
         )
         address = _listen(server, settings.listen)

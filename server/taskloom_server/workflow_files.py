@@ -80,9 +80,7 @@ def read_workflow(path: Path) -> Workflow:
         name=file.name,
         description=" ".join(file.description.split()),
         states={
-            name: State(
-                name, tuple(s.exits), timed=s.timed, terminal=s.terminal or not s.exits
-            )
+            name: State(name, tuple(s.exits), timed=s.timed, terminal=s.terminal or not s.exits)
             for name, s in file.states.items()
         },
         phases=tuple(file.phases),

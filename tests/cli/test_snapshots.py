@@ -69,13 +69,15 @@ async def test_snapshot_travels_through_pipes(cli: "Cli", client: Client) -> Non
 
 async def test_failed_export_leaves_the_old_file(cli: "Cli", tmp_path: Path) -> None:
     """The file is replaced when all has come, and else there is nothing new in the directory."""
-    file = tmp_path / "graph.json"
+    folder = tmp_path / "exports"
+    folder.mkdir()
+    file = folder / "graph.json"
     file.write_text("old")
     failed = await cli("export", str(file), "--server", "127.0.0.1:1")
     assert (failed.code, failed.out) == (4, "")
-    assert (file.read_text(), os.listdir(tmp_path)) == ("old", ["graph.json"])
+    assert (file.read_text(), os.listdir(folder)) == ("old", ["graph.json"])
     assert (await cli("export", str(file))).code == 0
-    assert os.listdir(tmp_path) == ["graph.json"]
+    assert os.listdir(folder) == ["graph.json"]
     assert json.loads(file.read_text())
 
 

@@ -43,9 +43,9 @@ async def _statuses(client: Client) -> dict[str, int]:
 @pytest.mark.parametrize("pull", ["next", "poll"])
 async def test_works_a_graph_to_its_end(client: Client, pull: str) -> None:
     """An agent takes what is ready by priority, frees what was blocked, and ends when all is."""
-    await _create(client, "last", "high", "low", priority=10)
     await _create(client, "low", priority=1)
     await _create(client, "high", priority=9)
+    await _create(client, "last", "high", "low", priority=10)
     async with Agent(client, "worker", pull=pull, idle_interval=0.01) as agent:
         assert [task.id async for task in agent.tasks()] == ["high", "low", "last"]
     assert await _statuses(client) == {"completed": 3}
@@ -244,9 +244,9 @@ async def test_a_lead_takes_a_task_away(client: Client) -> None:
     await _create(client, "a")
     async with Agent(client, "worker", lease=timedelta(seconds=1)) as agent:
         async for task in agent.tasks():
-            await client.tasks.UpdateTask(v1.UpdateTaskRequest(task_id="a", status="cancelled"))
+            await client.tasks.UpdateTask(v1.UpdateTaskRequest(task_id="a", status="failed"))
             await task.lost_event.wait()
-    assert (await _task(client, "a")).status == "cancelled"
+    assert (await _task(client, "a")).status == "failed"
 
 
 async def test_pausing_makes_agents_wait(client: Client) -> None:

@@ -177,7 +177,8 @@ def test_several_mistakes_are_counted(write: Callable[[str], Path]) -> None:
         (b"\xff\xfe\x00", "is not text; save it as YAML in UTF-8"),
         (b"a: \x01", "is not text"),
         (b"[" * 5000, "is nested too deeply"),
-        (b"1: 2\n? [a]\n: b\n", "experiment: is missing; add it"),
+        (b"1: 2\n", "experiment: is missing; add it"),
+        (b"? [a]\n: b\n", "found unhashable key"),
         (b"a: !!python/object:os.system {}", "could not determine a constructor"),
     ],
 )

@@ -156,9 +156,7 @@ def _exit_code() -> int:
     except (typer.Abort, KeyboardInterrupt):
         return ExitCode.INTERRUPTED
     except BrokenPipeError:
-        # Python flushes once more as it ends, and would complain.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return ExitCode.PIPE_CLOSED
+        return output.reader_gone()
     except Exception as error:
         sentence, code = _explanation(error)
         if sentence:

@@ -18,12 +18,16 @@ from rich.table import Table
 from rich.text import Text
 
 from taskloom_client.cli.deferred import json_format
+from taskloom_client.cli.exits import ExitCode
 
 if TYPE_CHECKING:
     from google.protobuf.message import Message
 
 # Terminals obey control characters, and titles are written by anybody.
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
+_GAP = 2
+_LEAST_STRETCH = 20
 
 _STATUS_STYLES = {
     "working": "cyan",
@@ -87,25 +91,31 @@ def note(text: str) -> None:
 
 
 def print_table(columns: Sequence[Column], rows: Iterable[Sequence[str | Text]]) -> None:
-    """Print rows under headings, without the columns that are empty in all rows."""
+    """Print rows under headings, without the columns that are empty in all rows.
+
+    At most one column is to stretch.
+    """
     cells = [[cell if isinstance(cell, Text) else styled(cell) for cell in row] for row in rows]
     used = [i for i in range(len(columns)) if any(row[i].plain for row in cells)]
+    widths = {i: max(len(columns[i].heading), *(row[i].cell_len for row in cells)) for i in used}
     console = _console()
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    needed = 0
+    # Rather a row that the terminal breaks than an id that is cut.
     for i in used:
-        widest = max(row[i].cell_len for row in cells)
-        stretch = columns[i].stretch
-        needed += 2 + (min(widest, 20) if stretch else max(widest, len(columns[i].heading)))
+        if columns[i].stretch:
+            others = sum(width + _GAP for j, width in widths.items() if j != i)
+            widths[i] = min(widths[i], max(console.width - others, _LEAST_STRETCH))
+    table = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), header_style="bold")
+    for i in used:
         table.add_column(
-            columns[i].heading, justify=columns[i].justify, no_wrap=True, overflow="ellipsis"
+            columns[i].heading,
+            justify=columns[i].justify,
+            width=widths[i],
+            no_wrap=True,
+            overflow="ellipsis",
         )
-        if not stretch:
-            table.columns[-1].min_width = max(widest, len(columns[i].heading))
     for row in cells:
         table.add_row(*(row[i] for i in used))
-    # Rather a row that the terminal breaks than an id that is cut.
-    _print(console, table, width=max(console.width, needed))
+    _print(console, table, width=sum(widths.values()) + _GAP * len(used))
 
 
 def print_fields(fields: Iterable[tuple[str, str | Text]]) -> None:
@@ -156,6 +166,13 @@ def write(text: str) -> None:
     sys.stdout.flush()
 
 
+def reader_gone() -> ExitCode:
+    """Give up standard output, which nobody reads any more; the exit code for that."""
+    # Python flushes it once more as it ends, and would complain.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return ExitCode.PIPE_CLOSED
+
+
 def _console() -> Console:
     """A console for standard output that is as wide as it takes where there is no terminal."""
     console = Console(highlight=False, markup=False, emoji=False)
@@ -166,6 +183,7 @@ def _console() -> Console:
 
 def _print(console: Console, renderable: RenderableType, *, width: int | None = None) -> None:
     # Captured: rich itself would end the process when the reader of a pipe goes away.
+    console.width = width or console.width
     with console.capture() as captured:
-        console.print(renderable, width=width, crop=False)
+        console.print(renderable, crop=False)
     write("".join(line.rstrip() + "\n" for line in captured.get().splitlines()))

@@ -114,6 +114,9 @@ def run(connection: Connection, work: Callable[[Session], Awaitable[T]]) -> T:
         if code is ExitCode.UNREACHABLE and isinstance(error, errors.Unavailable):
             sentence += "" if error.reason else "; 'taskloom serve' starts one"
         raise Failure(sentence, code) from error
+    except BrokenPipeError:
+        # Not left to typer, which would make it an exit code of 1.
+        raise typer.Exit(output.reader_gone()) from None
 
 
 async def _with_client(connection: Connection, work: Callable[[Session], Awaitable[T]]) -> T:

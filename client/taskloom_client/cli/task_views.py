@@ -173,7 +173,7 @@ def _fields(task: "v1.Task") -> "Iterable[tuple[str, str | Text]]":
     status = _status(task)
     status.append(", ready" if task.ready else "")
     yield "id", output.styled(task.id, "bold")
-    yield "title", task.title
+    yield "title", output.styled(task.title)
     yield "status", status
     yield "phase", task.phase
     yield "priority", str(task.priority)

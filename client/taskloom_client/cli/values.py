@@ -144,8 +144,9 @@ def moment_of(message: "Message", field: str) -> str:
 
 
 def duration_of(message: "Message", field: str) -> str:
-    """The duration in that field; empty where it is absent."""
-    return show_duration(getattr(message, field)) if message.HasField(field) else ""
+    """The duration in that field; empty where it is absent, or nothing."""
+    duration = getattr(message, field)
+    return show_duration(duration) if duration.ListFields() else ""
 
 
 def local_time(moment: "Timestamp") -> datetime:

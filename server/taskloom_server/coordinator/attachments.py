@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from taskloom_server.coordinator import workers
-from taskloom_server.coordinator.claims import check_claim
+from taskloom_server.coordinator.admission import check_claim
 from taskloom_server.coordinator.lookup import require_live_task, require_task
 from taskloom_server.graph.errors import AttachmentNotFound
 from taskloom_server.graph.events import EventType
@@ -88,9 +88,7 @@ def attach(tx: Transaction, ask: Attach) -> Found:
     )
     tx.attachments.insert(attachment)
     info = attachment._replace(content=None)
-    tx.tell(
-        EventType.ATTACHMENT_ADDED, info, task_id=task.id, worker_id=ask.worker_id or None
-    )
+    tx.tell(EventType.ATTACHMENT_ADDED, info, task_id=task.id, worker_id=ask.worker_id or None)
     return Found(info, tx.seen)
 
 

@@ -4,22 +4,17 @@ from dataclasses import dataclass
 from typing import Unpack
 
 from taskloom_server.coordinator import workers
-from taskloom_server.coordinator.lookup import blocker_ids, open_child_ids, require_task
-from taskloom_server.coordinator.transitions import move
-from taskloom_server.graph.errors import (
-    ChildrenOpen,
-    ClaimLimit,
-    ClaimLost,
-    CoolingDown,
-    DependenciesUnmet,
-    DomainError,
-    IllegalTransition,
-    NotYet,
-    Paused,
-    TagsMissing,
-    TaskClaimed,
-    TaskDeleted,
+from taskloom_server.coordinator.admission import (
+    Held,
+    check_admission,
+    check_children,
+    claimed_by_other,
+    missing_tags,
+    require_holder,
 )
+from taskloom_server.coordinator.lookup import require_live_task, require_task
+from taskloom_server.coordinator.transitions import change, move
+from taskloom_server.graph.errors import DomainError
 from taskloom_server.graph.events import EventType
 from taskloom_server.graph.tasks import Task, TaskChanges
 from taskloom_server.graph.workers import Outcome, Worker, refusal
@@ -56,16 +51,6 @@ class Claimed:
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
-    """A verb about a task that the worker holds."""
-
-    worker_id: str
-    task_id: str
-    claim_revision: int  # 0: not checked
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
 class Fail(Held):
     """A failure: ``retry`` lets the task be tried again, once ``retry_delay_ms`` has passed."""
 
@@ -85,17 +70,14 @@ class Moved:
 def claim_task(tx: Transaction, ask: Claim) -> Moved | DomainError:
     """Give the worker the task that it names.
 
-    Raises TaskNotFound and WorkerNotFound; returns every other refusal, so that the attempt
-    is counted.
+    Raises TaskNotFound, TaskDeleted and WorkerNotFound; returns every other refusal, so that
+    the attempt is counted.
     """
     worker = workers.require(tx, ask.worker_id)
-    task = require_task(tx, ask.task_id)
-    if task.claimed and task.worker_id == worker.id:
-        workflow = tx.workflows.get(task.workflow)
-        if task.status != workflow.assign_state:
-            tx.workers.lives(worker, tx.now)
-            return Moved(tx.tasks.get(task.id) or task, [], tx.seen)
-    if error := _refused(tx, worker, task):
+    task = require_live_task(tx, ask.task_id)
+    if task.claimed and task.worker_id == worker.id and not _is_assigned(tx, task):
+        return Moved(_renew(tx, worker, task, ask.lease_ms), [], tx.seen)
+    if error := check_admission(tx, worker, task):
         lost = task.worker_id not in (None, worker.id) and not task.ready
         tx.workers.tried(worker, tx.now, lost=lost)
         return error
@@ -139,7 +121,9 @@ def release(tx: Transaction, ask: Held) -> Moved:
     worker, task = require_holder(tx, ask)
     workflow = tx.workflows.get(task.workflow)
     workflow.check_exit(task.id, task.status, workflow.initial_state)
-    return _end(tx, worker, task, workflow.initial_state, EventType.TASK_RELEASED, ask.reason)
+    to = workflow.initial_state
+    released = EventType.TASK_RELEASED
+    return _end(tx, worker, task, to, type_=released, reason=ask.reason, rests=False)
 
 
 def complete(tx: Transaction, ask: Held) -> Moved:
@@ -153,8 +137,8 @@ def complete(tx: Transaction, ask: Held) -> Moved:
     if task.claimed:
         workflow.check_exit(task.id, task.status, workflow.complete_state)
     check_children(tx, task)
-    done = workflow.complete_state
-    return _end(tx, worker, task, done, EventType.TASK_COMPLETED, ask.reason)
+    completed, done = EventType.TASK_COMPLETED, workflow.complete_state
+    return _end(tx, worker, task, done, type_=completed, reason=ask.reason)
 
 
 def fail(tx: Transaction, ask: Fail) -> Moved:
@@ -167,8 +151,15 @@ def fail(tx: Transaction, ask: Fail) -> Moved:
     workflow.check_exit(task.id, task.status, workflow.fail_state)
     attempts = task.attempts + 1
     if not ask.retry or attempts >= task.max_attempts:
-        failed = EventType.TASK_FAILED
-        return _end(tx, worker, task, workflow.fail_state, failed, ask.reason, attempts=attempts)
+        return _end(
+            tx,
+            worker,
+            task,
+            workflow.fail_state,
+            type_=EventType.TASK_FAILED,
+            reason=ask.reason,
+            attempts=attempts,
+        )
     not_before = tx.now + ask.retry_delay_ms if ask.retry_delay_ms else None
     if not_before is not None:
         tx.wake_at(not_before)
@@ -177,8 +168,8 @@ def fail(tx: Transaction, ask: Fail) -> Moved:
         worker,
         task,
         workflow.initial_state,
-        EventType.TASK_RELEASED,
-        ask.reason,
+        type_=EventType.TASK_RELEASED,
+        reason=ask.reason,
         attempts=attempts,
         not_before=not_before,
     )
@@ -190,67 +181,21 @@ def assign(tx: Transaction, task: Task, worker: Worker, by: str | None, reason: 
     Raises TaskClaimed, TagsMissing, IllegalTransition.
     """
     if task.claimed:
-        raise _claimed_by_other(task)
+        raise claimed_by_other(task)
     workflow = tx.workflows.get(task.workflow)
     workflow.check_exit(task.id, task.status, workflow.assign_state)
-    if missing := _missing_tags(task, worker):
+    if missing := missing_tags(task, worker):
         raise missing
-    return _hold(tx, worker, task, workflow.assign_state, EventType.TASK_MOVED, None, by, reason)
-
-
-def require_holder(
-    tx: Transaction, ask: Held, *, also_lapsed: bool = False
-) -> tuple[Worker, Task]:
-    """The worker and the task that it holds.
-
-    Raises WorkerNotFound, TaskNotFound, TaskDeleted, and ClaimLost unless the worker holds
-    the task by the claim that it shows.
-    """
-    worker = workers.require(tx, ask.worker_id)
-    task = require_task(tx, ask.task_id)
-    if task.deleted_at is not None:
-        raise TaskDeleted(f"task {task.id!r} is deleted", subjects=(task.id,))
-    if task.claimed:
-        holder, current = task.worker_id, task.claim_revision
-    elif also_lapsed and task.claimable:
-        holder, current = task.lapsed_worker_id, task.lapsed_claim_revision
-    else:
-        holder, current = None, None
-    if holder == worker.id and ask.claim_revision in (0, current):
-        return worker, task
-    raise claim_lost(task, worker.id, ask.claim_revision)
-
-
-def check_claim(tx: Transaction, task: Task, worker_id: str, claim_revision: int) -> None:
-    """Raise ClaimLost if a claim is shown, and is not the one that holds the task."""
-    if claim_revision and (
-        task.claim_revision != claim_revision or (worker_id and task.worker_id != worker_id)
-    ):
-        raise claim_lost(task, worker_id, claim_revision)
-
-
-def claim_lost(task: Task, worker_id: str, claim_revision: int) -> ClaimLost:
-    """The refusal of a claim that is not the task's, saying what became of the task."""
-    if task.claimed and task.worker_id == worker_id:
-        what = f"you hold it by claim {task.claim_revision}, not {claim_revision}"
-    elif task.claimed:
-        what = f"worker {task.worker_id!r} holds it now"
-    else:
-        what = f"nobody holds it; it is {task.status!r}"
-    return ClaimLost(
-        f"claim of task {task.id!r} is lost: {what}",
-        subjects=(task.id,),
-        metadata={"holder": task.worker_id or "" if task.claimed else "", "status": task.status},
+    tx.wake_at(tx.now + worker.lease_ms)
+    return move(
+        tx,
+        task,
+        workflow.assign_state,
+        EventType.TASK_MOVED,
+        by=by,
+        reason=reason,
+        **_claim(tx, worker, task, worker.lease_ms),
     )
-
-
-def check_children(tx: Transaction, task: Task) -> None:
-    """Raise ChildrenOpen while children hold the task's completion back."""
-    if task.open_children:
-        ids = open_child_ids(tx, task.id)
-        raise ChildrenOpen(
-            f"task {task.id!r} has open children: {', '.join(ids)}", subjects=ids
-        )
 
 
 def _end(
@@ -258,48 +203,61 @@ def _end(
     worker: Worker,
     task: Task,
     to: str,
+    *,
     type_: EventType,
     reason: str,
+    rests: bool = True,
     **changes: Unpack[TaskChanges],
 ) -> Moved:
     """End the worker's claim by putting the task into another state."""
     changes["worker_id"] = None if type_ is EventType.TASK_RELEASED else worker.id
     ended = move(tx, task, to, type_, by=worker.id, reason=reason, **changes)
-    rests_until = tx.now + worker.cool_down_ms if worker.cool_down_ms else None
+    rests_until = worker.cooling_until
+    if rests:
+        rests_until = tx.now + worker.cool_down_ms if worker.cool_down_ms else None
     tx.workers.moved(worker, tx.now, to, ended.phase, rests_until)
     return Moved(ended, tx.unblocked(), tx.seen)
 
 
 def _take(tx: Transaction, worker: Worker, task: Task, lease_ms: int | None) -> Task:
     workflow = tx.workflows.get(task.workflow)
-    state = workflow.claim_state
-    return _hold(tx, worker, task, state, EventType.TASK_CLAIMED, lease_ms, worker.id, "")
-
-
-def _hold(
-    tx: Transaction,
-    worker: Worker,
-    task: Task,
-    state: str,
-    type_: EventType,
-    lease_ms: int | None,
-    by: str | None,
-    reason: str,
-) -> Task:
-    lease = lease_ms or worker.lease_ms
-    tx.wake_at(tx.now + lease)
+    lease_ms = lease_ms or worker.lease_ms
+    tx.wake_at(tx.now + lease_ms)
     return move(
         tx,
         task,
-        state,
-        type_,
-        by=by,
-        reason=reason,
-        worker_id=worker.id,
-        claimed_at=tx.now,
-        claim_revision=task.claim_revision or tx.revision,
-        lease_ms=lease,
+        workflow.claim_state,
+        EventType.TASK_CLAIMED,
+        by=worker.id,
+        **_claim(tx, worker, task, lease_ms),
     )
+
+
+def _claim(tx: Transaction, worker: Worker, task: Task, lease_ms: int) -> TaskChanges:
+    """The columns of a claim. Its token is the revision that makes it."""
+    return {
+        "worker_id": worker.id,
+        "claimed_at": tx.now,
+        "claim_revision": task.claim_revision or tx.revision,
+        "lease_ms": lease_ms,
+    }
+
+
+def _is_assigned(tx: Transaction, task: Task) -> bool:
+    """Whether a held task waits for its worker to begin it."""
+    return task.status == tx.workflows.get(task.workflow).assign_state
+
+
+def _renew(tx: Transaction, worker: Worker, task: Task, lease_ms: int | None) -> Task:
+    """Claiming what one holds renews the lease, and may give it another length."""
+    tx.workers.lives(worker, tx.now)
+    if lease_ms is None or lease_ms == task.lease_ms:
+        return require_task(tx, task.id)
+    tx.wake_at(tx.now + lease_ms)
+    renewed = change(tx, task, {"lease_ms": lease_ms})
+    renewed = renewed._replace(lease_expires_at=tx.now + lease_ms)
+    tx.tell_task(EventType.TASK_UPDATED, renewed, task, worker_id=worker.id)
+    return renewed
 
 
 def _all_done(tx: Transaction, parent_id: str) -> bool:
@@ -307,88 +265,3 @@ def _all_done(tx: Transaction, parent_id: str) -> bool:
     if parent_id:
         return tx.ready.statuses_below(parent_id).isdisjoint(still_open)
     return not tx.tasks.any_with_status(still_open)
-
-
-def _refused(tx: Transaction, worker: Worker, task: Task) -> DomainError | None:
-    """Why this worker may not take this task now; None when it may.
-
-    What is wrong with the task comes first: another task may do where another moment will
-    not.
-    """
-    workflow = tx.workflows.get(task.workflow)
-    if task.deleted_at is not None:
-        return TaskDeleted(f"task {task.id!r} is deleted", subjects=(task.id,))
-    mine = task.claimed and task.worker_id == worker.id
-    if task.claimed and not mine:
-        return _claimed_by_other(task)
-    if not mine and task.status != workflow.initial_state:
-        return IllegalTransition(
-            f"task {task.id!r} is {task.status!r}; only {workflow.initial_state!r} tasks can be "
-            "claimed",
-            subjects=(workflow.initial_state,),
-            metadata={"status": task.status, "worker_id": task.worker_id or ""},
-        )
-    if error := _missing_tags(task, worker):
-        return error
-    if error := check_start(tx, task):
-        return error
-    held = sum(t.status == workflow.claim_state for t in tx.tasks.held(worker.id))
-    paused = tx.system.get().paused
-    match refusal(worker, held, paused, tx.now):
-        case Outcome.PAUSED:
-            assert paused is not None
-            why = f" because {paused.reason}" if paused.reason else ""
-            return Paused(f"claims are paused by {paused.by or 'somebody'}{why}; wait for resume")
-        case Outcome.LIMIT_REACHED:
-            return ClaimLimit(
-                f"worker {worker.id!r} holds {held} tasks of at most {worker.max_claims}",
-                metadata={"max_claims": str(worker.max_claims)},
-            )
-        case Outcome.COOLING_DOWN:
-            rest = (worker.cooling_until or tx.now) - tx.now
-            return CoolingDown(
-                f"worker {worker.id!r} rests for {rest / 1000:g} s still", retry_after_ms=rest
-            )
-    return None
-
-
-def check_start(tx: Transaction, task: Task) -> DomainError | None:
-    """Why work on the task cannot start yet, whoever would do it; None when it can."""
-    if task.unmet_blockers:
-        ids = blocker_ids(tx, task.id)
-        return DependenciesUnmet(
-            f"task {task.id!r} is blocked by {', '.join(ids)}", subjects=ids
-        )
-    if task.open_children:
-        ids = open_child_ids(tx, task.id)
-        return ChildrenOpen(f"task {task.id!r} has open children: {', '.join(ids)}", subjects=ids)
-    if task.not_before is not None and task.not_before > tx.now:
-        wait = task.not_before - tx.now
-        return NotYet(
-            f"task {task.id!r} cannot start for {wait / 1000:g} s still", retry_after_ms=wait
-        )
-    return None
-
-
-def _claimed_by_other(task: Task) -> TaskClaimed:
-    return TaskClaimed(
-        f"task {task.id!r} is held by worker {task.worker_id!r}",
-        subjects=(task.worker_id or "",),
-        metadata={"holder": task.worker_id or "", "task_id": task.id},
-    )
-
-
-def _missing_tags(task: Task, worker: Worker) -> TagsMissing | None:
-    have = frozenset(worker.tags)
-    if missing := [tag for tag in task.needed_tags if tag not in have]:
-        return TagsMissing(
-            f"worker {worker.id!r} lacks tags that task {task.id!r} needs: {', '.join(missing)}",
-            subjects=missing,
-        )
-    if task.wanted_tags and have.isdisjoint(task.wanted_tags):
-        return TagsMissing(
-            f"worker {worker.id!r} has none of the tags that task {task.id!r} wants: "
-            f"{', '.join(task.wanted_tags)}",
-            subjects=task.wanted_tags,
-        )
-    return None

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from taskloom_server.coordinator import workers
-from taskloom_server.coordinator.claims import check_claim
+from taskloom_server.coordinator.admission import check_claim
 from taskloom_server.coordinator.lookup import require_live_task
 from taskloom_server.graph.events import EventType
 from taskloom_server.graph.tasks import FileMark

@@ -4,6 +4,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from itertools import pairwise
 
 from taskloom_server.graph import cycles
 from taskloom_server.graph.errors import Cycle, InvalidSnapshot, NotEmpty, TaskExists
@@ -128,8 +129,7 @@ def _check_tasks(tx: Transaction, snapshot: Snapshot, ask: Import) -> dict[str, 
         workflow = tx.workflows.get(row.workflow or ask.workflow)
         if ask.mode is Mode.RESTORE and row.status not in workflow.states:
             raise InvalidSnapshot(
-                f"tables.tasks[{n}].status: workflow {workflow.name!r} has no state "
-                f"{row.status!r}"
+                f"tables.tasks[{n}].status: workflow {workflow.name!r} has no state {row.status!r}"
             )
         known[row.id] = row
     return known
@@ -168,7 +168,7 @@ def _check_dependencies(snapshot: Snapshot, known: dict[str, Task]) -> dict[str,
     ring = cycles.find_cycle(waits)
     if ring is not None:
         # The sorter lists a cycle's nodes so that each is a predecessor of the next.
-        closing = max(row_of[step] for step in zip(ring, ring[1:], strict=False))
+        closing = max(row_of[step] for step in pairwise(ring))
         raise Cycle(
             f"tables.dependencies[{closing}]: closes a cycle: {' -> '.join(ring)}", subjects=ring
         )
@@ -322,9 +322,7 @@ def _tell(tx: Transaction, tasks: Iterable[Task], snapshot: Snapshot) -> None:
     for task in tasks:
         if task.deleted_at is None:
             lease = tx.now + task.lease_ms if task.claimed and task.lease_ms else None
-            tx.tell_task(
-                EventType.TASK_CREATED, task._replace(lease_expires_at=lease), None
-            )
+            tx.tell_task(EventType.TASK_CREATED, task._replace(lease_expires_at=lease), None)
         else:
             gone.add(task.id)
     for dependency in snapshot.dependencies:

@@ -5,13 +5,13 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from taskloom_server.coordinator import dependencies, workers
-from taskloom_server.coordinator.claims import (
-    assign,
+from taskloom_server.coordinator.admission import (
     check_children,
     check_claim,
     check_start,
     claim_lost,
 )
+from taskloom_server.coordinator.claims import assign
 from taskloom_server.coordinator.lookup import require_live_task, require_task
 from taskloom_server.coordinator.transitions import (
     begin,
@@ -268,9 +268,7 @@ def _unmet(tx: Transaction, one: _Planned, ours: set[str], workflow: Workflow) -
 
 def _link(tx: Transaction, dependency: Dependency, by: str | None) -> None:
     tx.dependencies.insert(dependency)
-    tx.tell(
-        EventType.DEPENDENCY_ADDED, dependency, task_id=dependency.to_task_id, worker_id=by
-    )
+    tx.tell(EventType.DEPENDENCY_ADDED, dependency, task_id=dependency.to_task_id, worker_id=by)
 
 
 def _insert(
@@ -304,9 +302,7 @@ def _insert(
         requirement_id=tx.requirements.id_of(node.needed_tags, node.wanted_tags),
         state_since=tx.now if state.timed else None,
     )
-    task = task._replace(
-        ready_at=tx.now if task.ready else None, sequence_id=begin(tx, task, by)
-    )
+    task = task._replace(ready_at=tx.now if task.ready else None, sequence_id=begin(tx, task, by))
     return tx.tasks.insert(task)
 
 
@@ -384,7 +380,7 @@ def update_task(tx: Transaction, ask: UpdateTask) -> Updated:
             changes |= set_phase(tx, task, phase, by)
     if moves:
         assert ask.status is not None
-        task = _move(tx, task, ask.status, workflow, ask, changes)
+        task = _move(tx, task, ask.status, workflow=workflow, ask=ask, changes=changes)
     elif any(getattr(task, column) != value for column, value in changes.items()):
         before, task = task, change(tx, task, changes)
         tx.tell_task(EventType.TASK_UPDATED, task, before, worker_id=by, reason=ask.reason)
@@ -397,6 +393,7 @@ def _move(
     tx: Transaction,
     task: Task,
     to: str,
+    *,
     workflow: Workflow,
     ask: UpdateTask,
     changes: TaskChanges,
@@ -426,9 +423,7 @@ def _move(
             workflow.fail_state: EventType.TASK_FAILED,
             workflow.cancel_state: EventType.TASK_CANCELLED,
         }.get(to, EventType.TASK_MOVED)
-    return move(
-        tx, task, to, type_, by=ask.worker_id or None, reason=ask.reason, **changes
-    )
+    return move(tx, task, to, type_, by=ask.worker_id or None, reason=ask.reason, **changes)
 
 
 def _assign(

@@ -4,7 +4,7 @@ Here a move is timed and put into the history, the tasks that wait for it are to
 parent follows. Which moves are allowed is for the verbs to say.
 """
 
-from typing import Unpack
+from typing import Any, Unpack
 
 from taskloom_server.graph.events import EventType
 from taskloom_server.graph.tasks import Task, TaskChanges, Transition
@@ -14,13 +14,14 @@ from taskloom_server.store.transaction import Transaction
 
 def change(tx: Transaction, task: Task, changes: TaskChanges) -> Task:
     """Write what differs, as part of the revision that this verb makes."""
-    differing = {k: v for k, v in changes.items() if getattr(task, k) != v}
-    after = task._replace(**differing)  # type: ignore[arg-type]
+    # A TypedDict cannot be filtered and stay one, for the type checker.
+    differing: Any = {k: v for k, v in changes.items() if getattr(task, k) != v}
+    after = task._replace(**differing)
     if after.ready and not task.ready:
         differing["ready_at"] = tx.now
     after = tx.tasks.change(
         task,
-        **differing,  # type: ignore[typeddict-item]
+        **differing,
         revision=tx.revision,
         updated_at=tx.now,
     )

@@ -127,9 +127,7 @@ def list_state(tx: Transaction, watched: Watched) -> State:
         if task.deleted_at is None
         and watched.matches(
             task.id,
-            Aspect(
-                task.status, task.worker_id, task.phase, task.tags, ancestors(task.parent_id)
-            ),
+            Aspect(task.status, task.worker_id, task.phase, task.tags, ancestors(task.parent_id)),
         )
     ]
     return State(matching, tx.incarnation, tx.seen)

@@ -3,19 +3,18 @@
 import random
 import re
 
-_ADJECTIVES = (
-    "amber able bold brave brisk bright calm clear clever cosmic crisp deft eager early fair "
-    "fleet fresh gentle glad golden grand green happy hardy keen kind light lively lucid lunar "
-    "mellow merry mild nimble noble olive pale plain proud quick quiet rapid ready rosy royal "
-    "sharp silver sleek smart solar solid spry stark still sunny swift tidy vivid warm wise"
-).split()
-_ANIMALS = (
-    "ant auk bear bee bison boar cat cod crab crane crow deer dove duck eagle eel elk emu ewe "
-    "finch fox frog gnu goat goose gull hare hawk heron ibex ibis jay kite koala lark lemur "
-    "lion lynx mole moose moth mouse newt okapi orca otter owl panda pike puma quail raven "
-    "robin seal shark shrew sloth snail stork swan swift tapir tern tiger toad trout vole wasp "
-    "whale wolf wren yak zebra"
-).split()
+_ADJECTIVES = """
+amber able bold brave brisk bright calm clear clever cosmic crisp deft eager early fair fleet
+fresh gentle glad golden grand green happy hardy keen kind light lively lucid lunar mellow merry
+mild nimble noble olive pale plain proud quick quiet rapid ready rosy royal sharp silver sleek
+smart solar solid spry stark still sunny swift tidy vivid warm wise
+""".split()  # noqa: SIM905  a list of words reads better without a hundred quotes
+_ANIMALS = """
+ant auk bear bee bison boar cat cod crab crane crow deer dove duck eagle eel elk emu ewe finch
+fox frog gnu goat goose gull hare hawk heron ibex ibis jay kite koala lark lemur lion lynx mole
+moose moth mouse newt okapi orca otter owl panda pike puma quail raven robin seal shark shrew
+sloth snail stork swan swift tapir tern tiger toad trout vole wasp whale wolf wren yak zebra
+""".split()  # noqa: SIM905
 _LETTERS = "23456789abcdefghjkmnpqrstvwxyz"  # no look-alikes
 
 

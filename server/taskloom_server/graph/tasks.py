@@ -2,7 +2,6 @@
 
 from typing import NamedTuple, TypedDict
 
-
 DEFAULT_PRIORITY = 5
 DEFAULT_MAX_ATTEMPTS = 5
 
@@ -84,8 +83,16 @@ class Task(NamedTuple):
     @property
     def metrics(self) -> tuple[int, ...]:
         """The eight counters in order."""
-        start = _METRIC_0
-        return self[start : start + 8]
+        return (
+            self.metric_0,
+            self.metric_1,
+            self.metric_2,
+            self.metric_3,
+            self.metric_4,
+            self.metric_5,
+            self.metric_6,
+            self.metric_7,
+        )
 
 
 def new_task(
@@ -144,9 +151,6 @@ def new_task(
         state_since=None,
         lease_expires_at=None,
     )
-
-
-_METRIC_0 = Task._fields.index("metric_0")
 
 
 class TaskChanges(TypedDict, total=False):

@@ -6,6 +6,7 @@ from typing import Any
 
 from taskloom.v1 import admin_service_pb2 as pb
 from taskloom.v1 import admin_service_pb2_grpc
+
 from taskloom_server import __version__
 from taskloom_server.coordinator import snapshots, system
 from taskloom_server.graph.errors import InvalidField, SnapshotTooLarge

@@ -4,6 +4,7 @@ from typing import Any
 
 from taskloom.v1 import attachment_service_pb2 as pb
 from taskloom.v1 import attachment_service_pb2_grpc
+
 from taskloom_server.coordinator import attachments
 from taskloom_server.graph.errors import InvalidField
 from taskloom_server.service import paging, read, show
@@ -22,7 +23,8 @@ class AttachmentServicer(attachment_service_pb2_grpc.AttachmentServiceServicer):
     async def Attach(self, request: pb.AttachRequest, context: Any) -> pb.AttachResponse:  # noqa: D102
         if len(request.content) > MAX_CONTENT:
             raise InvalidField(
-                "content", f"has {len(request.content):,} bytes; at most {MAX_CONTENT:,} are allowed"
+                "content",
+                f"has {len(request.content):,} bytes; at most {MAX_CONTENT:,} are allowed",
             )
         ask = attachments.Attach(
             task_id=read.identifier("task_id", request.task_id),

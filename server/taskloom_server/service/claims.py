@@ -4,19 +4,22 @@ from typing import Any
 
 from taskloom.v1 import claim_service_pb2 as pb
 from taskloom.v1 import claim_service_pb2_grpc, task_pb2
+
 from taskloom_server.coordinator import claims
+from taskloom_server.coordinator.admission import Held
 from taskloom_server.graph.errors import InvalidField
+from taskloom_server.graph.workers import Outcome
 from taskloom_server.service import read, show
 from taskloom_server.service.calls import Calls
 from taskloom_server.service.workers import LEASE_BOUNDS
 
 _OUTCOMES = {
-    claims.Outcome.CLAIMED: pb.CLAIM_OUTCOME_CLAIMED,
-    claims.Outcome.NONE_READY: pb.CLAIM_OUTCOME_NONE_READY,
-    claims.Outcome.ALL_DONE: pb.CLAIM_OUTCOME_ALL_DONE,
-    claims.Outcome.PAUSED: pb.CLAIM_OUTCOME_PAUSED,
-    claims.Outcome.COOLING_DOWN: pb.CLAIM_OUTCOME_COOLING_DOWN,
-    claims.Outcome.LIMIT_REACHED: pb.CLAIM_OUTCOME_LIMIT_REACHED,
+    Outcome.CLAIMED: pb.CLAIM_OUTCOME_CLAIMED,
+    Outcome.NONE_READY: pb.CLAIM_OUTCOME_NONE_READY,
+    Outcome.ALL_DONE: pb.CLAIM_OUTCOME_ALL_DONE,
+    Outcome.PAUSED: pb.CLAIM_OUTCOME_PAUSED,
+    Outcome.COOLING_DOWN: pb.CLAIM_OUTCOME_COOLING_DOWN,
+    Outcome.LIMIT_REACHED: pb.CLAIM_OUTCOME_LIMIT_REACHED,
 }
 _ORDERS = (task_pb2.ORDER_BY_UNSPECIFIED, task_pb2.ORDER_BY_PRIORITY)
 _MAX_TASKS = 100
@@ -85,8 +88,8 @@ class ClaimServicer(claim_service_pb2_grpc.ClaimServiceServicer):
 
 def _held(
     request: pb.ReleaseTaskRequest | pb.CompleteTaskRequest | pb.FailTaskRequest,
-) -> claims.Held:
-    return claims.Held(
+) -> Held:
+    return Held(
         worker_id=read.identifier("worker_id", request.worker_id),
         task_id=read.identifier("task_id", request.task_id),
         claim_revision=read.revision("claim_revision", request.claim_revision),

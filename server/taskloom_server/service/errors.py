@@ -66,11 +66,7 @@ def status_of(error: errors.DomainError) -> status_pb2.Status:
         packed.Pack(detail)  # type: ignore[arg-type]
         details.append(packed)
 
-    add(
-        error_details_pb2.ErrorInfo(
-            reason=error.reason, domain=DOMAIN, metadata=error.metadata
-        )
-    )
+    add(error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=error.metadata))
     if isinstance(error, errors.InvalidField):
         violation = error_details_pb2.BadRequest.FieldViolation(
             field=error.field, description=error.problem
@@ -78,11 +74,7 @@ def status_of(error: errors.DomainError) -> status_pb2.Status:
         add(error_details_pb2.BadRequest(field_violations=[violation]))
     elif resource_type := _RESOURCES.get(type(error)):
         for subject in error.subjects:
-            add(
-                error_details_pb2.ResourceInfo(
-                    resource_type=resource_type, resource_name=subject
-                )
-            )
+            add(error_details_pb2.ResourceInfo(resource_type=resource_type, resource_name=subject))
     elif error.subjects:
         violations = [
             error_details_pb2.PreconditionFailure.Violation(
@@ -96,9 +88,7 @@ def status_of(error: errors.DomainError) -> status_pb2.Status:
         delay.FromMilliseconds(error.retry_after_ms)
         add(error_details_pb2.RetryInfo(retry_delay=delay))
     number: int = code_of(error).value[0]
-    return status_pb2.Status(
-        code=number, message=str(error), details=details
-    )
+    return status_pb2.Status(code=number, message=str(error), details=details)
 
 
 def trailing_metadata(error: errors.DomainError) -> tuple[tuple[str, bytes], ...]:

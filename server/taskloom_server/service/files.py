@@ -4,6 +4,7 @@ from typing import Any
 
 from taskloom.v1 import file_service_pb2 as pb
 from taskloom.v1 import file_service_pb2_grpc
+
 from taskloom_server.coordinator import files
 from taskloom_server.graph.errors import InvalidField
 from taskloom_server.service import paging, read, show

@@ -33,7 +33,7 @@ def identifier(field: str, value: str, *, optional: bool = False) -> str:
         if unicodedata.category(character)[0] in "ZC":
             raise InvalidField(
                 field,
-                f"contains {ascii(character)}; blanks and control characters are not allowed",
+                f"contains {character!a}; blanks and control characters are not allowed",
             )
     return value
 
@@ -114,9 +114,7 @@ def duration_ms(
     valid = -315_576_000_000 <= value.seconds <= 315_576_000_000 and abs(value.nanos) < 10**9
     ms = value.ToMilliseconds() if valid else -1
     if not low <= ms <= high:
-        raise InvalidField(
-            field, f"must be from {low / 1000:g} s to {high / 1000:g} s, or absent"
-        )
+        raise InvalidField(field, f"must be from {low / 1000:g} s to {high / 1000:g} s, or absent")
     return ms
 
 

@@ -5,7 +5,6 @@ from typing import cast
 
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
-
 from taskloom.v1 import (
     admin_service_pb2,
     attachment_pb2,
@@ -15,6 +14,7 @@ from taskloom.v1 import (
     worker_pb2,
     workflow_pb2,
 )
+
 from taskloom_server.coordinator.watches import Passed
 from taskloom_server.graph.events import Event
 from taskloom_server.graph.tasks import Attachment, Dependency, FileMark, Task, Transition
@@ -188,9 +188,7 @@ def workflow(record: Workflow) -> workflow_pb2.Workflow:
         name=record.name,
         description=record.description,
         states=[
-            workflow_pb2.State(
-                name=s.name, exits=s.exits, timed=s.timed, terminal=s.terminal
-            )
+            workflow_pb2.State(name=s.name, exits=s.exits, timed=s.timed, terminal=s.terminal)
             for s in record.states.values()
         ],
         phases=record.phases,

@@ -214,9 +214,7 @@ def _check_header(document: dict[str, Any], warnings: list[str]) -> None:
         warnings.append(f"{name}: unknown key, left out")
 
 
-def _read_rows(
-    table: str, rows: Any, form: type[_AnyRow], warnings: list[str]
-) -> list[_AnyRow]:
+def _read_rows(table: str, rows: Any, form: type[_AnyRow], warnings: list[str]) -> list[_AnyRow]:
     if rows is None:
         return []
     if not isinstance(rows, list):
@@ -273,7 +271,7 @@ def _task(
             started_at=row.started_at,
             completed_at=row.completed_at,
             current_thought=row.current_thought,
-            **{f"metric_{i}": value for i, value in enumerate(metrics)},  # type: ignore[arg-type]
+            **{f"metric_{i}": value for i, value in enumerate(metrics)},
             cost_usd=row.cost_usd,
             deleted_at=row.deleted_at,
             deleted_by=row.deleted_by,

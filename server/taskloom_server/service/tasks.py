@@ -5,6 +5,7 @@ from typing import Any
 
 from taskloom.v1 import task_pb2, task_service_pb2_grpc
 from taskloom.v1 import task_service_pb2 as pb
+
 from taskloom_server.coordinator import dependencies, tasks
 from taskloom_server.graph.errors import InvalidField
 from taskloom_server.graph.tasks import TaskChanges

@@ -7,6 +7,7 @@ from typing import Any
 
 from taskloom.v1 import watch_service_pb2 as pb
 from taskloom.v1 import watch_service_pb2_grpc
+
 from taskloom_server.coordinator import watches
 from taskloom_server.coordinator.watches import Passed, Watched
 from taskloom_server.feed import Feed
@@ -24,6 +25,7 @@ from taskloom_server.store.tail import Tail
 EVENTS_A_MESSAGE = 500
 _EVENTS_A_READ = 1_000
 _DEFAULT_PROGRESS_MS = 10_000
+_EVENT_TYPES = frozenset(map(int, EventType))
 
 
 class WatchServicer(watch_service_pb2_grpc.WatchServiceServicer):
@@ -114,7 +116,7 @@ class WatchServicer(watch_service_pb2_grpc.WatchServiceServicer):
 
 def _watched(message: pb.WatchFilter) -> Watched:
     for type_ in message.event_types:
-        if type_ not in EventType:
+        if int(type_) not in _EVENT_TYPES:
             raise InvalidField("filter.event_types", f"has {type_}, which is no type of event")
     return Watched(
         statuses=frozenset(read.identifiers("filter.statuses", message.statuses, 1_000)),
@@ -153,9 +155,7 @@ def _state_messages(state: watches.State) -> Iterator[pb.WatchTasksResponse]:
         events = [
             show.event(
                 Passed(
-                    Event(
-                        EventType.TASK_LISTED, task.updated_at, task.id, None, None, task
-                    ),
+                    Event(EventType.TASK_LISTED, task.updated_at, task.id, None, None, task),
                     left=False,
                 )
             )

@@ -4,6 +4,7 @@ from typing import Any
 
 from taskloom.v1 import worker_service_pb2 as pb
 from taskloom.v1 import worker_service_pb2_grpc
+
 from taskloom_server.coordinator import workers
 from taskloom_server.service import paging, read, show
 from taskloom_server.service.calls import Calls

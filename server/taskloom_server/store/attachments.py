@@ -20,7 +20,9 @@ _INFO = (
     Attachments.created_at,
 )
 _OF_TYPE = (Attachments.task_id == arg("task_id")) & (Attachments.attachment_type == arg("type"))
-_LAST = Statement(Attachments.select(fn.MAX(Attachments.sequence)).where(_OF_TYPE), "task_id", "type")
+_LAST = Statement(
+    Attachments.select(fn.MAX(Attachments.sequence)).where(_OF_TYPE), "task_id", "type"
+)
 _COLUMNS = ("task_id", "attachment_type", "sequence", "name", "mime_type", "content", "created_at")
 _INSERT = Statement(
     Attachments.insert({getattr(Attachments, c): arg(c) for c in _COLUMNS}), *_COLUMNS

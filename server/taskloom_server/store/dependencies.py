@@ -37,9 +37,7 @@ _BLOCKED_BY = Statement(
     "from_task_id",
 )
 _PARENT = Statement(
-    Dependencies.select(Dependencies.from_task_id).where(
-        _TO & (Dependencies.dep_type == CONTAINS)
-    ),
+    Dependencies.select(Dependencies.from_task_id).where(_TO & (Dependencies.dep_type == CONTAINS)),
     "to_task_id",
 )
 _WAITED_FOR = Statement(
@@ -66,9 +64,7 @@ _OF_TO = (
     .join(Tasks, on=(Tasks.id == Dependencies.from_task_id))
     .where(_TO & Tasks.deleted_at.is_null())
 )
-_OUT = Statement(
-    _OF_FROM.order_by(Dependencies.dep_type, Dependencies.to_task_id), "from_task_id"
-)
+_OUT = Statement(_OF_FROM.order_by(Dependencies.dep_type, Dependencies.to_task_id), "from_task_id")
 _IN = Statement(_OF_TO.order_by(Dependencies.dep_type, Dependencies.from_task_id), "to_task_id")
 _ALL = Statement(Dependencies.select(*_FIELDS).order_by(*_FIELDS))
 

@@ -44,7 +44,7 @@ class Filters:
 
 
 # Each order's columns, the last one unique. Those with True go downward.
-_ORDERS = {
+_ORDERS: dict[Order, tuple[tuple[Any, bool], ...]] = {
     Order.PRIORITY: ((Tasks.priority, True), (Tasks.number, False)),
     Order.CREATE_TIME: ((Tasks.number, False),),
     Order.UPDATE_TIME: ((Tasks.updated_at, True), (Tasks.number, True)),

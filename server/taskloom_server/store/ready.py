@@ -50,7 +50,8 @@ _FIRST_BELOW = Statement(
     "parent_id",
 )
 _OPEN_BELOW = Statement(
-    Tasks.select(Tasks.status).distinct()
+    Tasks.select(Tasks.status)
+    .distinct()
     .join(_BELOW, on=(_BELOW.c.id == Tasks.id))  # type: ignore[attr-defined]
     .with_cte(_BELOW),
     "parent_id",
@@ -67,7 +68,7 @@ class ReadyTasks:
         """The ids of the best ready tasks of these groups, best first."""
         found: list[tuple[int, int, str]] = []
         for group in groups:
-            found += _FIRST.each(self._connection, group, limit)  # type: ignore[arg-type]
+            found += _FIRST.all(self._connection, group, limit)
         found.sort()
         return [task_id for _, _, task_id in found[:limit]]
 

@@ -16,7 +16,7 @@ _GET = Statement(
     "id",
 )
 _PUT = Statement(
-    Requests.replace(
+    Requests.replace(  # type: ignore[no-untyped-call]
         {
             Requests.id: arg("id"),
             Requests.fingerprint: arg("fingerprint"),

@@ -58,9 +58,8 @@ class Statement:
 
     def one(self, connection: apsw.Connection, *args: Any) -> Row | None:
         """The first row, or None."""
-        for row in connection.execute(self.sql, args + self._constants):
-            return row
-        return None
+        row: Row | None = connection.execute(self.sql, args + self._constants).fetchone()
+        return row
 
     def all(self, connection: apsw.Connection, *args: Any) -> list[Row]:
         """All rows."""

@@ -1,6 +1,6 @@
 """``tasks`` and its tag tables: reading, writing, and the sets that change together."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any, Unpack
 
 import apsw
@@ -11,8 +11,8 @@ from taskloom_server.store.json_text import read_tags, write_tags
 from taskloom_server.store.statements import Row, Statement, arg
 from taskloom_server.store.tables import (
     Dependencies,
-    Tasks,
     TaskNeededTags,
+    Tasks,
     TaskTags,
     TaskWantedTags,
     Workers,
@@ -25,7 +25,11 @@ _LEASE_EXPIRES_AT = Case(
     [(Tasks.claim_revision.is_null(False), Workers.last_heartbeat + Tasks.lease_ms)],
     None,
 )
-TAG_TABLES = {"tags": TaskTags, "needed_tags": TaskNeededTags, "wanted_tags": TaskWantedTags}
+TAG_TABLES: dict[str, Any] = {
+    "tags": TaskTags,
+    "needed_tags": TaskNeededTags,
+    "wanted_tags": TaskWantedTags,
+}
 
 
 def select_tasks() -> Any:
@@ -136,7 +140,7 @@ def _shift_dependents(by: int, turning_at: int) -> Statement:
     their count before.
     """
     turned = _OTHERWISE_READY & (Tasks.unmet_blockers == turning_at)
-    changes = {
+    changes: dict[Field, Any] = {
         Tasks.unmet_blockers: Tasks.unmet_blockers + by,
         Tasks.revision: Case(None, [(turned, arg("revision"))], Tasks.revision),
         Tasks.updated_at: Case(None, [(turned, arg("now"))], Tasks.updated_at),
@@ -274,7 +278,7 @@ class TaskTable:
             row = statement.one(self._connection)
             return row[0] if row else 0
 
-        by_status = {status: n for status, n in _BY_STATUS.each(self._connection)}
+        by_status = {row[0]: row[1] for row in _BY_STATUS.each(self._connection)}
         return by_status, count(_READY_COUNT), count(_CLAIMED_COUNT), count(_DELAYED_COUNT)
 
     def expired(self, now: int) -> list[Task]:

@@ -94,9 +94,7 @@ class Transaction:
             above = ancestors if same else self.tasks.ancestors(before.parent_id)
             aspect = Aspect(before.status, before.worker_id, before.phase, before.tags, above)
         self._noted.events.append(
-            Event(
-                type_, self.now, task.id, worker_id, reason or None, task, aspect, ancestors
-            )
+            Event(type_, self.now, task.id, worker_id, reason or None, task, aspect, ancestors)
         )
 
     def tell(
@@ -109,9 +107,7 @@ class Transaction:
         reason: str | None = None,
     ) -> None:
         """Append an event about anything else."""
-        self._noted.events.append(
-            Event(type_, self.now, task_id, worker_id, reason or None, after)
-        )
+        self._noted.events.append(Event(type_, self.now, task_id, worker_id, reason or None, after))
 
     def wake_at(self, deadline: int) -> None:
         """Something will be due then: a lease's end, or a not_before. Unix ms."""

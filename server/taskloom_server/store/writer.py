@@ -197,9 +197,7 @@ class Writer:
             tx.system.advance(revision)
         execute("COMMIT")
         tx.committed = revision
-        return Committed(
-            revision, tuple(revisions), tx.incarnation, min(deadlines, default=None)
-        )
+        return Committed(revision, tuple(revisions), tx.incarnation, min(deadlines, default=None))
 
     def _perform(self, tx: Transaction, job: _Job) -> None:
         """Run one verb, or find the answer that it was given before."""

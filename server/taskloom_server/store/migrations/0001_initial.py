@@ -72,8 +72,7 @@ class Tasks(_Table):
     requirement_id = IntegerField()
     sequence_id = BigIntegerField(null=True)
     state_since = BigIntegerField(null=True)
-  
-  
+
     ready_as = IntegerField(
         null=True,
         constraints=[

@@ -1,0 +1,167 @@
+"""Admission: who may take a task, and who holds it."""
+
+from dataclasses import dataclass
+
+from taskloom_server.coordinator import workers
+from taskloom_server.coordinator.lookup import blocker_ids, open_child_ids, require_live_task
+from taskloom_server.graph.errors import (
+    ChildrenOpen,
+    ClaimLimit,
+    ClaimLost,
+    CoolingDown,
+    DependenciesUnmet,
+    DomainError,
+    IllegalTransition,
+    NotYet,
+    Paused,
+    TagsMissing,
+    TaskClaimed,
+)
+from taskloom_server.graph.tasks import Task
+from taskloom_server.graph.workers import Outcome, Worker, refusal
+from taskloom_server.store.transaction import Transaction
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A verb about a task that the worker holds."""
+
+    worker_id: str
+    task_id: str
+    claim_revision: int  # 0: not checked
+    reason: str
+
+
+def require_holder(tx: Transaction, ask: Held, *, also_lapsed: bool = False) -> tuple[Worker, Task]:
+    """The worker and the task that it holds.
+
+    Raises WorkerNotFound, TaskNotFound, TaskDeleted, and ClaimLost unless the worker holds
+    the task by the claim that it shows.
+    """
+    worker = workers.require(tx, ask.worker_id)
+    task = require_live_task(tx, ask.task_id)
+    if task.claimed:
+        holder, current = task.worker_id, task.claim_revision
+    elif also_lapsed and task.claimable:
+        holder, current = task.lapsed_worker_id, task.lapsed_claim_revision
+    else:
+        holder, current = None, None
+    if holder == worker.id and ask.claim_revision in (0, current):
+        return worker, task
+    raise claim_lost(task, worker.id, ask.claim_revision)
+
+
+def check_claim(tx: Transaction, task: Task, worker_id: str, claim_revision: int) -> None:
+    """Raise ClaimLost if a claim is shown, and is not the one that holds the task."""
+    if claim_revision and (
+        task.claim_revision != claim_revision or (worker_id and task.worker_id != worker_id)
+    ):
+        raise claim_lost(task, worker_id, claim_revision)
+
+
+def claim_lost(task: Task, worker_id: str, claim_revision: int) -> ClaimLost:
+    """The refusal of a claim that is not the task's, saying what became of the task."""
+    if task.claimed and task.worker_id == worker_id:
+        what = f"you hold it by claim {task.claim_revision}, not {claim_revision}"
+    elif task.claimed:
+        what = f"worker {task.worker_id!r} holds it now"
+    else:
+        what = f"nobody holds it; it is {task.status!r}"
+    return ClaimLost(
+        f"claim of task {task.id!r} is lost: {what}",
+        subjects=(task.id,),
+        metadata={"holder": task.worker_id or "" if task.claimed else "", "status": task.status},
+    )
+
+
+def check_children(tx: Transaction, task: Task) -> None:
+    """Raise ChildrenOpen while children hold the task's completion back."""
+    if task.open_children:
+        ids = open_child_ids(tx, task.id)
+        raise ChildrenOpen(f"task {task.id!r} has open children: {', '.join(ids)}", subjects=ids)
+
+
+def check_admission(tx: Transaction, worker: Worker, task: Task) -> DomainError | None:
+    """Why this worker may not take this task now; None when it may.
+
+    What is wrong with the task comes first: another task may do where another moment will
+    not.
+    """
+    workflow = tx.workflows.get(task.workflow)
+    mine = task.claimed and task.worker_id == worker.id
+    if task.claimed and not mine:
+        return claimed_by_other(task)
+    if not mine and task.status != workflow.initial_state:
+        return IllegalTransition(
+            f"task {task.id!r} is {task.status!r}; only {workflow.initial_state!r} tasks can be "
+            "claimed",
+            subjects=(workflow.initial_state,),
+            metadata={"status": task.status, "worker_id": task.worker_id or ""},
+        )
+    if (error := missing_tags(task, worker) or check_start(tx, task)) is not None:
+        return error
+    return _check_worker(tx, worker, workflow.claim_state)
+
+
+def _check_worker(tx: Transaction, worker: Worker, claim_state: str) -> DomainError | None:
+    """Why this worker may take no task at all just now; None when it may."""
+    held = sum(t.status == claim_state for t in tx.tasks.held(worker.id))
+    paused = tx.system.get().paused
+    match refusal(worker, held, paused, tx.now):
+        case Outcome.PAUSED:
+            assert paused is not None
+            why = f" because {paused.reason}" if paused.reason else ""
+            return Paused(f"claims are paused by {paused.by or 'somebody'}{why}; wait for resume")
+        case Outcome.LIMIT_REACHED:
+            return ClaimLimit(
+                f"worker {worker.id!r} holds {held} tasks of at most {worker.max_claims}",
+                metadata={"max_claims": str(worker.max_claims)},
+            )
+        case Outcome.COOLING_DOWN:
+            rest = (worker.cooling_until or tx.now) - tx.now
+            return CoolingDown(
+                f"worker {worker.id!r} rests for {rest / 1000:g} s still", retry_after_ms=rest
+            )
+    return None
+
+
+def check_start(tx: Transaction, task: Task) -> DomainError | None:
+    """Why work on the task cannot start yet, whoever would do it; None when it can."""
+    if task.unmet_blockers:
+        ids = blocker_ids(tx, task.id)
+        return DependenciesUnmet(f"task {task.id!r} is blocked by {', '.join(ids)}", subjects=ids)
+    if task.open_children:
+        ids = open_child_ids(tx, task.id)
+        return ChildrenOpen(f"task {task.id!r} has open children: {', '.join(ids)}", subjects=ids)
+    if task.not_before is not None and task.not_before > tx.now:
+        wait = task.not_before - tx.now
+        return NotYet(
+            f"task {task.id!r} cannot start for {wait / 1000:g} s still", retry_after_ms=wait
+        )
+    return None
+
+
+def claimed_by_other(task: Task) -> TaskClaimed:
+    """The refusal of a task that another worker has."""
+    return TaskClaimed(
+        f"task {task.id!r} is held by worker {task.worker_id!r}",
+        subjects=(task.worker_id or "",),
+        metadata={"holder": task.worker_id or "", "task_id": task.id},
+    )
+
+
+def missing_tags(task: Task, worker: Worker) -> TagsMissing | None:
+    """Why the worker's tags do not do for the task; None when they do."""
+    have = frozenset(worker.tags)
+    if missing := [tag for tag in task.needed_tags if tag not in have]:
+        return TagsMissing(
+            f"worker {worker.id!r} lacks tags that task {task.id!r} needs: {', '.join(missing)}",
+            subjects=missing,
+        )
+    if task.wanted_tags and have.isdisjoint(task.wanted_tags):
+        return TagsMissing(
+            f"worker {worker.id!r} has none of the tags that task {task.id!r} wants: "
+            f"{', '.join(task.wanted_tags)}",
+            subjects=task.wanted_tags,
+        )
+    return None
