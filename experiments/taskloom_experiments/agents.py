@@ -36,6 +36,9 @@ GO = "go"
 RESULTS = "gate/results"
 PHASE = "implement"
 CONNECT_S = 30.0
+IDLE_S = 0.02
+"""How long to rest when nothing is ready, at first. Less than agents usually do: tasks, too, take
+a thousandth of their time here, and a rest must not outlast them."""
 
 EXIT_FAILED = 1
 EXIT_BAD_CONFIG = 2
@@ -120,6 +123,7 @@ async def run(server: str, worker_id: str, settings: AgentSettings, *, tethered:
             max_claims=settings.max_claims,
             lease=timedelta(seconds=settings.lease_s),
             pull=settings.pull,
+            idle_interval=IDLE_S,
         )
         session = asyncio.create_task(_session(client, agent, settings, tethered=tethered))
         for number in (signal.SIGTERM, signal.SIGINT):

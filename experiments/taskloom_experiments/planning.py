@@ -94,7 +94,7 @@ def plan_runs(
                         max_claims=config.max_claims,
                     ),
                     expected_s=expected_s,
-                    timeout_s=timeout_s or _TIMEOUT_FLOOR_S + _TIMEOUT_FACTOR * expected_s,
+                    timeout_s=timeout_s or round(_TIMEOUT_FLOOR_S + _TIMEOUT_FACTOR * expected_s),
                 )
             )
     return tuple(plans)

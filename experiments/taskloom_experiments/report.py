@@ -133,7 +133,7 @@ def _about_runs(comparison: Comparison) -> str:
         if record:
             started = datetime.fromtimestamp(record.started_at / 1000, tz=UTC)
             told = [
-                record.template,
+                Path(record.template).name,
                 f"{record.speed:g}",
                 str(record.seed),
                 f"{started:%Y-%m-%d %H:%M:%S} UTC",

@@ -138,7 +138,10 @@ def _query_notes(comparison: Comparison) -> list[str]:
 def contention_table(comparison: Comparison) -> str:
     """Claims by run, from the counters, and beside them what the definition's query can see."""
     header = ["run", "claims tried", "granted", "lost to another worker", "refused otherwise"]
-    header += ["success rate", "as the query counts", "retries per task", "calls per task"]
+    header += ["success rate", "retries per task", "calls per task"]
+    by_query = {run.label: _as_queried(run) for run in comparison.runs}
+    if any(by_query.values()):
+        header.append("success rate as the query counts")
     rows = [
         [
             run.label,
@@ -146,9 +149,9 @@ def contention_table(comparison: Comparison) -> str:
             _figure(run, "claims_lost", "count"),
             _refused_otherwise(run),
             _figure(run, "claim_success_rate", "ratio"),
-            _as_queried(run),
             _figure(run, "claim_retries_per_task", "number"),
             _figure(run, "calls_per_task", "number"),
+            *([by_query[run.label] or NONE] if any(by_query.values()) else []),
         ]
         for run in comparison.runs
     ]
@@ -168,18 +171,18 @@ def _refused_otherwise(run: Run) -> str:
     return show(tried - granted - lost, "count")
 
 
-def _as_queried(run: Run) -> str:
+def _as_queried(run: Run) -> str | None:
     """The success rate by the definition's query, workers' rows only, if it has those columns."""
     answer = run.answers.get("claim_success_rate")
     if not isinstance(answer, QueryResult) or not {"claim_attempts", "successful"} <= set(
         answer.columns
     ):
-        return NONE
+        return None
     rows = [dict(zip(answer.columns, row, strict=True)) for row in answer.rows]
     workers = [row for row in rows if row.get("worker_id") is not None]
     tried = sum(float(row["claim_attempts"] or 0) for row in workers)
     granted = sum(float(row["successful"] or 0) for row in workers)
-    return f"{show(granted / tried, 'ratio')} of {tried:.0f}" if tried else NONE
+    return f"{show(granted / tried, 'ratio')} of {tried:.0f}" if tried else None
 
 
 def best_possible_table(comparison: Comparison) -> str:

@@ -144,7 +144,7 @@ class _Run:
             return await self._left_behind(server, client)
         if observer in over:
             return observer.result()
-        return f"given up after {self._plan.timeout_s:.0f} s, its timeout"
+        return f"given up after {self._plan.timeout_s:g} s, its timeout"
 
     async def _left_behind(self, server: Server, client: Client) -> str | None:
         try:

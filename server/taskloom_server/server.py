@@ -11,7 +11,6 @@ import structlog
 from grpc import aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1._async import HealthServicer
-from grpc_reflection.v1alpha import reflection
 from taskloom.v1 import (
     admin_service_pb2,
     admin_service_pb2_grpc,
@@ -39,6 +38,7 @@ from taskloom_server.service.calls import Calls
 from taskloom_server.service.claims import ClaimServicer
 from taskloom_server.service.files import FileServicer
 from taskloom_server.service.interceptors import Gate
+from taskloom_server.service.reflection import enable_reflection
 from taskloom_server.service.tasks import TaskServicer
 from taskloom_server.service.watches import WatchServicer
 from taskloom_server.service.workers import WorkerServicer
@@ -62,6 +62,7 @@ _SERVICES = [
         (admin_service_pb2, "AdminService"),
     )
 ]
+_HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
 _OPTIONS = [
     ("grpc.so_reuseport", 0),  # a second server on the port must fail, not share it
     ("grpc.max_receive_message_length", 8 << 20),
@@ -157,14 +158,7 @@ async def serving(settings: Settings, clock: Clock | None = None) -> AsyncIterat
         )
         health = HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(health, server)
-        reflection.enable_server_reflection(
-            [
-                *_SERVICES,
-                health_pb2.DESCRIPTOR.services_by_name["Health"].full_name,
-                reflection.SERVICE_NAME,
-            ],
-            server,
-        )
+        enable_reflection((*_SERVICES, _HEALTH), server)
         address = _listen(server, settings.listen)
         await server.start()
         for service in ("", *_SERVICES):

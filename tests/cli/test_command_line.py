@@ -1,5 +1,6 @@
 """The command line itself: help, wrong usage, servers that are not there, missing extras."""
 
+import asyncio
 import socket
 import subprocess
 import sys
@@ -7,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import typer
-from taskloom_client.cli import app
+from taskloom_client.cli import app, main
 from taskloom_client.cli.exits import MEANINGS, ExitCode
 from typer.testing import CliRunner
 
@@ -67,7 +68,7 @@ async def test_version(taskloom: "Cli") -> None:
         (["task", "update", "x"], "nothing to change is given"),
         (["task", "list", "--recursive"], "--recursive goes with --parent"),
         (["task", "link", "a", "b", "--type", "likes"], "'likes' is not one of 'blocks'"),
-        (["task", "add", b"\xff"], "is not valid UTF-8"),
+        (["task", "add", "\udcff"], "is not valid UTF-8"),
         (["--server", "nowhere", "status"], "'nowhere' is not HOST:PORT"),
         (["status", "--server", "nowhere:0"], "no port between 1 and 65535"),
         (["status", "--timeout", "0"], "'0' is not a time to wait"),
@@ -82,15 +83,21 @@ async def test_version(taskloom: "Cli") -> None:
     ],
     ids=lambda value: " ".join(map(str, value)) if isinstance(value, list) else "",
 )
-async def test_wrong_usage_is_one_sentence(
-    taskloom: "Cli", arguments: list[str | bytes], sentence: str
+def test_wrong_usage_is_one_sentence(
+    arguments: list[str],
+    sentence: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """What is wrong with a command line is said in one line on standard error: exit code 2."""
-    ran = await taskloom(*arguments)
-    assert (ran.code, ran.out) == (ExitCode.USAGE, "")
-    assert ran.err.startswith("error: ")
-    assert sentence in ran.err
-    assert ran.err.count("\n") == 1
+    monkeypatch.setattr(sys, "argv", ["taskloom", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    out, err = capsys.readouterr()
+    assert (ended.value.code, out) == (ExitCode.USAGE, "")
+    assert err.startswith("error: ")
+    assert sentence in err
+    assert err.count("\n") == 1
 
 
 async def test_no_server_is_one_sentence(taskloom: "Cli") -> None:
@@ -98,8 +105,8 @@ async def test_no_server_is_one_sentence(taskloom: "Cli") -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         nowhere = f"127.0.0.1:{taken.getsockname()[1]}"
-        for command in (["status"], ["watch"], ["export", "-"], ["reset", "--yes"]):
-            ran = await taskloom("--server", nowhere, *command)
+        commands = (["status"], ["watch"], ["export", "-"], ["reset", "--yes"])
+        for ran in await asyncio.gather(*(taskloom("--server", nowhere, *c) for c in commands)):
             assert (ran.code, ran.out) == (ExitCode.UNREACHABLE, "")
             assert ran.err.startswith(f"error: the server at {nowhere} cannot be reached: ")
             assert "'taskloom serve' starts one" in ran.err

@@ -85,6 +85,9 @@ async def test_export_leaves_devices_and_links_in_place(cli: "Cli", tmp_path: Pa
     """Only files are replaced: a device is written to, and of a link its target is replaced."""
     assert (await cli("export", "/dev/null")).code == 0
     assert stat.S_ISCHR(os.stat("/dev/null").st_mode)
+    assert (await cli("export", "/dev/stdout")).out.startswith("{")
+    full = await cli("export", "/dev/full")
+    assert (full.code, full.err) == (1, "error: cannot write /dev/full: No space left on device\n")
     (tmp_path / "link").symlink_to(tmp_path / "target")
     assert (await cli("export", str(tmp_path / "link"))).code == 0
     assert (tmp_path / "link").is_symlink()

@@ -15,10 +15,10 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-import apsw
 import pytest
 from taskloom_client import TaskloomError
 from taskloom_experiments import observing, runner
+from taskloom_experiments.database import open_database
 from taskloom_experiments.definition import plain_definition
 from taskloom_experiments.interruption import Interruption
 from taskloom_experiments.planning import RunPlan, plan_runs
@@ -112,7 +112,7 @@ async def run(plan: RunPlan, teller: Teller | None = None) -> RunRecord:
 
 def processes_of(folder: Path, runner_pid: int | None = None) -> dict[str, int]:
     """The processes of the run in this folder: its server, and its agents by worker id."""
-    listed = subprocess.run(["ps", "-eo", "pid=,args="], capture_output=True, text=True, check=True)
+    listed = subprocess.run(["ps", "-ww", "-eo", "pid=,args="], capture_output=True, text=True, check=True)
     found: dict[str, int] = {}
     for line in listed.stdout.splitlines():
         pid, command = line.split(None, 1)
@@ -143,9 +143,8 @@ def kill(folder: Path, who: str, number: int = signal.SIGKILL) -> None:
 def tasks_in(database: Path) -> dict[str, tuple[str, str | None]]:
     """Status and worker of each task, and the file alone is the whole database."""
     assert not database.with_name("tasks.db-wal").exists()
-    connection = apsw.Connection(str(database), flags=apsw.SQLITE_OPEN_READONLY)
-    rows = connection.execute("SELECT id, status, worker_id FROM tasks").fetchall()
-    connection.close()
+    with open_database(database) as connection:
+        rows = connection.execute("SELECT id, status, worker_id FROM tasks").fetchall()
     return {
         str(name): (str(status), None if worker is None else str(worker))
         for name, status, worker in rows
@@ -174,6 +173,7 @@ async def test_run_leaves_everything_behind(new_plan: NewPlan) -> None:
         "server.log",
         "snapshot.json",
         "tasks.db",
+        "tasks.db-lock",
     ]
 
 
@@ -183,9 +183,9 @@ async def test_agents_start_together(new_plan: NewPlan) -> None:
 
     record = await run(plan)
 
-    connection = apsw.Connection(str(plan.folder / "tasks.db"), flags=apsw.SQLITE_OPEN_READONLY)
-    registered = [row[0] for row in connection.execute("SELECT registered_at FROM workers")]
-    connection.close()
+    with open_database(plan.folder / "tasks.db") as connection:
+        rows = connection.execute("SELECT registered_at FROM workers").fetchall()
+    registered = [int(str(row[0])) for row in rows]
     assert len(registered) == 3
     assert max(registered) - min(registered) < 500
     assert min(registered) >= record.started_at

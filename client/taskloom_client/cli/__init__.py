@@ -5,6 +5,7 @@ one that ends the process: with an exit code of exits.py, and where something we
 sentence on standard error.
 """
 
+import io
 import os
 import sys
 from collections.abc import Callable
@@ -149,6 +150,8 @@ def main() -> None:
 
 
 def _exit_code() -> int:
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # what the terminal cannot show
     try:
         code = app(prog_name="taskloom", standalone_mode=False)
         sys.stdout.flush()
@@ -175,6 +178,9 @@ def _explanation(error: Exception) -> tuple[str, ExitCode]:
         context = getattr(error, "ctx", None)
         hint = f" (see '{context.command_path} --help')" if context else ""
         return said[:1].lower() + said[1:] + hint, ExitCode(error.exit_code)
+    if isinstance(error, OSError) and error.strerror:
+        where = f"{error.filename}: " if error.filename else ""
+        return f"{where}{error.strerror}", ExitCode.REFUSED
     if os.environ.get("TASKLOOM_DEBUG"):
         raise error
     what = f"{type(error).__name__}: {error}".rstrip(": ")

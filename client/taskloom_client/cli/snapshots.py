@@ -134,12 +134,12 @@ async def _receive(session: Session, *, gzip: bool, into: IO[bytes]) -> tuple[in
 def _replacing(file: Path) -> Iterator[IO[bytes]]:
     """A stream to a new file beside, which takes the name when all went well, or is removed."""
     try:
-        target = file.resolve()
-        if target.exists() and not stat.S_ISREG(target.stat().st_mode):
+        if file.exists() and not stat.S_ISREG(file.stat().st_mode):
             # A device or a pipe is written to; to put a file in its place would do harm.
-            with target.open("wb") as stream:
+            with file.open("wb") as stream:
                 yield stream
             return
+        target = file.resolve()  # of a link, not the link itself
         beside = target.with_name(f".{target.name}.{os.getpid()}.tmp")
         try:
             with beside.open("xb") as stream:
@@ -150,5 +150,7 @@ def _replacing(file: Path) -> Iterator[IO[bytes]]:
         except BaseException:
             beside.unlink(missing_ok=True)
             raise
+    except BrokenPipeError:
+        raise
     except OSError as error:
         raise Failure(f"cannot write {file}: {error.strerror or error}") from error

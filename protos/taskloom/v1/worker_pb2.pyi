@@ -52,7 +52,7 @@ class Worker(_message.Message):
     """The status and phase of the last task that it moved."""
     last_phase: _builtins.str
     claims_held: _builtins.int
-    """How many tasks it holds now."""
+    """How many tasks it holds now. Left out of events."""
     claim_attempts: _builtins.int
     """Tasks it tried to take: one a ClaimTask, one a task that ClaimNextTask gave."""
     claims_granted: _builtins.int
@@ -79,7 +79,7 @@ class Worker(_message.Message):
     def register_time(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
     def heartbeat_time(self) -> _timestamp_pb2.Timestamp:
-        """Its last sign of life: any call that names it as the worker."""
+        """Its last sign of life: any call that names it as the worker and may change something."""
 
     @_builtins.property
     def disconnect_time(self) -> _timestamp_pb2.Timestamp:
