@@ -131,6 +131,8 @@ _CLASSES: dict[str | grpc.StatusCode, type[TaskloomError]] = {
     grpc.StatusCode.UNAVAILABLE: Unavailable,
 }
 
+_CODES: dict[int, grpc.StatusCode] = {code.value[0]: code for code in grpc.StatusCode}
+
 # CANCELLED is a server that went away under the call: the caller's own cancellation is no error
 # status but asyncio.CancelledError.
 _TRANSIENT = frozenset(
@@ -159,6 +161,8 @@ def from_rpc_error(
     if status is None:
         message = _in_words(code, error.details() or "", _Origin(target, method, timeout))
         return _CLASSES.get(code, TaskloomError)(message, code=code)
+    # gRPC puts RESOURCE_EXHAUSTED for the code of a refusal whose details are very long.
+    code = _CODES.get(status.code, code)
 
     info, bad_request, failure, resource, retry = (
         error_details_pb2.ErrorInfo(),

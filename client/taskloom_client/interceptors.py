@@ -12,6 +12,7 @@ from typing import TypeVar, cast
 from google.protobuf.message import Message
 from grpc import aio
 from taskloom import v1
+
 from taskloom_client.errors import TaskloomError, from_rpc_error
 
 _Request = TypeVar("_Request")

@@ -6,18 +6,12 @@ import os
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-
-class Server(Protocol):
-    """What these tests want of the fixture ``server``."""
-
-    @property
-    def address(self) -> str:
-        """HOST:PORT."""
-        ...
+if TYPE_CHECKING:
+    from tests.conftest import Server
 
 
 @dataclass(frozen=True)
@@ -87,7 +81,7 @@ def taskloom(start: Start) -> Cli:
 
 
 @pytest.fixture
-def cli(taskloom: Cli, server: Server, environment: dict[str, str]) -> Cli:
+def cli(taskloom: Cli, server: "Server", environment: dict[str, str]) -> Cli:
     """Run a command against the test's server."""
     environment["TASKLOOM_SERVER"] = server.address
     return taskloom

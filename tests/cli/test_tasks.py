@@ -3,7 +3,6 @@
 import asyncio
 from typing import TYPE_CHECKING
 
-import pytest
 from taskloom import v1
 from taskloom_client import Client
 
@@ -141,8 +140,8 @@ async def test_no_tasks_is_no_output(cli: "Cli") -> None:
 async def test_control_characters_do_not_reach_the_terminal(cli: "Cli", client: Client) -> None:
     """A title that would clear the screen is shown harmlessly, and whole to programs."""
     await add(client, "evil", title="\x1b[2Jboo\nand more")
-    for command in (["task", "list"], ["task", "show", "evil"], ["task", "tree"]):
-        shown = await cli(*command)
+    commands = (["task", "list"], ["task", "show", "evil"], ["task", "tree"])
+    for shown in await asyncio.gather(*(cli(*command) for command in commands)):
         assert "\x1b" not in shown.out
         assert "\N{REPLACEMENT CHARACTER}[2Jboo and more" in shown.out
     assert (await cli("task", "show", "evil", "--json")).json["task"]["title"][0] == "\x1b"
@@ -275,14 +274,14 @@ async def test_history_lists_the_transitions(cli: "Cli", client: Client) -> None
     assert [step["status"] for step in steps] == ["pending", "working", "pending"]
 
 
-@pytest.mark.parametrize("verb", ["show", "tree", "history", "cancel", "delete"])
-async def test_unknown_task_is_exit_code_3(cli: "Cli", verb: str) -> None:
+async def test_unknown_task_is_exit_code_3(cli: "Cli") -> None:
     """A task that does not exist is its own exit code."""
-    ran = await cli("task", verb, "nobody")
-    assert (ran.code, ran.out) == (3, "")
-    assert ran.err.startswith("error: ")
-    assert "nobody" in ran.err
-    assert "(TASK_NOT_FOUND)" in ran.err
+    verbs = ("show", "tree", "history", "cancel", "delete")
+    for ran in await asyncio.gather(*(cli("task", verb, "nobody") for verb in verbs)):
+        assert (ran.code, ran.out) == (3, "")
+        assert ran.err.startswith("error: ")
+        assert "nobody" in ran.err
+        assert "(TASK_NOT_FOUND)" in ran.err
 
 
 async def test_options_stand_before_or_after_the_command(
@@ -291,9 +290,10 @@ async def test_options_stand_before_or_after_the_command(
     """--server and --json work in both places, and what stands later counts."""
     await add(client, "t")
     address = environment.pop("TASKLOOM_SERVER")
-    for command in (
+    commands = (
         ["--server", address, "--json", "task", "show", "t"],
         ["task", "show", "t", "--json", "--server", address],
         ["--server", "127.0.0.1:1", "task", "show", "--server", address, "--json", "t"],
-    ):
-        assert (await cli(*command)).json["task"]["id"] == "t"
+    )
+    for shown in await asyncio.gather(*(cli(*command) for command in commands)):
+        assert shown.json["task"]["id"] == "t"

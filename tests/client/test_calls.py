@@ -1,6 +1,8 @@
 """What every call goes through: request ids, retries, deadlines, connections."""
 
 import asyncio
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
 
@@ -264,3 +266,16 @@ def test_a_client_needs_a_loop() -> None:
     """A client made outside of a running loop says so, and not something about a channel."""
     with pytest.raises(RuntimeError, match="no running event loop"):
         Client()
+
+
+def test_the_client_stands_alone() -> None:
+    """Importing the client takes nothing but gRPC and protobuf along; the rest is the CLI's."""
+    script = """
+import sys
+import google.protobuf, grpc.aio
+before = {name.partition(".")[0] for name in sys.modules}
+import taskloom_client
+print(*{name.partition(".")[0] for name in sys.modules} - before - sys.stdlib_module_names)
+"""
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True, text=True)
+    assert set(run.stdout.split()) == {"taskloom", "taskloom_client"}

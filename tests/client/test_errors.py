@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 import pytest
-from google.rpc import error_details_pb2
+from google.rpc import error_details_pb2, status_pb2
 from grpc import aio
 from taskloom import v1
 from taskloom_client import (
@@ -138,6 +138,20 @@ async def test_long_lists_of_blockers_arrive(
     error = await _refusal(scripted_client)
     assert error.reason == "DEPENDENCIES_UNMET"
     assert len(error.violations) == 300
+
+
+async def test_the_code_is_the_refusals(
+    scripted: "ScriptedServer", scripted_client: Client
+) -> None:
+    """Where gRPC replaced the code of a refusal, as for its length, the refusal's own counts."""
+
+    async def get(request: v1.GetTaskRequest, context: Context) -> None:
+        said = status_pb2.Status(code=Code.FAILED_PRECONDITION.value[0], message="blocked")
+        details = (("grpc-status-details-bin", said.SerializeToString()),)
+        await context.abort(Code.RESOURCE_EXHAUSTED, "blocked", details)
+
+    scripted.answers["GetTask"] = get
+    assert (await _refusal(scripted_client)).code is Code.FAILED_PRECONDITION
 
 
 async def test_unknown_method(scripted: "ScriptedServer", scripted_client: Client) -> None:

@@ -15,7 +15,7 @@ from taskloom_server.store.statements import Statement, arg
 from taskloom_server.store.tables import Tasks
 
 _FIRST = Statement(
-    Tasks.select(-Tasks.priority, Tasks.number, Tasks.id)
+    Tasks.select(Tasks.priority, Tasks.number, Tasks.id)
     .where(Tasks.ready_as == arg("group"))
     .order_by(Tasks.priority.desc(), Tasks.number)
     .limit(arg("limit")),
@@ -69,7 +69,7 @@ class ReadyTasks:
         found: list[tuple[int, int, str]] = []
         for group in groups:
             found += _FIRST.all(self._connection, group, limit)
-        found.sort()
+        found.sort(key=lambda entry: (-entry[0], entry[1]))
         return [task_id for _, _, task_id in found[:limit]]
 
     def best_below(self, parent_id: str, groups: Sequence[int], limit: int) -> list[str]:
