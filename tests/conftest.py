@@ -56,7 +56,10 @@ def start_server(tmp_path: Path) -> Callable[..., Any]:
         db: Path | None = None, clock: TestClock | None = None, **settings: Any
     ) -> AsyncIterator[Server]:
         path = db or tmp_path / "tasks.db"
-        options = {"listen": "127.0.0.1:0", "shutdown_grace_seconds": 1.0} | settings
+        options: dict[str, Any] = {
+            "listen": "127.0.0.1:0",
+            "shutdown_grace_seconds": 1.0,
+        } | settings
         async with serving(Settings(db=path, **options), clock) as running:
             yield Server(running.address, path, clock)
 
@@ -77,9 +80,7 @@ def clock() -> TestClock:
 
 
 @pytest.fixture
-async def timed_server(
-    start_server: Callable[..., Any], clock: TestClock
-) -> AsyncIterator[Server]:
+async def timed_server(start_server: Callable[..., Any], clock: TestClock) -> AsyncIterator[Server]:
     """A server by the test's clock."""
     async with start_server(clock=clock) as running:
         yield running

@@ -32,6 +32,11 @@ def nothing(new_run: Callable[..., Any]) -> Comparison:
     return compare_runs([analyse_run(run.save(), PLAIN)], PLAIN)
 
 
+def _numbers(drawn: Any) -> list[float]:
+    """What a line was drawn from; Matplotlib's types allow for much more than numbers."""
+    return [float(value) for value in drawn]
+
+
 def test_charts_are_written(both: Comparison, tmp_path: Path) -> None:
     """Each chart of the definition is a PNG of a size that can be read, with title and caption."""
     charts = save_charts(both, f"{tmp_path}/comparison-")
@@ -54,9 +59,9 @@ def test_throughput_shows_measured_linear_and_best(both: Comparison) -> None:
         "measured: poll",
         "measured: next",
     ]
-    best = list(lines["best possible for this graph"].get_ydata())
+    best = _numbers(lines["best possible for this graph"].get_ydata())
     for series in both.series:
-        drawn = list(lines[f"measured: {series.label}"].get_ydata())
+        drawn = _numbers(lines[f"measured: {series.label}"].get_ydata())
         assert drawn == [run.figures["tasks_per_hour"] for run in series.runs]
         assert all(low <= high for low, high in zip(drawn, best, strict=True))
     assert axes.get_xlabel() == "agents"
@@ -82,8 +87,8 @@ def test_completion_ends_with_all_tasks(both: Comparison) -> None:
     for axes, series in zip(figure.axes, both.series, strict=True):
         for run in series.runs:
             line = next(line for line in axes.lines if line.get_label() == run.label)
-            assert list(line.get_ydata()) == list(range(26))
-            last = float(list(line.get_xdata())[-1])
+            assert _numbers(line.get_ydata()) == list(range(26))
+            last = _numbers(line.get_xdata())[-1]
             assert last == pytest.approx(run.figures["makespan_ms"] / 1000)
 
 
