@@ -48,9 +48,9 @@ _SERVICE_CONFIG = {
 _OPTIONS: list[tuple[str, int | str]] = [
     ("grpc.service_config", json.dumps(_SERVICE_CONFIG)),
     ("grpc.enable_retries", 1),
-    # A dead peer is noticed within 45 s. The server allows a ping every 30 s; gRPC sends some a
-    # little early (grpc/grpc#28830), and the third that comes too early ends the connection.
-    ("grpc.keepalive_time_ms", 35_000),
+    # A dead peer is noticed within 40 s. The server allows pings somewhat closer than these are
+    # (25 s), for gRPC sends some early (grpc/grpc#28830) and too many of those end a connection.
+    ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 10_000),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.max_pings_without_data", 0),

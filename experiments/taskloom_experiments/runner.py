@@ -52,7 +52,9 @@ async def execute_run(plan: RunPlan, interruption: Interruption, teller: Teller)
                 problem = f"{error} after {run.elapsed_s:.1f} s"
             await run.stop_agents()
             not_exported = await run.export()
-            problem = problem or run.crashes() or not_exported
+            if problem is None and (crashed := run.crashes()):
+                problem = f"{crashed}; the others went on"
+            problem = problem or not_exported
     except (ServerFailed, TaskloomError) as error:
         replace(record, partial_reason=str(error)).save(plan.folder)
         raise

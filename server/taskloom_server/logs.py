@@ -22,7 +22,9 @@ def configure_logging(level: str, form: Literal["auto", "console", "json"]) -> N
         tracebacks: list[structlog.typing.Processor] = []
     else:
         renderer = structlog.processors.JSONRenderer()
-        tracebacks = [structlog.processors.dict_tracebacks]
+        # Without the frames' locals: they hold requests, and those are the users' own.
+        frames = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
+        tracebacks = [structlog.processors.ExceptionRenderer(frames)]
     structlog.configure(
         processors=[*shared, *tracebacks, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),

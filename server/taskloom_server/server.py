@@ -108,6 +108,8 @@ async def serving(settings: Settings, clock: Clock | None = None) -> AsyncIterat
         failed: asyncio.Future[Exception] = asyncio.get_running_loop().create_future()
 
         def on_commit(committed: Committed) -> None:
+            if committed.incarnation != feed.incarnation:
+                tail.forget(committed.revision - len(committed.revisions))
             for revision in committed.revisions:
                 tail.append(revision)
             feed.announce(committed.revision, committed.incarnation)

@@ -54,18 +54,31 @@ class Settings(BaseSettings):
         return init_settings, env_settings, YamlConfigSettingsSource(settings_cls)
 
 
+def _check_file(path: Path) -> None:
+    """Raise SettingsError unless the file is YAML and names settings."""
+    try:
+        contents = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise SettingsError(f"{path}: {' '.join(str(error).split())}") from error
+    if contents is None:
+        return  # an empty file sets nothing
+    if not isinstance(contents, dict) or not all(isinstance(name, str) for name in contents):
+        raise SettingsError(f"{path}: must hold lines such as 'listen: 127.0.0.1:50051'")
+
+
 def read_settings(config: Path | None = None, **flags: Any) -> Settings:
     """The settings in force. Raises SettingsError."""
     if config is not None and not config.is_file():
         raise SettingsError(f"there is no settings file {config}")
+
+    if config is not None:
+        _check_file(config)
 
     class FromFile(Settings):
         model_config = SettingsConfigDict(yaml_file=config)
 
     try:
         return FromFile(**flags)
-    except yaml.YAMLError as error:
-        raise SettingsError(f"{config}: {' '.join(str(error).split())}") from error
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"]) or "settings"

@@ -75,12 +75,13 @@ async def test_list_on_a_narrow_terminal_never_cuts_ids(
     """Titles are shortened to make a row fit; an id is shown whole even where it cannot."""
     await add(client, "short", "x" * 128, title="A rather long title, " * 10)
     environment["COLUMNS"] = "80"
-    listed = await cli("task", "list")
+    listed, drawn = await asyncio.gather(cli("task", "list"), cli("task", "tree"))
     assert "x" * 128 in listed.out.split()
+    assert "x" * 128 in drawn.out.replace("…", " ").split()
     await client.tasks.DeleteTask(v1.DeleteTaskRequest(task_id="x" * 128))
-    listed = await cli("task", "list")
-    assert "short" in listed.out.split()
-    assert max(map(len, listed.out.splitlines())) <= 80
+    for printed in await asyncio.gather(cli("task", "list"), cli("task", "tree")):
+        assert "short" in printed.out.split()
+        assert max(map(len, printed.out.splitlines())) <= 80
 
 
 async def test_list_fetches_as_many_pages_as_it_takes(cli: "Cli", client: Client) -> None:

@@ -6,9 +6,9 @@ from datetime import timedelta
 from typing import Annotated
 
 import typer
+from taskloom import v1
 
 from taskloom_client.cli import output
-from taskloom_client.cli.deferred import v1
 from taskloom_client.cli.exits import ExitCode, Failure
 from taskloom_client.cli.session import (
     Connection,

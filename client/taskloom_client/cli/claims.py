@@ -4,10 +4,11 @@ from datetime import timedelta
 from typing import Annotated
 
 import typer
+from taskloom import v1
 
+from taskloom_client import errors
 from taskloom_client.cli import output
 from taskloom_client.cli.arguments import ClaimRevision, Lease, Reason, TaskId, Worker
-from taskloom_client.cli.deferred import errors, v1
 from taskloom_client.cli.exits import ExitCode, Failure
 from taskloom_client.cli.session import Session, remote
 from taskloom_client.cli.tasks import freed

@@ -13,18 +13,19 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from google.protobuf import json_format
 from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
+from rich.tree import Tree
 
-from taskloom_client.cli.deferred import json_format
 from taskloom_client.cli.exits import ExitCode
 
 if TYPE_CHECKING:
     from google.protobuf.message import Message
 
 # Terminals obey control characters, and titles are written by anybody.
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 
 _GAP = 2
 _LEAST_STRETCH = 20
@@ -77,12 +78,12 @@ def print_line(text: str) -> None:
     write(one_line(text) + "\n")
 
 
-def print_text(text: Text) -> None:
-    """Print one styled line, shortened to the width of a terminal."""
+def print_text(text: Text, *, keep: int) -> None:
+    """Print one styled line, shortened to the width of a terminal but for its beginning."""
     console = _console()
     if console.is_terminal:
-        text.truncate(console.width, overflow="ellipsis")
-    _print(console, text, width=max(console.width, text.cell_len))
+        text.truncate(max(console.width, keep), overflow="ellipsis")
+    _print(console, text, width=text.cell_len)
 
 
 def note(text: str) -> None:
@@ -135,9 +136,10 @@ def print_block(text: str) -> None:
     write("\n" + printable(text).rstrip("\n") + "\n")
 
 
-def print_tree(tree: RenderableType) -> None:
-    """Print a rich tree."""
-    _print(_console(), tree)
+def print_tree(tree: Tree, *, least_width: int) -> None:
+    """Print a tree; its lines are shortened to the width of a terminal, but not below."""
+    console = _console()
+    _print(console, tree, width=max(console.width, least_width))
 
 
 def styled(text: str, style: str = "") -> Text:
@@ -186,4 +188,4 @@ def _print(console: Console, renderable: RenderableType, *, width: int | None = 
     console.width = width or console.width
     with console.capture() as captured:
         console.print(renderable, crop=False)
-    write("".join(line.rstrip() + "\n" for line in captured.get().splitlines()))
+    write("".join(line.rstrip() + "\n" for line in captured.get().rstrip("\n").split("\n")))

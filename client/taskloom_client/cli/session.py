@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
+from taskloom_client import client, errors
 from taskloom_client.cli import output
-from taskloom_client.cli.deferred import client, errors
 from taskloom_client.cli.exits import ExitCode, Failure, for_status
 from taskloom_client.cli.values import parse_address, parse_timeout
 

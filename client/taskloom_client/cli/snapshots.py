@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import IO, Annotated
 
 import typer
+from taskloom import v1
 
 from taskloom_client.cli import output
-from taskloom_client.cli.deferred import v1
 from taskloom_client.cli.exits import ExitCode, Failure
 from taskloom_client.cli.session import Session, remote
 from taskloom_client.cli.values import count

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from rich.text import Text
 from rich.tree import Tree
+from taskloom import v1
 
 from taskloom_client.cli import output
 from taskloom_client.cli.arguments import TaskId
-from taskloom_client.cli.deferred import v1
 from taskloom_client.cli.exits import ExitCode, Failure
 from taskloom_client.cli.session import Session, remote
 from taskloom_client.cli.tasks import dependency_name
@@ -274,8 +274,8 @@ async def tree(
         return
     for top in children[""]:
         drawn = Tree(_label(top))
-        _draw(drawn, top, children)
-        output.print_tree(drawn)
+        deepest = _draw(drawn, top, children)
+        output.print_tree(drawn, least_width=deepest)
     if not tasks:
         output.note("no tasks")
 
@@ -287,9 +287,12 @@ def _nested(task: "v1.Task", children: "dict[str, list[v1.Task]]") -> dict[str, 
     }
 
 
-def _draw(tree: Tree, task: "v1.Task", children: "dict[str, list[v1.Task]]") -> None:
+def _draw(tree: Tree, task: "v1.Task", children: "dict[str, list[v1.Task]]") -> int:
+    """Add what is below the task; how far to the right the ids reach, the task's included."""
+    reach = len(task.id) + 1
     for child in children.get(task.id, ()):
-        _draw(tree.add(_label(child)), child, children)
+        reach = max(reach, 4 + _draw(tree.add(_label(child)), child, children))
+    return reach
 
 
 def _label(task: "v1.Task") -> Text:

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from typing import Annotated
 
 import typer
+from taskloom import v1
 
 from taskloom_client.cli.arguments import (
     ClaimRevision,
@@ -17,7 +18,6 @@ from taskloom_client.cli.arguments import (
     Reason,
     TaskId,
 )
-from taskloom_client.cli.deferred import v1
 from taskloom_client.cli.exits import ExitCode, Failure
 from taskloom_client.cli.session import Session, remote
 from taskloom_client.cli.values import count, parse_revision, to_duration, to_timestamp

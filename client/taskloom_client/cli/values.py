@@ -9,9 +9,8 @@ import re
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
+from google.protobuf import duration_pb2, timestamp_pb2
 from typer import BadParameter
-
-from taskloom_client.cli.deferred import duration_pb2, timestamp_pb2
 
 if TYPE_CHECKING:
     from google.protobuf.duration_pb2 import Duration

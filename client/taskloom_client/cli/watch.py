@@ -4,9 +4,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.text import Text
+from taskloom import v1
 
 from taskloom_client.cli import output
-from taskloom_client.cli.deferred import v1
 from taskloom_client.cli.exits import ExitCode, Failure
 from taskloom_client.cli.session import Session, remote
 from taskloom_client.cli.tasks import dependency_name
@@ -96,7 +96,7 @@ async def watch(
                 if session.json:
                     output.print_json(_in_order(message.revision, happened), line=True)
                 else:
-                    output.print_text(_line(message.revision, happened))
+                    _print_line(message.revision, happened)
                 if left is not None:
                     left -= 1
                     if left == 0:
@@ -125,16 +125,16 @@ def _event_word(type: "v1.EventType.ValueType") -> str:
     return v1.EventType.Name(type).removeprefix(_PREFIX).replace("_", " ").lower()
 
 
-def _line(revision: int, event: "v1.Event") -> Text:
+def _print_line(revision: int, event: "v1.Event") -> None:
     """One event for people: revision, time, what, which, and then whatever else there is."""
     # Messages of the state that comes first have no revision.
-    number = str(revision or "")
-    line = Text(f"{number:>6}  {local_time(event.time):%H:%M:%S}  ", style="")
+    line = Text(f"{revision or '':>6}  {local_time(event.time):%H:%M:%S}  ")
     line.append(f"{_event_word(event.type):<18}  ", _style(event))
     line.append_text(output.styled(_subject(event), "bold"))
+    ids_end = line.cell_len
     for detail in _details(event):
         line.append("  ").append_text(output.styled(detail))
-    return line
+    output.print_text(line, keep=ids_end + 1)
 
 
 def _style(event: "v1.Event") -> str:

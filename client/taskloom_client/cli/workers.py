@@ -4,10 +4,10 @@ from datetime import timedelta
 from typing import Annotated
 
 import typer
+from taskloom import v1
 
 from taskloom_client.cli import output
 from taskloom_client.cli.arguments import Lease, Reason
-from taskloom_client.cli.deferred import v1
 from taskloom_client.cli.session import Session, remote
 from taskloom_client.cli.values import (
     count,

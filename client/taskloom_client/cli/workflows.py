@@ -3,9 +3,9 @@
 from typing import Annotated
 
 import typer
+from taskloom import v1
 
 from taskloom_client.cli import output
-from taskloom_client.cli.deferred import v1
 from taskloom_client.cli.session import Session, remote
 
 

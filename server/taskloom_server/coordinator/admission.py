@@ -100,12 +100,19 @@ def check_admission(tx: Transaction, worker: Worker, task: Task) -> DomainError 
         )
     if (error := missing_tags(task, worker) or check_start(tx, task)) is not None:
         return error
-    return _check_worker(tx, worker, workflow.claim_state)
+    # What is assigned to it is held already: to begin it there must be room among those begun.
+    held = _begun_count(tx, worker) if mine else tx.tasks.held_count(worker.id)
+    return _check_worker(tx, worker, held)
 
 
-def _check_worker(tx: Transaction, worker: Worker, claim_state: str) -> DomainError | None:
-    """Why this worker may take no task at all just now; None when it may."""
-    held = sum(t.status == claim_state for t in tx.tasks.held(worker.id))
+def _begun_count(tx: Transaction, worker: Worker) -> int:
+    """How many of the tasks that it holds the worker has begun."""
+    held = tx.tasks.held(worker.id)
+    return sum(task.status != tx.workflows.get(task.workflow).assign_state for task in held)
+
+
+def _check_worker(tx: Transaction, worker: Worker, held: int) -> DomainError | None:
+    """Why this worker, which holds so many, may take no task just now; None when it may."""
     paused = tx.system.get().paused
     match refusal(worker, held, paused, tx.now):
         case Outcome.PAUSED:

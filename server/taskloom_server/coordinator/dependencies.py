@@ -1,5 +1,7 @@
 """Dependencies: linking and unlinking tasks, and what that does to readiness."""
 
+from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from taskloom_server.coordinator import workers
@@ -139,6 +141,26 @@ def check_cycle(tx: Transaction, dependency: Dependency) -> None:
             f"{dependency.to_task_id!r} would close a cycle: {' -> '.join(ring)}",
             subjects=ring,
         )
+
+
+def check_acyclic(tx: Transaction, task_ids: Iterable[str]) -> None:
+    """Raise Cycle if one of these tasks waits for itself, naming the tasks along the cycle.
+
+    One walk for a whole tree of new tasks: one for each of its dependencies took a minute.
+    """
+    waits_for: dict[str, list[str]] = {}
+    found = deque(task_ids)
+    seen = set(found)
+    while found:
+        task_id = found.popleft()
+        for waiting in tx.dependencies.waiting_for(task_id):
+            waits_for.setdefault(waiting, []).append(task_id)
+            if waiting not in seen:
+                seen.add(waiting)
+                found.append(waiting)
+    ring = cycles.find_cycle(waits_for)
+    if ring is not None:
+        raise Cycle(f"tasks would wait for each other: {' -> '.join(ring)}", subjects=ring)
 
 
 def _check_parent(tx: Transaction, parent: Task, child: Task) -> None:

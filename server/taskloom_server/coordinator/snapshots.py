@@ -161,7 +161,8 @@ def _check_dependencies(snapshot: Snapshot, known: dict[str, Task]) -> dict[str,
                     f"{parents[dependency.to_task_id]!r}"
                 )
             parents[dependency.to_task_id] = dependency.from_task_id
-        if arrow := cycles.arrow(*dependency):
+        gone = any(known[task_id].deleted_at is not None for task_id in dependency[:2])
+        if not gone and (arrow := cycles.arrow(*dependency)):
             start, end = arrow
             waits[end].append(start)
             row_of[arrow] = n

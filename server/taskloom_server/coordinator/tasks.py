@@ -1,5 +1,6 @@
 """Tasks: creating, reading, changing and deleting them."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -214,9 +215,9 @@ def create_tasks(tx: Transaction, ask: CreateTasks) -> Created:
             _link(tx, Dependency(one.parent_id, one.id, CONTAINS), by)
     for one in planned:
         for blocker in one.blockers:
-            dependency = Dependency(blocker, one.id, BLOCKS)
-            dependencies.check_cycle(tx, dependency)
-            _link(tx, dependency, by)
+            _link(tx, Dependency(blocker, one.id, BLOCKS), by)
+    if any(one.blockers for one in planned):
+        dependencies.check_acyclic(tx, [one.id for one in planned])
     if ask.parent_id and workflow.blocks(workflow.initial_state):
         count_child(tx, ask.parent_id, +1)
     return Created(tasks, tx.seen)
@@ -423,7 +424,16 @@ def _move(
             workflow.fail_state: EventType.TASK_FAILED,
             workflow.cancel_state: EventType.TASK_CANCELLED,
         }.get(to, EventType.TASK_MOVED)
-    return move(tx, task, to, type_, by=ask.worker_id or None, reason=ask.reason, **changes)
+    if to == workflow.fail_state:
+        changes["attempts"] = task.attempts + 1
+    moved = move(tx, task, to, type_, by=ask.worker_id or None, reason=ask.reason, **changes)
+    if ask.worker_id:
+        worker = workers.require(tx, ask.worker_id)
+        rests_until = worker.cooling_until
+        if state.terminal and task.claimed:
+            rests_until = tx.now + worker.cool_down_ms if worker.cool_down_ms else None
+        tx.workers.moved(worker, tx.now, to, moved.phase, rests_until)
+    return moved
 
 
 def _assign(
@@ -436,6 +446,8 @@ def _assign(
         return assign(tx, task, workers.require(tx, assignee), by, ask.reason)
     if not task.claimed:
         return task
+    if ask.worker_id and task.worker_id != ask.worker_id:
+        raise claim_lost(task, ask.worker_id, ask.claim_revision)
     to = workflow.initial_state
     workflow.check_exit(task.id, task.status, to)
     released = EventType.TASK_RELEASED
@@ -527,6 +539,8 @@ def log_metrics(tx: Transaction, ask: LogMetrics) -> Updated:
         raise InvalidField("metrics", f"the sum would exceed {_MAX_METRIC}")
     changes: dict[str, Any] = {f"metric_{n}": value for n, value in enumerate(sums)}
     changes["cost_usd"] = task.cost_usd + ask.cost_usd
+    if math.isinf(changes["cost_usd"]):
+        raise InvalidField("metrics.cost_usd", "the sum would exceed the largest number there is")
     if all(getattr(task, column) == value for column, value in changes.items()):
         return Updated(task, [], tx.seen)
     after = change(tx, task, TaskChanges(**changes))  # type: ignore[typeddict-item]

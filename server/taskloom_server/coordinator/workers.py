@@ -122,7 +122,7 @@ def connect(tx: Transaction, ask: Connect) -> Connected:
         claims_granted=0,
         claims_lost=0,
     )
-    worker = base._replace(
+    worker = base.seen_at(tx.now)._replace(
         tags=tuple(sorted(set(ask.tags))),
         max_claims=ask.max_claims,
         last_heartbeat=tx.now,
@@ -141,7 +141,7 @@ def heartbeat(tx: Transaction, worker_id: str) -> Seen:
     worker = require(tx, worker_id)
     tx.workers.lives(worker, tx.now)
     held = tx.tasks.held_count(worker_id)
-    return Seen(worker._replace(last_heartbeat=tx.now), held, tx.seen)
+    return Seen(worker._replace(last_heartbeat=tx.now).seen_at(tx.now), held, tx.seen)
 
 
 def disconnect(tx: Transaction, ask: Disconnect) -> Disconnected:
@@ -192,7 +192,7 @@ def list_workers(tx: Transaction, ask: ListWorkers) -> WorkerPage:
     found = tx.workers.page(ask.after, ask.limit + 1, also_disconnected=ask.include_disconnected)
     shown = found[: ask.limit]
     return WorkerPage(
-        [(worker, tx.tasks.held_count(worker.id)) for worker in shown],
+        [(worker.seen_at(tx.now), tx.tasks.held_count(worker.id)) for worker in shown],
         (shown[-1].id,) if len(found) > ask.limit else None,
         tx.seen,
     )

@@ -23,6 +23,12 @@ class Worker(NamedTuple):
     claims_granted: int
     claims_lost: int
 
+    def seen_at(self, now: int) -> "Worker":
+        """The worker as it is at that time: without a rest that is over."""
+        if self.cooling_until is None or self.cooling_until > now:
+            return self
+        return self._replace(cooling_until=None)
+
 
 class Pause(NamedTuple):
     """Who stopped new claims, when and why."""

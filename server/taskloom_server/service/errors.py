@@ -8,6 +8,11 @@ from taskloom_server.graph import errors
 
 DOMAIN = "taskloom"
 
+# A refusal travels as metadata, of which most clients take 8 KiB and not a byte more: a task
+# may have a thousand blockers, so the message and the list of subjects are cut short.
+_MAX_MESSAGE = 1_000  # bytes
+_MAX_SUBJECTS = 1_500  # bytes, together
+
 _C = grpc.StatusCode
 CODES: dict[type[errors.DomainError], grpc.StatusCode] = {
     errors.InvalidField: _C.INVALID_ARGUMENT,
@@ -57,6 +62,26 @@ def code_of(error: errors.DomainError) -> grpc.StatusCode:
     return CODES[type(error)]
 
 
+def message_of(error: errors.DomainError) -> str:
+    """The sentence for the person who asked, of a length that fits into metadata."""
+    text = str(error).encode()
+    if len(text) <= _MAX_MESSAGE:
+        return str(error)
+    return text[:_MAX_MESSAGE].decode(errors="ignore") + " …"
+
+
+def _first_subjects(error: errors.DomainError) -> list[str]:
+    """The subjects, as many of them as fit into metadata, the first always."""
+    first: list[str] = []
+    size = 0
+    for subject in error.subjects:
+        size += len(error.reason) + len(subject.encode())
+        if first and size > _MAX_SUBJECTS:
+            break
+        first.append(subject)
+    return first
+
+
 def status_of(error: errors.DomainError) -> status_pb2.Status:
     """A refusal as google.rpc.Status: ErrorInfo, and what else helps."""
     details: list[any_pb2.Any] = []
@@ -73,14 +98,12 @@ def status_of(error: errors.DomainError) -> status_pb2.Status:
         )
         add(error_details_pb2.BadRequest(field_violations=[violation]))
     elif resource_type := _RESOURCES.get(type(error)):
-        for subject in error.subjects:
+        for subject in _first_subjects(error):
             add(error_details_pb2.ResourceInfo(resource_type=resource_type, resource_name=subject))
     elif error.subjects:
         violations = [
-            error_details_pb2.PreconditionFailure.Violation(
-                type=error.reason, subject=subject, description=str(error)
-            )
-            for subject in error.subjects
+            error_details_pb2.PreconditionFailure.Violation(type=error.reason, subject=subject)
+            for subject in _first_subjects(error)
         ]
         add(error_details_pb2.PreconditionFailure(violations=violations))
     if error.retry_after_ms is not None:
@@ -88,7 +111,7 @@ def status_of(error: errors.DomainError) -> status_pb2.Status:
         delay.FromMilliseconds(error.retry_after_ms)
         add(error_details_pb2.RetryInfo(retry_delay=delay))
     number: int = code_of(error).value[0]
-    return status_pb2.Status(code=number, message=str(error), details=details)
+    return status_pb2.Status(code=number, message=message_of(error), details=details)
 
 
 def trailing_metadata(error: errors.DomainError) -> tuple[tuple[str, bytes], ...]:

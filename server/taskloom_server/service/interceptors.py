@@ -9,10 +9,17 @@ from typing import Any
 
 import grpc
 import structlog
+from google.protobuf.message import DecodeError
 from grpc import aio
 
-from taskloom_server.graph.errors import DomainError, ShuttingDown, TooManyCalls, TooManyWatches
-from taskloom_server.service.errors import code_of, trailing_metadata
+from taskloom_server.graph.errors import (
+    DomainError,
+    InvalidField,
+    ShuttingDown,
+    TooManyCalls,
+    TooManyWatches,
+)
+from taskloom_server.service.errors import code_of, message_of, trailing_metadata
 from taskloom_server.store.writer import WriterStopped
 
 _OURS = "/taskloom."
@@ -54,11 +61,17 @@ class Gate(aio.ServerInterceptor):
         behavior = handler.unary_unary or handler.stream_unary
         stream_behavior = handler.unary_stream or handler.stream_stream
         serialization = {
-            "request_deserializer": handler.request_deserializer,
+            "request_deserializer": (
+                handler.request_deserializer
+                if handler.request_streaming
+                else _decoding(handler.request_deserializer)
+            ),
             "response_serializer": handler.response_serializer,
         }
 
         async def answer(request: Any, context: aio.ServicerContext[Any, Any]) -> Any:
+            if isinstance(request, DomainError):
+                raise request
             self._enter(is_watch)
             try:
                 return await behavior(request, context)
@@ -75,6 +88,8 @@ class Gate(aio.ServerInterceptor):
             request: Any, context: aio.ServicerContext[Any, Any]
         ) -> AsyncIterator[Any]:
             try:
+                if isinstance(request, DomainError):
+                    raise request
                 self._enter(is_watch)
             except DomainError as error:
                 await _abort(context, method, error)
@@ -115,14 +130,39 @@ class Gate(aio.ServerInterceptor):
         self._inside[is_watch] -= 1
 
 
+def _decoding(deserialize: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
+    """Let the refusal of a request that cannot be read stand in its place.
+
+    An exception would be told to the client as UNKNOWN, text and all, before a handler of ours
+    is asked.
+    """
+
+    def decode(contents: bytes) -> Any:
+        try:
+            return deserialize(contents)
+        except DecodeError as error:
+            return _unreadable(error)
+
+    return decode
+
+
+def _unreadable(error: DecodeError) -> InvalidField:
+    why = str(error).rpartition(": ")[2]
+    if "MaxDepth" in why:
+        why = "messages in it are nested more than 100 deep"
+    return InvalidField("request", f"cannot be read: {why}")
+
+
 async def _abort(context: aio.ServicerContext[Any, Any], method: str, error: Exception) -> None:
     """End the call with the status of what was raised."""
     if isinstance(error, aio.AbortError | aio.UsageError):
         raise error
     if isinstance(error, WriterStopped):
         error = ShuttingDown("the server is shutting down", retry_after_ms=_COME_BACK_MS)
+    if isinstance(error, DecodeError):  # of a message within a stream
+        error = _unreadable(error)
     if isinstance(error, DomainError):
-        await context.abort(code_of(error), str(error), trailing_metadata(error))
+        await context.abort(code_of(error), message_of(error), trailing_metadata(error))
     _log.error("unforeseen error", method=method, exc_info=error)
     await context.abort(
         grpc.StatusCode.INTERNAL,

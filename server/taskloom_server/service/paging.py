@@ -52,12 +52,23 @@ def read_token(request: Any, *form: type) -> tuple[Any, ...] | None:
     try:
         text = base64.urlsafe_b64decode(token + "=" * (-len(token) % 4))
         digest, place = json.loads(text)
-    except (binascii.Error, ValueError, TypeError) as error:
+    except (binascii.Error, ValueError, TypeError, RecursionError) as error:
         raise InvalidField("page_token", "is not a token of this server") from error
     if digest != _digest(request):
         raise InvalidField(
             "page_token", "is of another query; repeat the request that it came from"
         )
-    if not isinstance(place, list) or tuple(map(type, place)) != form:
+    if (
+        not isinstance(place, list)
+        or tuple(map(type, place)) != form
+        or not all(map(_is_storable, place))
+    ):
         raise InvalidField("page_token", "is not a token of this server")
     return tuple(place)
+
+
+def _is_storable(part: int | str) -> bool:
+    """Whether the database can hold it: JSON knows larger numbers, and halves of characters."""
+    if isinstance(part, int):
+        return -(2**63) <= part < 2**63
+    return not any("\ud800" <= character <= "\udfff" for character in part)

@@ -111,11 +111,11 @@ def duration_ms(
     value: Duration = getattr(message, name)
     if not value.seconds and not value.nanos:
         return default
-    valid = -315_576_000_000 <= value.seconds <= 315_576_000_000 and abs(value.nanos) < 10**9
+    valid = 0 <= value.seconds <= 315_576_000_000 and 0 <= value.nanos < 10**9
     ms = value.ToMilliseconds() if valid else -1
     if not low <= ms <= high:
         raise InvalidField(field, f"must be from {low / 1000:g} s to {high / 1000:g} s, or absent")
-    return ms
+    return ms or default  # less than a millisecond is none
 
 
 def time_ms(field: str, message: Message, name: str) -> int | None:

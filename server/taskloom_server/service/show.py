@@ -91,7 +91,7 @@ def task(record: Task) -> task_pb2.Task:
         metrics=metrics(record),
         create_time=timestamp(record.created_at),
         update_time=timestamp(record.updated_at),
-        claim_time=timestamp(record.claimed_at),
+        claim_time=timestamp(record.claimed_at) if record.worker_id else None,
         start_time=timestamp(record.started_at),
         complete_time=timestamp(record.completed_at),
         delete_time=timestamp(record.deleted_at),

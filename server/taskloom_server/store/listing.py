@@ -156,7 +156,7 @@ def _compile(shape: _Shape) -> Statement:
     if shape.has_place:
         where(_after(shape.order), *_slots("after", len(_ORDERS[shape.order])))
     if shape.parent and shape.recursive:
-        below: Any = subtree(arg("parent"))
+        below: Any = subtree(arg("parent"), also_deleted=shape.include_deleted)
         query = query.join_from(Tasks, below, on=(below.c.id == Tasks.id)).with_cte(below)
         names.append("parent")
     query = query.order_by(

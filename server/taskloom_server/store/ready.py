@@ -24,19 +24,16 @@ _FIRST = Statement(
 )
 
 
-def subtree(root: object) -> object:
+def subtree(root: object, *, also_deleted: bool = False) -> object:
     """A recursive query for the ids below ``root``."""
-    below = (
-        Tasks.select(Tasks.id)
-        .where((Tasks.parent_id == root) & Tasks.deleted_at.is_null())
-        .cte("below", recursive=True, columns=("id",))
-    )
+    top = Tasks.select(Tasks.id).where(Tasks.parent_id == root)
+    if not also_deleted:
+        top = top.where(Tasks.deleted_at.is_null())
+    below = top.cte("below", recursive=True, columns=("id",))
     child = Tasks.alias()
-    step = (
-        child.select(child.id)
-        .join(below, on=(child.parent_id == below.c.id))
-        .where(child.deleted_at.is_null())
-    )
+    step = child.select(child.id).join(below, on=(child.parent_id == below.c.id))
+    if not also_deleted:
+        step = step.where(child.deleted_at.is_null())
     return below.union_all(step)
 
 

@@ -27,6 +27,12 @@ class Tail:
             self._events -= len(gone.events)
             self._first = gone.number + 1
 
+    def forget(self, revision: int) -> None:
+        """Begin anew after this revision, as after a reset: what was before is no history."""
+        self._revisions.clear()
+        self._events = 0
+        self._first = revision + 1
+
     def since(self, first: int) -> list[Revision] | None:
         """The revisions from ``first`` on; None when some of them are not here any more."""
         if first < self._first:

@@ -1,6 +1,7 @@
 """``tasks`` and its tag tables: reading, writing, and the sets that change together."""
 
 from collections.abc import Iterator
+from functools import cache
 from typing import Any, Unpack
 
 import apsw
@@ -75,16 +76,20 @@ _HAS_CHILDREN = Statement(
     "parent_id",
 )
 _PARENT_ID = Statement(Tasks.select(Tasks.parent_id).where(Tasks.id == arg("id")), "id")
-_ANY_WITH_STATUS = {
-    # A list of known length, since SQLite has no array to bind.
-    n: Statement(
+
+
+@cache
+def _any_with_status(count: int) -> Statement:
+    """For a list of known length, since SQLite has no array to bind."""
+    slots = [f"s{n}" for n in range(count)]
+    return Statement(
         Tasks.select(Tasks.number)
-        .where(Tasks.deleted_at.is_null() & Tasks.status.in_([arg(f"s{i}") for i in range(n)]))
+        .where(Tasks.deleted_at.is_null() & Tasks.status.in_([arg(slot) for slot in slots]))
         .limit(1),
-        *(f"s{i}" for i in range(n)),
+        *slots,
     )
-    for n in range(1, 33)
-}
+
+
 _BY_STATUS = Statement(
     Tasks.select(Tasks.status, fn.COUNT(Tasks.number))
     .where(Tasks.deleted_at.is_null())
@@ -119,11 +124,19 @@ _NEXT_EXPIRY = Statement(
 )
 _DUE = Statement(
     select_tasks()
-    .where(Tasks.not_before.is_null(False) & (Tasks.not_before <= arg("now")))
+    .where(
+        Tasks.not_before.is_null(False)
+        & (Tasks.not_before <= arg("now"))
+        & Tasks.deleted_at.is_null()
+    )
     .order_by(Tasks.number),
     "now",
 )
-_NEXT_DUE = Statement(Tasks.select(fn.MIN(Tasks.not_before)).where(Tasks.not_before.is_null(False)))
+_NEXT_DUE = Statement(
+    Tasks.select(fn.MIN(Tasks.not_before)).where(
+        Tasks.not_before.is_null(False) & Tasks.deleted_at.is_null()
+    )
+)
 
 _DEPENDENTS = Dependencies.select(Dependencies.to_task_id).where(
     (Dependencies.from_task_id == arg("from_task_id")) & Dependencies.dep_type.in_(START_BLOCKING)
@@ -260,7 +273,7 @@ class TaskTable:
 
     def any_with_status(self, statuses: tuple[str, ...]) -> bool:
         """Whether some task that is not deleted has one of these statuses."""
-        return _ANY_WITH_STATUS[len(statuses)].one(self._connection, *statuses) is not None
+        return _any_with_status(len(statuses)).one(self._connection, *statuses) is not None
 
     def empty(self) -> bool:
         """Whether there is no task at all, deleted ones included."""

@@ -175,6 +175,7 @@ class Writer:
         execute("BEGIN IMMEDIATE")
         for job in jobs:
             tx.begin(self._clock(), revision)
+            incarnation = tx.incarnation
             execute("SAVEPOINT verb")
             try:
                 self._perform(tx, job)
@@ -185,6 +186,8 @@ class Writer:
                 tx.requirements.forget()
                 job.error = error
             else:
+                if tx.incarnation != incarnation:
+                    revisions.clear()  # they were of the life that this verb ended
                 events, deadline = tx.told()
                 if events:
                     revision += 1

@@ -1,0 +1,902 @@
+"""Claims: who is given which task, how a task ends, and with what words a worker is refused.
+
+Leases are in test_leases, claim revisions in test_claim_revisions, crowds in
+test_claims_concurrently, and what makes a task ready in test_readiness.
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import pytest
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
+from google.rpc import error_details_pb2
+from grpc import aio
+from grpc_status import rpc_status
+from taskloom import v1
+from taskloom_client import Client, TaskloomError
+
+if TYPE_CHECKING:
+    from tests.conftest import TestClock
+
+FAILED_PRECONDITION = grpc.StatusCode.FAILED_PRECONDITION
+
+
+async def create(client: Client, id: str, **fields: Any) -> v1.Task:
+    """A new task."""
+    request = v1.CreateTaskRequest(id=id, title=id, **fields)
+    return (await client.tasks.CreateTask(request)).task
+
+
+async def connect(client: Client, id: str, **fields: Any) -> None:
+    """A new worker."""
+    await client.workers.Connect(v1.ConnectRequest(worker_id=id, **fields))
+
+
+async def claim(client: Client, worker: str, task: str, **fields: Any) -> v1.Task:
+    """A task that is claimed by name."""
+    request = v1.ClaimTaskRequest(worker_id=worker, task_id=task, **fields)
+    return (await client.claims.ClaimTask(request)).task
+
+
+async def claim_next(client: Client, worker: str, **fields: Any) -> v1.ClaimNextTaskResponse:
+    """What ClaimNextTask answers."""
+    return await client.claims.ClaimNextTask(v1.ClaimNextTaskRequest(worker_id=worker, **fields))
+
+
+async def complete(client: Client, worker: str, task: str) -> v1.CompleteTaskResponse:
+    """What CompleteTask answers."""
+    return await client.claims.CompleteTask(v1.CompleteTaskRequest(worker_id=worker, task_id=task))
+
+
+async def fail(client: Client, worker: str, task: str, **fields: Any) -> v1.FailTaskResponse:
+    """What FailTask answers."""
+    request = v1.FailTaskRequest(worker_id=worker, task_id=task, **fields)
+    return await client.claims.FailTask(request)
+
+
+async def release(client: Client, worker: str, task: str, **fields: Any) -> v1.Task:
+    """A task that is given back."""
+    request = v1.ReleaseTaskRequest(worker_id=worker, task_id=task, **fields)
+    return (await client.claims.ReleaseTask(request)).task
+
+
+async def update(client: Client, task: str, **fields: Any) -> v1.Task:
+    """A task that is changed."""
+    request = v1.UpdateTaskRequest(task_id=task, **fields)
+    return (await client.tasks.UpdateTask(request)).task
+
+
+async def show(client: Client, task: str) -> v1.Task:
+    """A task as it is now."""
+    return (await client.tasks.GetTask(v1.GetTaskRequest(task_id=task))).task
+
+
+async def show_worker(client: Client, id: str) -> v1.Worker:
+    """A worker as it is now."""
+    answer = await client.workers.ListWorkers(v1.ListWorkersRequest())
+    return next(worker for worker in answer.workers if worker.id == id)
+
+
+async def counters(client: Client, id: str) -> tuple[int, int, int]:
+    """A worker's claim attempts, and of them the granted and the lost."""
+    worker = await show_worker(client, id)
+    return worker.claim_attempts, worker.claims_granted, worker.claims_lost
+
+
+async def refusal(call: Awaitable[object]) -> TaskloomError:
+    """The refusal with which a call ends."""
+    with pytest.raises(TaskloomError) as caught:
+        await call
+    return caught.value
+
+
+def subjects(error: TaskloomError) -> list[str]:
+    """What a refusal's details say stands in the way."""
+    assert {violation.type for violation in error.violations} == {error.reason}
+    return [violation.subject for violation in error.violations]
+
+
+def ids(answer: v1.ClaimNextTaskResponse) -> list[str]:
+    """The tasks given, best first."""
+    return [task.id for task in answer.tasks]
+
+
+# ClaimTask
+
+
+async def test_claim_starts_a_task(timed_client: Client, clock: "TestClock") -> None:
+    """A claim puts the task to work under a lease; its token is the revision that made it."""
+    await create(timed_client, "task")
+    await connect(timed_client, "w", lease=Duration(seconds=60))
+    clock.advance(1_000)
+    answer = await timed_client.claims.ClaimTask(v1.ClaimTaskRequest(worker_id="w", task_id="task"))
+    task = answer.task
+    assert (task.status, task.worker_id, task.ready) == ("working", "w", False)
+    assert task.claim_revision == task.revision == answer.revision
+    assert task.lease_expire_time.ToMilliseconds() == clock.now() + 60_000
+    assert task.claim_time.ToMilliseconds() == clock.now()
+    assert task.start_time.ToMilliseconds() == clock.now()
+    assert task == await show(timed_client, "task")
+
+
+async def test_claim_of_a_held_task_changes_nothing(client: Client) -> None:
+    """Claiming what one holds already keeps the claim revision and makes no event."""
+    await create(client, "task")
+    await connect(client, "w")
+    first = await client.claims.ClaimTask(v1.ClaimTaskRequest(worker_id="w", task_id="task"))
+    again = await client.claims.ClaimTask(v1.ClaimTaskRequest(worker_id="w", task_id="task"))
+    assert again.revision == first.revision
+    assert again.task.claim_revision == first.task.claim_revision
+
+
+async def test_claim_of_a_task_that_is_not_there(client: Client) -> None:
+    """A task that nobody created is TASK_NOT_FOUND, and the details name it."""
+    await connect(client, "w")
+    error = await refusal(claim(client, "w", "nothing"))
+    assert (error.code, error.reason) == (grpc.StatusCode.NOT_FOUND, "TASK_NOT_FOUND")
+    assert error.resource is not None
+    assert (error.resource.type, error.resource.name) == ("task", "nothing")
+
+
+async def test_claim_of_a_claimed_task(client: Client) -> None:
+    """A task that another worker has is TASK_CLAIMED, and the details name the holder."""
+    await create(client, "task")
+    await connect(client, "holder")
+    await connect(client, "late")
+    held = await claim(client, "holder", "task")
+    error = await refusal(claim(client, "late", "task"))
+    assert (error.code, error.reason) == (FAILED_PRECONDITION, "TASK_CLAIMED")
+    assert error.metadata["holder"] == "holder"
+    assert subjects(error) == ["holder"]
+    assert await show(client, "task") == held
+
+
+async def test_claim_of_a_blocked_task(client: Client) -> None:
+    """A blocked task is DEPENDENCIES_UNMET; the details list the blockers that are left."""
+    await connect(client, "w")
+    for id in ("done", "open", "followed"):
+        await create(client, id)
+    await create(client, "task", blocked_by=["done", "open"])
+    follows = v1.LinkTasksRequest(
+        from_task_id="followed", to_task_id="task", type=v1.DEPENDENCY_TYPE_FOLLOWS
+    )
+    await client.tasks.LinkTasks(follows)
+    await claim(client, "w", "done")
+    await complete(client, "w", "done")
+    error = await refusal(claim(client, "w", "task"))
+    assert (error.code, error.reason) == (FAILED_PRECONDITION, "DEPENDENCIES_UNMET")
+    assert sorted(subjects(error)) == ["followed", "open"]
+
+
+async def test_claim_of_a_parent_with_open_children(client: Client) -> None:
+    """A parent cannot be taken before its children ended: CHILDREN_OPEN lists the open ones."""
+    await connect(client, "w")
+    await create(client, "parent")
+    for id in ("one", "two", "three"):
+        await create(client, id, parent_id="parent")
+    await update(client, "two", status="cancelled")
+    error = await refusal(claim(client, "w", "parent"))
+    assert (error.code, error.reason) == (FAILED_PRECONDITION, "CHILDREN_OPEN")
+    assert subjects(error) == ["one", "three"]
+
+
+async def test_claim_before_its_time(timed_client: Client, clock: "TestClock") -> None:
+    """A task whose not_before has not passed is NOT_YET, and RetryInfo says when it has."""
+    not_before = Timestamp()
+    not_before.FromMilliseconds(clock.now() + 90_000)
+    await create(timed_client, "task", not_before=not_before)
+    await connect(timed_client, "w")
+    clock.advance(30_000)
+    error = await refusal(claim(timed_client, "w", "task"))
+    assert (error.code, error.reason) == (FAILED_PRECONDITION, "NOT_YET")
+    assert error.retry_delay is not None
+    assert error.retry_delay.total_seconds() == 60
+
+
+@pytest.mark.parametrize(
+    ("needed", "wanted", "missing"),
+    [
+        (["linux", "rust"], [], ["rust"]),
+        ([], ["gpu", "tpu"], ["gpu", "tpu"]),
+        (["rust"], ["gpu"], ["rust"]),
+    ],
+)
+async def test_claim_without_the_tags(
+    client: Client, needed: list[str], wanted: list[str], missing: list[str]
+) -> None:
+    """A worker that lacks a needed tag, or every wanted one, is told which: TAGS_MISSING."""
+    await create(client, "task", needed_tags=needed, wanted_tags=wanted)
+    await connect(client, "w", tags=["linux"])
+    error = await refusal(claim(client, "w", "task"))
+    assert (error.code, error.reason) == (FAILED_PRECONDITION, "TAGS_MISSING")
+    assert sorted(subjects(error)) == missing
+
+
+async def test_claim_beyond_the_limit(client: Client) -> None:
+    """A worker that holds its max_claims is refused another task, and told how many it may."""
+    await connect(client, "w", max_claims=2)
+    for id in ("one", "two", "three"):
+        await create(client, id)
+    await claim(client, "w", "one")
+    await claim(client, "w", "two")
+    error = await refusal(claim(client, "w", "three"))
+    assert (error.code, error.reason) == (FAILED_PRECONDITION, "CLAIM_LIMIT")
+    assert error.metadata["max_claims"] == "2"
+    await complete(client, "w", "one")
+    assert (await claim(client, "w", "three")).worker_id == "w"
+
+
+async def test_claim_while_resting(timed_client: Client, clock: "TestClock") -> None:
+    """A worker that rests after its last task is COOLING_DOWN; RetryInfo says for how long."""
+    await create(timed_client, "one")
+    await create(timed_client, "two")
+    await connect(timed_client, "w", cool_down=Duration(seconds=30))
+    await claim(timed_client, "w", "one")
+    await complete(timed_client, "w", "one")
+    clock.advance(20_000)
+    error = await refusal(claim(timed_client, "w", "two"))
+    assert (error.code, error.reason) == (FAILED_PRECONDITION, "COOLING_DOWN")
+    assert error.retry_delay is not None
+    assert error.retry_delay.total_seconds() == 10
+    clock.advance(10_000)
+    assert (await claim(timed_client, "w", "two")).status == "working"
+
+
+@pytest.mark.parametrize("status", ["completed", "failed", "cancelled"])
+async def test_claim_of_an_ended_task(client: Client, status: str) -> None:
+    """A task that has ended is ILLEGAL_TRANSITION, whichever way it ended."""
+    await create(client, "task")
+    await connect(client, "w")
+    if status != "cancelled":
+        await claim(client, "w", "task")
+    ended = await update(client, "task", status=status)
+    error = await refusal(claim(client, "w", "task"))
+    assert (error.code, error.reason) == (FAILED_PRECONDITION, "ILLEGAL_TRANSITION")
+    assert error.metadata["status"] == status
+    assert await show(client, "task") == ended
+
+
+async def test_claim_of_a_deleted_task(client: Client) -> None:
+    """A deleted task is TASK_DELETED."""
+    await create(client, "task")
+    await connect(client, "w")
+    await client.tasks.DeleteTask(v1.DeleteTaskRequest(task_id="task"))
+    error = await refusal(claim(client, "w", "task"))
+    assert (error.code, error.reason) == (FAILED_PRECONDITION, "TASK_DELETED")
+
+
+async def test_claim_while_paused(client: Client) -> None:
+    """While claims are paused a claim is PAUSED, what is held goes on, and resume ends it."""
+    await create(client, "held")
+    await create(client, "free")
+    await connect(client, "w", max_claims=2)
+    await claim(client, "w", "held")
+    await client.admin.Pause(v1.PauseRequest(by="ann", reason="lunch"))
+    error = await refusal(claim(client, "w", "free"))
+    assert (error.code, error.reason) == (FAILED_PRECONDITION, "PAUSED")
+    assert (await complete(client, "w", "held")).task.status == "completed"
+    await client.admin.Resume(v1.ResumeRequest())
+    assert (await claim(client, "w", "free")).status == "working"
+
+
+async def test_a_refusal_with_very_many_blockers_arrives(client: Client) -> None:
+    """However many blockers a task has, its refusal is one that a client can receive."""
+    blockers = [f"{n:03}-{'b' * 124}" for n in range(1_000)]
+    nodes = [v1.TaskNode(id=id, title="b") for id in blockers]
+    root = v1.TaskNode(id="root", title="r", children=nodes)
+    await client.tasks.CreateTaskTree(v1.CreateTaskTreeRequest(root=root))
+    await create(client, "task", blocked_by=blockers)
+    await connect(client, "w")
+    for task, reason in (("task", "DEPENDENCIES_UNMET"), ("root", "CHILDREN_OPEN")):
+        error = await refusal(claim(client, "w", task))
+        assert (error.code, error.reason) == (FAILED_PRECONDITION, reason)
+        assert set(subjects(error)) <= set(blockers)
+
+
+async def test_errors_are_rich_on_the_wire(client: Client) -> None:
+    """A refusal carries google.rpc.Status: the same code, a reason, and the domain taskloom."""
+    await create(client, "blocker")
+    await create(client, "task", blocked_by=["blocker"])
+    await connect(client, "w")
+    error = await refusal(claim(client, "w", "task"))
+    cause = error.__cause__
+    assert isinstance(cause, aio.AioRpcError)
+    status = rpc_status.from_call(cause)
+    assert status is not None
+    assert (status.code, status.message) == (cause.code().value[0], cause.details())
+    info, failure = error_details_pb2.ErrorInfo(), error_details_pb2.PreconditionFailure()
+    assert status.details[0].Unpack(info)
+    assert (info.reason, info.domain) == ("DEPENDENCIES_UNMET", "taskloom")
+    assert status.details[1].Unpack(failure)
+    assert [violation.subject for violation in failure.violations] == ["blocker"]
+
+
+DAYS_8 = Duration(seconds=8 * 86_400)
+
+
+@pytest.mark.parametrize(
+    ("request_", "field"),
+    [
+        (v1.ClaimTaskRequest(task_id="task"), "worker_id"),
+        (v1.ClaimTaskRequest(worker_id="w"), "task_id"),
+        (v1.ClaimTaskRequest(worker_id="w", task_id="t" * 129), "task_id"),
+        (v1.ClaimTaskRequest(worker_id="w", task_id="a b"), "task_id"),
+        (v1.ClaimTaskRequest(worker_id="w", task_id="a\x00b"), "task_id"),
+        (v1.ClaimTaskRequest(worker_id="w", task_id="a\u200bb"), "task_id"),
+        (v1.ClaimTaskRequest(worker_id="w", task_id="t", lease=Duration(nanos=10**8)), "lease"),
+        (v1.ClaimTaskRequest(worker_id="w", task_id="t", lease=Duration(seconds=-1)), "lease"),
+        (v1.ClaimTaskRequest(worker_id="w", task_id="t", lease=DAYS_8), "lease"),
+        (v1.ClaimTaskRequest(worker_id="w", task_id="t", request_id="r" * 129), "request_id"),
+        (v1.ClaimNextTaskRequest(), "worker_id"),
+        (v1.ClaimNextTaskRequest(worker_id="w", max_tasks=-1), "max_tasks"),
+        (v1.ClaimNextTaskRequest(worker_id="w", max_tasks=101), "max_tasks"),
+        (v1.ClaimNextTaskRequest(worker_id="w", lease=DAYS_8), "lease"),
+        (v1.ClaimNextTaskRequest(worker_id="w", parent_id="\t"), "parent_id"),
+        (v1.ClaimNextTaskRequest(worker_id="w", order_by=v1.ORDER_BY_ID), "order_by"),
+        (v1.ReleaseTaskRequest(task_id="task"), "worker_id"),
+        (v1.ReleaseTaskRequest(worker_id="w"), "task_id"),
+        (v1.ReleaseTaskRequest(worker_id="w", task_id="t", reason="r" * 4_001), "reason"),
+        (v1.CompleteTaskRequest(task_id="task"), "worker_id"),
+        (v1.CompleteTaskRequest(worker_id="w", task_id="t", claim_revision=-1), "claim_revision"),
+        (v1.FailTaskRequest(worker_id="w"), "task_id"),
+        (v1.FailTaskRequest(worker_id="w", task_id="t", retry_delay=DAYS_8), "retry_delay"),
+    ],
+)
+async def test_a_field_that_is_not_of_its_form(client: Client, request_: Any, field: str) -> None:
+    """A value out of form or bounds is INVALID_FIELD, and the details name the field."""
+    verb = getattr(client.claims, type(request_).DESCRIPTOR.name.removesuffix("Request"))
+    error = await refusal(verb(request_))
+    assert (error.code, error.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD")
+    assert [violation.field for violation in error.field_violations] == [field]
+
+
+# ClaimNextTask
+
+
+async def test_next_is_the_highest_priority_then_the_oldest(client: Client) -> None:
+    """Tasks are given by priority, and the older first where priorities are equal."""
+    await connect(client, "w", max_claims=10)
+    for id, priority in (("a", 5), ("b", 0), ("c", 10), ("d", 5), ("e", 10)):
+        await create(client, id, priority=priority)
+    await update(client, "b", priority=7)
+    given = [ids(await claim_next(client, "w")) for _ in range(5)]
+    assert given == [["c"], ["e"], ["b"], ["a"], ["d"]]
+
+
+async def test_age_is_since_creation(client: Client) -> None:
+    """A task that was given back is as old as before, and is given again first."""
+    await connect(client, "w")
+    for id in ("old", "new"):
+        await create(client, id)
+    assert ids(await claim_next(client, "w")) == ["old"]
+    await release(client, "w", "old")
+    assert ids(await claim_next(client, "w")) == ["old"]
+
+
+async def test_next_shows_the_claims(client: Client) -> None:
+    """Each task is shown as claimed; tasks given together are one revision, their token."""
+    await connect(client, "w", max_claims=3)
+    for id in ("a", "b"):
+        await create(client, id)
+    answer = await claim_next(client, "w", max_tasks=2)
+    assert answer.outcome == v1.CLAIM_OUTCOME_CLAIMED
+    assert {task.claim_revision for task in answer.tasks} == {answer.revision}
+    for task in answer.tasks:
+        assert (task.status, task.worker_id) == ("working", "w")
+        assert task.HasField("lease_expire_time")
+        assert task == await show(client, task.id)
+
+
+@pytest.mark.parametrize(
+    ("max_claims", "max_tasks", "given"),
+    [(10, 0, 1), (10, 2, 2), (10, 100, 4), (3, 100, 3), (0, 100, 1)],
+)
+async def test_next_gives_up_to_max_tasks(
+    client: Client, max_claims: int, max_tasks: int, given: int
+) -> None:
+    """As many tasks as asked for, as there are, and as there is room for under max_claims."""
+    await connect(client, "w", max_claims=max_claims)
+    for id in ("a", "b", "c", "d"):
+        await create(client, id)
+    answer = await claim_next(client, "w", max_tasks=max_tasks)
+    assert ids(answer) == ["a", "b", "c", "d"][:given]
+    assert (await show_worker(client, "w")).claims_held == given
+
+
+async def test_next_within_a_scope(client: Client) -> None:
+    """With parent_id only what is below that task is given, however deep, by priority and age."""
+    await connect(client, "w", max_claims=10)
+    deep = v1.TaskNode(id="deep", title="t", children=[v1.TaskNode(id="deepest", title="t")])
+    deep.children[0].priority = 9
+    children = [v1.TaskNode(id="child", title="t"), deep]
+    root = v1.TaskNode(id="scope", title="t", children=children)
+    await create(client, "elsewhere", priority=10)
+    await client.tasks.CreateTaskTree(v1.CreateTaskTreeRequest(root=root))
+    given = await claim_next(client, "w", max_tasks=10, parent_id="scope")
+    assert ids(given) == ["deepest", "child"]
+    none = await claim_next(client, "w", parent_id="scope")
+    assert none.outcome == v1.CLAIM_OUTCOME_NONE_READY
+    await complete(client, "w", "deepest")
+    await complete(client, "w", "child")
+    done = await claim_next(client, "w", parent_id="scope")
+    assert done.outcome == v1.CLAIM_OUTCOME_ALL_DONE
+
+
+async def test_next_within_a_scope_that_is_not_there(client: Client) -> None:
+    """A scope that nobody created is TASK_NOT_FOUND."""
+    await connect(client, "w")
+    error = await refusal(claim_next(client, "w", parent_id="nothing"))
+    assert (error.code, error.reason) == (grpc.StatusCode.NOT_FOUND, "TASK_NOT_FOUND")
+
+
+TAGGED = {
+    "anyone": ([], []),
+    "rust": (["rust"], []),
+    "rust-linux": (["rust", "linux"], []),
+    "gpu-or-tpu": ([], ["gpu", "tpu"]),
+    "rust-gpu": (["rust"], ["gpu"]),
+}
+
+
+@pytest.mark.parametrize(
+    ("tags", "given"),
+    [
+        ([], ["anyone"]),
+        (["linux"], ["anyone"]),
+        (["rust"], ["anyone", "rust"]),
+        (["linux", "rust"], ["anyone", "rust", "rust-linux"]),
+        (["tpu"], ["anyone", "gpu-or-tpu"]),
+        (["rust", "tpu"], ["anyone", "rust", "gpu-or-tpu"]),
+        (["gpu", "linux", "rust"], list(TAGGED)),
+    ],
+)
+@pytest.mark.parametrize("parent_id", ["", "scope"])
+async def test_next_gives_what_the_tags_allow(
+    client: Client, tags: list[str], given: list[str], parent_id: str
+) -> None:
+    """A worker is given only tasks of which it has all needed tags, and one of the wanted."""
+    await connect(client, "w", tags=tags, max_claims=10)
+    await create(client, "scope")
+    for id, (needed, wanted) in TAGGED.items():
+        await create(client, id, needed_tags=needed, wanted_tags=wanted, parent_id="scope")
+    answer = await claim_next(client, "w", max_tasks=10, parent_id=parent_id)
+    assert ids(answer) == given
+
+
+async def test_new_tags_count_at_once(client: Client) -> None:
+    """A task whose needed tags change, and a worker that reconnects, meet by their new tags."""
+    await connect(client, "w", tags=["old"])
+    await create(client, "task", needed_tags=["old", "new"])
+    assert not ids(await claim_next(client, "w"))
+    await update(client, "task", needed_tags=v1.Tags(values=["new"]))
+    assert not ids(await claim_next(client, "w"))
+    await connect(client, "w", tags=["new"])
+    assert ids(await claim_next(client, "w")) == ["task"]
+
+
+async def test_none_ready(client: Client) -> None:
+    """While something is open that this worker may not take now, the outcome is NONE_READY."""
+    await connect(client, "w")
+    await create(client, "task", needed_tags=["rust"])
+    answer = await claim_next(client, "w")
+    assert (ids(answer), answer.outcome) == ([], v1.CLAIM_OUTCOME_NONE_READY)
+    assert not answer.HasField("retry_after")
+    status = await client.admin.GetStatus(v1.GetStatusRequest())
+    assert answer.revision == status.revision
+
+
+async def test_all_done(client: Client) -> None:
+    """Where no task is, or every one has ended or is deleted, the outcome is ALL_DONE."""
+    await connect(client, "w")
+    assert (await claim_next(client, "w")).outcome == v1.CLAIM_OUTCOME_ALL_DONE
+    for id in ("completed", "failed", "cancelled", "deleted"):
+        await create(client, id)
+    await claim(client, "w", "completed")
+    assert (await claim_next(client, "w")).outcome == v1.CLAIM_OUTCOME_LIMIT_REACHED
+    await complete(client, "w", "completed")
+    await claim(client, "w", "failed")
+    await fail(client, "w", "failed")
+    await update(client, "cancelled", status="cancelled")
+    await client.tasks.DeleteTask(v1.DeleteTaskRequest(task_id="deleted"))
+    assert (await claim_next(client, "w")).outcome == v1.CLAIM_OUTCOME_ALL_DONE
+
+
+async def test_next_while_paused(client: Client) -> None:
+    """While claims are paused the outcome is PAUSED, until somebody resumes."""
+    await create(client, "task")
+    await connect(client, "w")
+    await client.admin.Pause(v1.PauseRequest())
+    answer = await claim_next(client, "w")
+    assert (ids(answer), answer.outcome) == ([], v1.CLAIM_OUTCOME_PAUSED)
+    await client.admin.Resume(v1.ResumeRequest())
+    assert ids(await claim_next(client, "w")) == ["task"]
+
+
+@pytest.mark.parametrize("ending", [complete, fail])
+async def test_next_while_resting(
+    timed_client: Client, clock: "TestClock", ending: Callable[..., Awaitable[object]]
+) -> None:
+    """A worker that ended a task rests: COOLING_DOWN, with the rest of the rest."""
+    await create(timed_client, "one")
+    await create(timed_client, "two")
+    await connect(timed_client, "w", cool_down=Duration(seconds=30))
+    await claim(timed_client, "w", "one")
+    await ending(timed_client, "w", "one")
+    clock.advance(29_999)
+    answer = await claim_next(timed_client, "w")
+    assert (ids(answer), answer.outcome) == ([], v1.CLAIM_OUTCOME_COOLING_DOWN)
+    assert answer.retry_after.ToMilliseconds() == 1
+    resting = await show_worker(timed_client, "w")
+    assert resting.cooling_until.ToMilliseconds() == clock.now() + 1
+    clock.advance(1)
+    assert not (await show_worker(timed_client, "w")).HasField("cooling_until")
+    assert ids(await claim_next(timed_client, "w")) == ["two"]
+
+
+async def test_giving_back_is_no_ending(timed_client: Client) -> None:
+    """A worker that gave its task back need not rest."""
+    await create(timed_client, "task")
+    await connect(timed_client, "w", cool_down=Duration(seconds=30))
+    await claim(timed_client, "w", "task")
+    await release(timed_client, "w", "task")
+    assert ids(await claim_next(timed_client, "w")) == ["task"]
+
+
+async def test_same_request_same_tasks(client: Client) -> None:
+    """A retry with the same request_id is given the first tasks again, and nothing is counted."""
+    await connect(client, "w", max_claims=4)
+    for id in ("a", "b", "c", "d"):
+        await create(client, id)
+    first = await claim_next(client, "w", max_tasks=2, request_id="once")
+    again = await claim_next(client, "w", max_tasks=2, request_id="once")
+    assert again == first
+    assert await counters(client, "w") == (2, 2, 0)
+    assert ids(await claim_next(client, "w", max_tasks=2, request_id="twice")) == ["c", "d"]
+
+
+# ReleaseTask, CompleteTask, FailTask
+
+
+async def test_release_gives_the_task_to_anybody(client: Client) -> None:
+    """A task that is given back is ready again, nobody's, and has spent no attempt."""
+    await create(client, "task")
+    await connect(client, "w")
+    await connect(client, "other")
+    await claim(client, "w", "task")
+    task = await release(client, "w", "task", reason="not for me")
+    assert (task.status, task.ready, task.worker_id) == ("pending", True, "")
+    assert (task.attempts, task.claim_revision) == (0, 0)
+    assert not task.HasField("lease_expire_time")
+    assert not task.HasField("claim_time"), "nobody has it"
+    history = await client.tasks.ListTransitions(v1.ListTransitionsRequest(task_id="task"))
+    last = history.transitions[-1]
+    assert (last.status, last.worker_id, last.reason) == ("pending", "w", "not for me")
+    assert ids(await claim_next(client, "other")) == ["task"]
+
+
+async def test_complete_ends_the_task(timed_client: Client, clock: "TestClock") -> None:
+    """A completed task keeps its last worker, and has neither claim nor lease."""
+    await create(timed_client, "task")
+    await connect(timed_client, "w")
+    claimed = await claim(timed_client, "w", "task")
+    clock.advance(5_000)
+    answer = await complete(timed_client, "w", "task")
+    task = answer.task
+    assert (task.status, task.worker_id, task.ready) == ("completed", "w", False)
+    assert task.claim_revision == 0
+    assert not task.HasField("lease_expire_time")
+    assert task.claim_time == claimed.claim_time
+    assert task.complete_time.ToMilliseconds() == clock.now()
+    assert task.attempts == 0
+    assert task.revision == answer.revision
+    worker = await show_worker(timed_client, "w")
+    assert (worker.claims_held, worker.last_status) == (0, "completed")
+
+
+async def test_complete_says_what_it_freed(client: Client) -> None:
+    """The answer lists just the tasks that became ready, and the parents' dependents with them."""
+    await connect(client, "w")
+    await create(client, "parent")
+    await create(client, "task", parent_id="parent")
+    await create(client, "next", blocked_by=["task"])
+    await create(client, "still-blocked", blocked_by=["task", "next"])
+    await create(client, "after-parent", blocked_by=["parent"])
+    await claim(client, "w", "task")
+    answer = await complete(client, "w", "task")
+    assert sorted(answer.unblocked_task_ids) == ["after-parent", "next"]
+
+
+@pytest.mark.parametrize("ending", [complete, fail, release])
+async def test_the_end_of_work_removes_its_marks(
+    client: Client, ending: Callable[..., Awaitable[object]]
+) -> None:
+    """File marks made for a task go with the work on it; the worker's other marks stay."""
+    await create(client, "task")
+    await connect(client, "w")
+    await claim(client, "w", "task")
+    for path, task in (("a.py", "task"), ("b.py", "")):
+        request = v1.MarkFilesRequest(worker_id="w", paths=[path], task_id=task)
+        await client.files.MarkFiles(request)
+    await ending(client, "w", "task")
+    marks = await client.files.ListFileMarks(v1.ListFileMarksRequest())
+    assert [mark.path for mark in marks.marks] == ["b.py"]
+
+
+async def test_complete_twice(client: Client) -> None:
+    """A completion that is sent again is CLAIM_LOST, unless it has the request_id of the first."""
+    await create(client, "task")
+    await connect(client, "w")
+    await claim(client, "w", "task")
+    request = v1.CompleteTaskRequest(worker_id="w", task_id="task", request_id="once")
+    first = await client.claims.CompleteTask(request)
+    assert await client.claims.CompleteTask(request) == first
+    error = await refusal(complete(client, "w", "task"))
+    assert (error.code, error.reason) == (grpc.StatusCode.ABORTED, "CLAIM_LOST")
+
+
+async def test_fail_without_retry(client: Client) -> None:
+    """A failed task counts an attempt, keeps its worker, and frees nothing."""
+    await create(client, "task")
+    await create(client, "next", blocked_by=["task"])
+    await connect(client, "w")
+    await claim(client, "w", "task")
+    answer = await fail(client, "w", "task", reason="no idea")
+    task = answer.task
+    assert (task.status, task.worker_id, task.attempts) == ("failed", "w", 1)
+    assert (task.claim_revision, task.ready) == (0, False)
+    assert task.HasField("complete_time")
+    assert not answer.unblocked_task_ids
+    history = await client.tasks.ListTransitions(v1.ListTransitionsRequest(task_id="task"))
+    assert history.transitions[-1].reason == "no idea"
+
+
+async def test_fail_with_retry(client: Client) -> None:
+    """With retry the task goes back for anybody, until max_attempts are spent: then it fails."""
+    await create(client, "task", max_attempts=3)
+    await connect(client, "w")
+    for attempt in (1, 2):
+        await claim(client, "w", "task")
+        task = (await fail(client, "w", "task", retry=True)).task
+        assert (task.status, task.worker_id, task.attempts) == ("pending", "", attempt)
+        assert task.ready
+    await claim(client, "w", "task")
+    task = (await fail(client, "w", "task", retry=True)).task
+    assert (task.status, task.attempts) == ("failed", 3)
+
+
+async def test_five_attempts_unless_told_otherwise(client: Client) -> None:
+    """A task whose max_attempts nobody set has five."""
+    assert (await create(client, "task")).max_attempts == 5
+
+
+async def test_fail_with_a_delay(timed_client: Client, clock: "TestClock") -> None:
+    """With retry_delay the task goes back, but cannot be taken before that has passed."""
+    await create(timed_client, "task")
+    await connect(timed_client, "w")
+    await claim(timed_client, "w", "task")
+    answer = await fail(timed_client, "w", "task", retry=True, retry_delay=Duration(seconds=60))
+    assert (answer.task.status, answer.task.ready) == ("pending", False)
+    assert answer.task.not_before.ToMilliseconds() == clock.now() + 60_000
+    assert (await claim_next(timed_client, "w")).outcome == v1.CLAIM_OUTCOME_NONE_READY
+    assert (await refusal(claim(timed_client, "w", "task"))).reason == "NOT_YET"
+
+
+async def test_reopened_task_has_all_its_attempts(client: Client) -> None:
+    """A failed task that a person reopens is given all its chances again."""
+    await create(client, "task", max_attempts=1)
+    await connect(client, "w")
+    await claim(client, "w", "task")
+    await fail(client, "w", "task")
+    task = await update(client, "task", status="pending")
+    assert (task.attempts, task.ready, task.worker_id) == (0, True, "")
+
+
+@pytest.mark.parametrize(
+    ("status", "verb"), [("completed", complete), ("failed", fail), ("pending", release)]
+)
+async def test_update_ends_a_task_as_the_verb_does(
+    timed_client: Client, status: str, verb: Callable[..., Awaitable[object]]
+) -> None:
+    """A holder who ends a task by UpdateTask does all that the verb for it does."""
+    client = timed_client
+    for worker in ("by-verb", "by-update"):
+        await connect(client, worker, cool_down=Duration(seconds=30))
+        await create(client, f"{worker}-task", priority=5)
+        await claim(client, worker, f"{worker}-task")
+        marks = v1.MarkFilesRequest(worker_id=worker, paths=["a.py"], task_id=f"{worker}-task")
+        await client.files.MarkFiles(marks)
+    await verb(client, "by-verb", "by-verb-task")
+    await update(client, "by-update-task", worker_id="by-update", status=status)
+
+    expected, actual = await show(client, "by-verb-task"), await show(client, "by-update-task")
+    for task in (expected, actual):
+        task.worker_id = task.worker_id and "w"
+        task.id = task.title = "task"
+        task.revision = 0
+    assert actual == expected
+    assert not (await client.files.ListFileMarks(v1.ListFileMarksRequest())).marks
+    workers = [await show_worker(client, id) for id in ("by-verb", "by-update")]
+    for each in workers:
+        each.id = "w"
+    assert workers[1] == workers[0]
+
+
+@pytest.mark.parametrize("verb", [complete, fail, release])
+async def test_verbs_of_a_holder_without_a_task(
+    client: Client, verb: Callable[..., Awaitable[object]]
+) -> None:
+    """Ending what is not there is TASK_NOT_FOUND, what is deleted TASK_DELETED."""
+    await connect(client, "w")
+    error = await refusal(verb(client, "w", "nothing"))
+    assert (error.code, error.reason) == (grpc.StatusCode.NOT_FOUND, "TASK_NOT_FOUND")
+    await create(client, "task")
+    await claim(client, "w", "task")
+    await client.tasks.DeleteTask(v1.DeleteTaskRequest(task_id="task", force=True))
+    error = await refusal(verb(client, "w", "task"))
+    assert (error.code, error.reason) == (FAILED_PRECONDITION, "TASK_DELETED")
+
+
+async def test_complete_with_open_children(client: Client) -> None:
+    """A task that was given children while it was worked cannot complete before they end."""
+    await create(client, "parent")
+    await connect(client, "w", max_claims=2)
+    held = await claim(client, "w", "parent")
+    await create(client, "child", parent_id="parent")
+    error = await refusal(complete(client, "w", "parent"))
+    assert (error.code, error.reason) == (FAILED_PRECONDITION, "CHILDREN_OPEN")
+    assert subjects(error) == ["child"]
+    assert (await show(client, "parent")).claim_revision == held.claim_revision
+    await claim(client, "w", "child")
+    await complete(client, "w", "child")
+    assert (await complete(client, "w", "parent")).task.status == "completed"
+
+
+# Assignment
+
+
+async def test_assigned_task_begins_with_its_claim(client: Client) -> None:
+    """An assignment holds the task for one worker, whose ClaimTask begins it."""
+    await create(client, "task")
+    await connect(client, "w")
+    await connect(client, "other")
+    assigned = await update(client, "task", assignee="w")
+    assert (assigned.status, assigned.worker_id) == ("assigned", "w")
+    assert assigned.claim_revision == assigned.revision
+    assert not assigned.ready
+    assert not assigned.HasField("start_time")
+    error = await refusal(claim(client, "other", "task"))
+    assert (error.reason, error.metadata["holder"]) == ("TASK_CLAIMED", "w")
+    assert (await claim_next(client, "other")).outcome == v1.CLAIM_OUTCOME_NONE_READY
+    begun = await claim(client, "w", "task")
+    assert (begun.status, begun.worker_id) == ("working", "w")
+    assert begun.claim_revision == assigned.claim_revision
+    assert begun.HasField("start_time")
+    assert await counters(client, "w") == (1, 1, 0)
+    assert (await complete(client, "w", "task")).task.status == "completed"
+
+
+async def test_assigned_task_is_begun_before_it_is_ended(client: Client) -> None:
+    """Completing what was assigned and not begun is ILLEGAL_TRANSITION, listing the exits."""
+    await create(client, "task")
+    await connect(client, "w")
+    await update(client, "task", assignee="w")
+    for verb in (complete, fail):
+        error = await refusal(verb(client, "w", "task"))
+        assert (error.code, error.reason) == (FAILED_PRECONDITION, "ILLEGAL_TRANSITION")
+        assert subjects(error) == ["working", "pending", "cancelled"]
+    assert (await release(client, "w", "task")).ready
+
+
+async def test_assigned_task_starts_when_it_can(client: Client) -> None:
+    """A blocked task may be assigned, and begun once it is blocked no longer."""
+    await create(client, "blocker")
+    await create(client, "task", blocked_by=["blocker"])
+    await connect(client, "w")
+    await connect(client, "other")
+    await update(client, "task", assignee="w")
+    assert (await refusal(claim(client, "w", "task"))).reason == "DEPENDENCIES_UNMET"
+    begins = update(client, "task", worker_id="w", status="working")
+    assert (await refusal(begins)).reason == "DEPENDENCIES_UNMET"
+    await claim(client, "other", "blocker")
+    await complete(client, "other", "blocker")
+    assert (await claim(client, "w", "task")).status == "working"
+
+
+async def test_assignment_counts_as_held(client: Client) -> None:
+    """What is assigned counts under max_claims; beginning it needs no further room."""
+    await create(client, "assigned")
+    await create(client, "free")
+    await connect(client, "w", max_claims=1)
+    await update(client, "assigned", assignee="w")
+    assert (await show_worker(client, "w")).claims_held == 1
+    assert (await refusal(claim(client, "w", "free"))).reason == "CLAIM_LIMIT"
+    assert (await claim_next(client, "w")).outcome == v1.CLAIM_OUTCOME_LIMIT_REACHED
+    assert (await claim(client, "w", "assigned")).status == "working"
+
+
+async def test_assigned_beyond_the_limit(client: Client) -> None:
+    """A worker that was assigned more than its max_claims begins them one after another."""
+    await connect(client, "w", max_claims=1)
+    for id in ("one", "two"):
+        await create(client, id)
+        await update(client, id, assignee="w")
+    await claim(client, "w", "one")
+    assert (await refusal(claim(client, "w", "two"))).reason == "CLAIM_LIMIT"
+    await complete(client, "w", "one")
+    assert (await claim(client, "w", "two")).status == "working"
+
+
+async def test_assignment_is_taken_back(client: Client) -> None:
+    """An empty assignee makes the task anybody's again; where nobody has it, nothing happens."""
+    await create(client, "task")
+    await connect(client, "w")
+    await update(client, "task", assignee="w")
+    freed = await update(client, "task", assignee="")
+    assert (freed.status, freed.worker_id, freed.ready) == ("pending", "", True)
+    assert await update(client, "task", assignee="") == freed
+
+
+async def test_only_free_tasks_are_assigned(client: Client) -> None:
+    """Assigning what another worker has is TASK_CLAIMED; what has ended, ILLEGAL_TRANSITION."""
+    await create(client, "task", needed_tags=["rust"])
+    await connect(client, "holder", tags=["rust"])
+    await connect(client, "w", tags=["rust"])
+    await connect(client, "untagged")
+    assert (await refusal(update(client, "task", assignee="untagged"))).reason == "TAGS_MISSING"
+    assert (await refusal(update(client, "task", assignee="nobody"))).reason == "WORKER_NOT_FOUND"
+    held = await claim(client, "holder", "task")
+    error = await refusal(update(client, "task", assignee="w"))
+    assert (error.reason, error.metadata["holder"]) == ("TASK_CLAIMED", "holder")
+    assert await show(client, "task") == held
+    await complete(client, "holder", "task")
+    error = await refusal(update(client, "task", assignee="w"))
+    assert error.reason == "ILLEGAL_TRANSITION"
+
+
+# Counters
+
+
+async def test_counters_are_honest(client: Client) -> None:
+    """Each ClaimTask and each task given is an attempt; lost are those another worker had."""
+    await connect(client, "w", max_claims=3)
+    await connect(client, "rival", max_claims=3)
+    await create(client, "held")
+    await create(client, "ended")
+    await create(client, "blocker")
+    await create(client, "blocked", blocked_by=["blocker"])
+    await create(client, "one")
+    await create(client, "two")
+    for id in ("held", "ended", "blocker"):
+        await claim(client, "rival", id)
+    await complete(client, "rival", "ended")
+    assert await counters(client, "rival") == (3, 3, 0)
+
+    assert (await refusal(claim(client, "w", "held"))).reason == "TASK_CLAIMED"
+    assert await counters(client, "w") == (1, 0, 1)
+    # It was free when w looked, perhaps, and is done when w asks for it: lost as well.
+    assert (await refusal(claim(client, "w", "ended"))).reason == "ILLEGAL_TRANSITION"
+    assert await counters(client, "w") == (2, 0, 2)
+    assert (await refusal(claim(client, "w", "blocked"))).reason == "DEPENDENCIES_UNMET"
+    assert await counters(client, "w") == (3, 0, 2)
+    assert ids(await claim_next(client, "w", max_tasks=3)) == ["one", "two"]
+    assert await counters(client, "w") == (5, 2, 2)
+    assert (await claim_next(client, "w")).outcome == v1.CLAIM_OUTCOME_NONE_READY
+    assert await counters(client, "w") == (5, 2, 2), "want of work is no attempt"
+    await client.admin.Pause(v1.PauseRequest())
+    assert (await refusal(claim(client, "w", "held"))).reason == "TASK_CLAIMED"
+    await release(client, "w", "one")
+    assert (await refusal(claim(client, "w", "one"))).reason == "PAUSED"
+    assert await counters(client, "w") == (7, 2, 3)
+    assert await counters(client, "rival") == (3, 3, 0)
+
+
+async def test_own_tasks_are_never_lost(client: Client) -> None:
+    """A worker that asks again for what it ended itself has lost nothing to anybody."""
+    await connect(client, "w")
+    await create(client, "task")
+    await claim(client, "w", "task")
+    await complete(client, "w", "task")
+    assert (await refusal(claim(client, "w", "task"))).reason == "ILLEGAL_TRANSITION"
+    assert await counters(client, "w") == (2, 1, 0)
