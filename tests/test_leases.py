@@ -25,8 +25,8 @@ LEASE = 60_000
 
 
 async def _connect(client: Client, id: str, **fields: Any) -> v1.ConnectResponse:
-    fields = {"lease": _duration(LEASE), "max_claims": 10} | fields
-    return await client.workers.Connect(v1.ConnectRequest(worker_id=id, **fields))
+    asked: dict[str, Any] = {"lease": _duration(LEASE), "max_claims": 10} | fields
+    return await client.workers.Connect(v1.ConnectRequest(worker_id=id, **asked))
 
 
 async def _create(client: Client, id: str, **fields: Any) -> v1.Task:
@@ -254,8 +254,8 @@ async def test_any_sign_of_life_renews(
     await _create(client, "blocked", blocked_by=["task"])
     old = v1.AttachRequest(task_id="free", type="old")
     await client.attachments.Attach(old)
-    for worker, task in (("w", "task"), ("w", "also"), ("silent", "silent's")):
-        await _claim(client, worker, task)
+    for worker, id in (("w", "task"), ("w", "also"), ("silent", "silent's")):
+        await _claim(client, worker, id)
     clock.advance(LEASE - 1)
     await sign(client)
     task = await _show(client, "task")
@@ -409,7 +409,11 @@ async def test_late_completion_after_somebody_took_the_task(
 async def test_only_finished_work_may_come_late(timed_client: Client, clock: "TestClock") -> None:
     """A claim whose lease ran out can complete the task and do nothing else to it."""
     claimed = await _expired(timed_client, clock, "w")
-    about = {"worker_id": "w", "task_id": "task", "claim_revision": claimed.claim_revision}
+    about: dict[str, Any] = {
+        "worker_id": "w",
+        "task_id": "task",
+        "claim_revision": claimed.claim_revision,
+    }
     before = await _show(timed_client, "task")
     calls: list[Awaitable[object]] = [
         timed_client.claims.ReleaseTask(v1.ReleaseTaskRequest(**about)),

@@ -439,7 +439,7 @@ async def test_memory_and_table_tell_the_same(
     ):
         await anext(stream)
         await connect(client, "slow", lease=Duration(seconds=60))
-        await create(client, "leased", max_attempts=1)
+        await create(client, "leased")
         await claim(client, "slow", "leased")
         clock.advance(61_000)
         last = await live(client)
@@ -451,7 +451,7 @@ async def test_memory_and_table_tell_the_same(
     everything = {name.removeprefix("EVENT_TYPE_") for name in v1.EventType.keys()}  # noqa: SIM118
     # A lease that ran out on the last attempt fails the task; that it is told otherwise, too,
     # stands below.
-    assert everything - kinds == {"UNSPECIFIED", "TASK_LISTED", "TASK_LEASE_EXPIRED"}
+    assert everything - kinds == {"UNSPECIFIED", "TASK_LISTED"}
 
 
 async def test_far_behind_and_live_meet(server: "Server", client: Client) -> None:
@@ -495,15 +495,19 @@ async def test_large_revisions_are_split(server: "Server", client: Client) -> No
     assert wire(await heard(client, 1, start_revision=1)) == wire(parts)
 
 
-async def test_a_revision_of_500_is_one_message(server: "Server", client: Client) -> None:
-    """A revision of just as many events as fit comes in one message, with nothing to follow."""
-    children = [v1.TaskNode(id=f"n{n}", title="n") for n in range(500)]
+@pytest.mark.parametrize(("count", "parts"), [(500, [500]), (501, [500, 1])])
+async def test_no_part_is_empty(
+    server: "Server", client: Client, count: int, parts: list[int]
+) -> None:
+    """A revision of just as many events as fit is one message; one event more makes it two."""
+    children = [v1.TaskNode(id=f"n{n}", title="n") for n in range(count)]
     root = v1.TaskNode(id="root", title="root", children=children)
     await client.tasks.CreateTaskTree(v1.CreateTaskTreeRequest(root=root))
     filter = v1.WatchFilter(event_types=[v1.EVENT_TYPE_DEPENDENCY_ADDED])
-    [message] = await heard(client, 1, start_revision=1, filter=filter)
-    assert len(message.events.events) == 500
-    assert (message.events.more, message.revision) == (False, 1)
+    messages = await heard(client, 1, start_revision=1, filter=filter)
+    assert [len(message.events.events) for message in messages] == parts
+    assert [message.events.more for message in messages] == [True, False][-len(parts) :]
+    assert [message.revision for message in messages] == [0, 1][-len(parts) :]
 
 
 # Filters.
@@ -653,6 +657,18 @@ async def test_filter_on_things_of_no_task(client: Client, lived: int) -> None:
     assert not {"PAUSED", "WORKER_CONNECTED", "FILE_MARKED"} & {name for name, _ in told(messages)}
     messages = await heard(client, lived, start_revision=1)
     assert {"PAUSED", "WORKER_CONNECTED", "FILE_MARKED"} <= {name for name, _ in told(messages)}
+
+
+@pytest.mark.xfail(
+    strict=True,
+    reason="such events do not know the task they are about as it was, so these filters drop them",
+)
+async def test_filter_on_things_of_a_task(client: Client, lived: int) -> None:
+    """What hangs on a task (attachments, marks, dependencies) passes a filter of its id."""
+    filter = v1.WatchFilter(task_ids=["left", "the-end"])
+    messages = await heard(client, lived - 1, start_revision=1, filter=filter)
+    about = {name for name, _ in told(messages)}
+    assert {"ATTACHMENT_ADDED", "FILE_MARKED", "DEPENDENCY_ADDED"} <= about
 
 
 LEAVING: list[Any] = [

@@ -112,7 +112,9 @@ async def run(plan: RunPlan, teller: Teller | None = None) -> RunRecord:
 
 def processes_of(folder: Path, runner_pid: int | None = None) -> dict[str, int]:
     """The processes of the run in this folder: its server, and its agents by worker id."""
-    listed = subprocess.run(["ps", "-ww", "-eo", "pid=,args="], capture_output=True, text=True, check=True)
+    listed = subprocess.run(
+        ["ps", "-ww", "-eo", "pid=,args="], capture_output=True, text=True, check=True
+    )
     found: dict[str, int] = {}
     for line in listed.stdout.splitlines():
         pid, command = line.split(None, 1)
@@ -312,10 +314,11 @@ async def test_killed_runner_takes_everybody_with_it(tmp_path: Path) -> None:
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-c", _RUNNER, str(template), str(folder)), start_new_session=True
     )
-    await until(lambda: len(processes_of(folder, process.pid)) == 3)
-
-    process.kill()
-    await process.wait()
+    try:
+        await until(lambda: len(processes_of(folder, process.pid)) == 3)
+    finally:
+        process.kill()
+        await process.wait()
 
     await until(lambda: not processes_of(folder, process.pid))
     record = RunRecord.load(folder / "run.json")

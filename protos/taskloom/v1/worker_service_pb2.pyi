@@ -12,7 +12,7 @@ True of every service of taskloom:
     RESOURCE_EXHAUSTED / TOO_MANY_CALLS (likewise), and DEADLINE_EXCEEDED, after
     which a mutation may or may not have happened: retry it with the same
     request_id to find out.
-  * `request_id` (any mutation; field 15 everywhere): up to 128 characters of the
+  * `request_id` (any mutation but Heartbeat; field 15 everywhere): up to 128 characters of the
     caller's choice, best a random UUID. For 24 hours the same id again brings the
     first answer again and changes nothing, also after a restart of the server.
     The same id with other contents is INVALID_ARGUMENT / REQUEST_ID_REUSED.
@@ -26,6 +26,7 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from taskloom.v1 import task_pb2 as _task_pb2
 from taskloom.v1 import worker_pb2 as _worker_pb2
@@ -188,18 +189,16 @@ class HeartbeatRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     WORKER_ID_FIELD_NUMBER: _builtins.int
-    REQUEST_ID_FIELD_NUMBER: _builtins.int
     worker_id: _builtins.str
-    request_id: _builtins.str
+    """No request_id goes with it: a repeated sign of life is a sign of life."""
     def __init__(
         self,
         *,
         worker_id: _builtins.str = ...,
-        request_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["request_id", b"request_id", "worker_id", b"worker_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["worker_id", b"worker_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -210,23 +209,25 @@ class HeartbeatResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     WORKER_FIELD_NUMBER: _builtins.int
+    LEASE_EXPIRE_TIME_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
     @_builtins.property
-    def worker(self) -> _worker_pb2.Worker:
-        """The worker's claims all last until then at least, unless renewed again. Absent
-        when it holds none.
-        """
+    def worker(self) -> _worker_pb2.Worker: ...
+    @_builtins.property
+    def lease_expire_time(self) -> _timestamp_pb2.Timestamp:
+        """All claims of the worker last until then at least. Absent when it holds none."""
 
     def __init__(
         self,
         *,
         worker: _worker_pb2.Worker | None = ...,
+        lease_expire_time: _timestamp_pb2.Timestamp | None = ...,
         revision: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["worker", b"worker"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["lease_expire_time", b"lease_expire_time", "worker", b"worker"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["revision", b"revision", "worker", b"worker"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lease_expire_time", b"lease_expire_time", "revision", b"revision", "worker", b"worker"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

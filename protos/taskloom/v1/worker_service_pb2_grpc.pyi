@@ -12,7 +12,7 @@ True of every service of taskloom:
     RESOURCE_EXHAUSTED / TOO_MANY_CALLS (likewise), and DEADLINE_EXCEEDED, after
     which a mutation may or may not have happened: retry it with the same
     request_id to find out.
-  * `request_id` (any mutation; field 15 everywhere): up to 128 characters of the
+  * `request_id` (any mutation but Heartbeat; field 15 everywhere): up to 128 characters of the
     caller's choice, best a random UUID. For 24 hours the same id again brings the
     first answer again and changes nothing, also after a restart of the server.
     The same id with other contents is INVALID_ARGUMENT / REQUEST_ID_REUSED.

@@ -42,7 +42,7 @@ def require_holder(tx: Transaction, ask: Held, *, also_lapsed: bool = False) -> 
     task = require_live_task(tx, ask.task_id)
     if task.claimed:
         holder, current = task.worker_id, task.claim_revision
-    elif also_lapsed and task.claimable:
+    elif also_lapsed:
         holder, current = task.lapsed_worker_id, task.lapsed_claim_revision
     else:
         holder, current = None, None

@@ -255,7 +255,6 @@ def _renew(tx: Transaction, worker: Worker, task: Task, lease_ms: int | None) ->
         return require_task(tx, task.id)
     tx.wake_at(tx.now + lease_ms)
     renewed = change(tx, task, {"lease_ms": lease_ms})
-    renewed = renewed._replace(lease_expires_at=tx.now + lease_ms)
     tx.tell_task(EventType.TASK_UPDATED, renewed, task, worker_id=worker.id)
     return renewed
 

@@ -33,8 +33,8 @@ def _expire(tx: Transaction, task: Task) -> None:
         worker_id=task.worker_id if spent else None,
         claim_revision=None,
         lease_ms=None,
-        lapsed_worker_id=None if spent else task.worker_id,
-        lapsed_claim_revision=None if spent else task.claim_revision,
+        lapsed_worker_id=task.worker_id,
+        lapsed_claim_revision=task.claim_revision,
         attempts=attempts,
     )
 

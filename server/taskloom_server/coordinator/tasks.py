@@ -378,7 +378,7 @@ def update_task(tx: Transaction, ask: UpdateTask) -> Updated:
         if moves:
             changes["phase"] = phase
         else:
-            changes |= set_phase(tx, task, phase, by)
+            changes |= set_phase(tx, task, phase, by, ask.reason)
     if moves:
         assert ask.status is not None
         task = _move(tx, task, ask.status, workflow=workflow, ask=ask, changes=changes)

@@ -27,7 +27,7 @@ def change(tx: Transaction, task: Task, changes: TaskChanges) -> Task:
     )
     if not after.claimed or after.lease_ms is None:
         return after._replace(lease_expires_at=None)
-    if "claimed_at" in differing or "claim_revision" in differing:
+    if not differing.keys().isdisjoint(("claimed_at", "claim_revision", "lease_ms")):
         return after._replace(lease_expires_at=tx.now + after.lease_ms)
     return after
 
@@ -67,7 +67,8 @@ def move(
     changes.setdefault("lapsed_claim_revision", None)
     claimed = changes.get("claim_revision", task.claim_revision) is not None
     changes["claimable"] = int(to == workflow.initial_state and not claimed)
-    changes["sequence_id"] = _record(tx, task, by, reason, status=to, phase=changes.get("phase"))
+    phase = (changes["phase"] or "") if "phase" in changes else None
+    changes["sequence_id"] = _record(tx, task, by, reason, status=to, phase=phase)
     moved = change(tx, task, changes)
     tx.tell_task(type_, moved, task, worker_id=by, reason=reason)
     if state.terminal or moved.claim_revision is None:
@@ -76,9 +77,11 @@ def move(
     return moved
 
 
-def set_phase(tx: Transaction, task: Task, phase: str | None, by: str | None) -> TaskChanges:
+def set_phase(
+    tx: Transaction, task: Task, phase: str | None, by: str | None, reason: str
+) -> TaskChanges:
     """Put a change of phase alone into the history; the columns that go with it."""
-    return {"phase": phase, "sequence_id": _record(tx, task, by, None, phase=phase)}
+    return {"phase": phase, "sequence_id": _record(tx, task, by, reason, phase=phase or "")}
 
 
 def begin(tx: Transaction, task: Task, by: str | None) -> int:
@@ -95,6 +98,7 @@ def _record(
     status: str | None = None,
     phase: str | None = None,
 ) -> int:
+    """Add a row to the history; None: as it was, an empty phase: none from here on."""
     row = Transition(0, task.id, by, status, phase, reason or None, tx.now, None)
     return tx.transitions.append(row, closes=task.sequence_id)
 

@@ -43,10 +43,11 @@ class Disconnect:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """A worker, and how many tasks it holds."""
+    """A worker, how many tasks it holds, and until when it holds all of them at least."""
 
     worker: Worker
     held: int
+    lease_expires_at: int | None
     revision: int
 
 
@@ -141,7 +142,9 @@ def heartbeat(tx: Transaction, worker_id: str) -> Seen:
     worker = require(tx, worker_id)
     tx.workers.lives(worker, tx.now)
     held = tx.tasks.held_count(worker_id)
-    return Seen(worker._replace(last_heartbeat=tx.now).seen_at(tx.now), held, tx.seen)
+    shortest = tx.tasks.shortest_lease(worker_id)
+    expires_at = None if shortest is None else tx.now + shortest
+    return Seen(worker._replace(last_heartbeat=tx.now).seen_at(tx.now), held, expires_at, tx.seen)
 
 
 def disconnect(tx: Transaction, ask: Disconnect) -> Disconnected:

@@ -28,6 +28,10 @@ class Calls:
         """The answer of a verb that changes nothing."""
         return await self._readers.run(verb, ask)
 
+    async def write_anew(self, verb: Verb[Ask, Result], ask: Ask) -> Result:
+        """The answer of a verb that may be repeated without remembering that it was."""
+        return await self._writer.run(verb, ask)
+
     async def write(
         self,
         request: Any,

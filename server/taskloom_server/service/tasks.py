@@ -278,11 +278,11 @@ def _changes(request: pb.UpdateTaskRequest) -> TaskChanges:
     if request.HasField("max_attempts"):
         changes["max_attempts"] = read.whole("max_attempts", request.max_attempts, 1, 1_000)
     if request.HasField("tags"):
-        changes["tags"] = read.tags("tags", request.tags.values)
+        changes["tags"] = read.tags("tags.values", request.tags.values)
     if request.HasField("needed_tags"):
-        changes["needed_tags"] = read.tags("needed_tags", request.needed_tags.values)
+        changes["needed_tags"] = read.tags("needed_tags.values", request.needed_tags.values)
     if request.HasField("wanted_tags"):
-        changes["wanted_tags"] = read.tags("wanted_tags", request.wanted_tags.values)
+        changes["wanted_tags"] = read.tags("wanted_tags.values", request.wanted_tags.values)
     return changes
 
 

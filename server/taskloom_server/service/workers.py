@@ -51,9 +51,7 @@ class WorkerServicer(worker_service_pb2_grpc.WorkerServiceServicer):
 
     async def Heartbeat(self, request: pb.HeartbeatRequest, context: Any) -> pb.HeartbeatResponse:  # noqa: D102
         worker_id = read.identifier("worker_id", request.worker_id)
-        return await self._calls.write(
-            request, workers.heartbeat, worker_id, pb.HeartbeatResponse, _seen
-        )
+        return _seen(await self._calls.write_anew(workers.heartbeat, worker_id))
 
     async def ListWorkers(  # noqa: D102
         self, request: pb.ListWorkersRequest, context: Any
@@ -91,5 +89,7 @@ def _disconnected(answer: workers.Disconnected) -> pb.DisconnectResponse:
 
 def _seen(answer: workers.Seen) -> pb.HeartbeatResponse:
     return pb.HeartbeatResponse(
-        worker=show.worker(answer.worker, answer.held), revision=answer.revision
+        worker=show.worker(answer.worker, answer.held),
+        lease_expire_time=show.timestamp(answer.lease_expires_at),
+        revision=answer.revision,
     )

@@ -21,11 +21,17 @@ from taskloom_server.store.tables import (
 
 _STORED = Task._fields[:-1]  # lease_expires_at is worked out
 _FIELDS: tuple[Field, ...] = tuple(getattr(Tasks, name) for name in _STORED)
-_LEASE_EXPIRES_AT = Case(
-    None,
-    [(Tasks.claim_revision.is_null(False), Workers.last_heartbeat + Tasks.lease_ms)],
-    None,
+# A lease counts from the worker's last sign of life. What is assigned to a worker that was idle
+# counts from its assignment, which is no sign of the worker's life.
+_LEASE_END = (
+    Case(
+        None,
+        [(Tasks.claimed_at > Workers.last_heartbeat, Tasks.claimed_at)],
+        Workers.last_heartbeat,
+    )
+    + Tasks.lease_ms
 )
+_LEASE_EXPIRES_AT = Case(None, [(Tasks.claim_revision.is_null(False), _LEASE_END)], None)
 TAG_TABLES: dict[str, Any] = {
     "tags": TaskTags,
     "needed_tags": TaskNeededTags,
@@ -53,6 +59,12 @@ _INSERT = Statement(
 )
 _HELD_COUNT = Statement(
     Tasks.select(fn.COUNT(Tasks.number)).where(
+        (Tasks.worker_id == arg("worker_id")) & Tasks.claim_revision.is_null(False)
+    ),
+    "worker_id",
+)
+_SHORTEST_LEASE = Statement(
+    Tasks.select(fn.MIN(Tasks.lease_ms)).where(
         (Tasks.worker_id == arg("worker_id")) & Tasks.claim_revision.is_null(False)
     ),
     "worker_id",
@@ -111,14 +123,11 @@ _EMPTY = Statement(Tasks.select(Tasks.number).limit(1))
 _ALL = Statement(select_tasks().order_by(Tasks.number))
 # Ordered in Python: to order here, SQLite would walk all tasks rather than the claimed ones.
 _EXPIRED = Statement(
-    select_tasks().where(
-        Tasks.claim_revision.is_null(False)
-        & (Workers.last_heartbeat + Tasks.lease_ms <= arg("now"))
-    ),
+    select_tasks().where(Tasks.claim_revision.is_null(False) & (arg("now") >= _LEASE_END)),
     "now",
 )
 _NEXT_EXPIRY = Statement(
-    Tasks.select(fn.MIN(Workers.last_heartbeat + Tasks.lease_ms))
+    Tasks.select(fn.MIN(_LEASE_END))
     .join(Workers, on=(Workers.id == Tasks.worker_id))
     .where(Tasks.claim_revision.is_null(False))
 )
@@ -249,6 +258,11 @@ class TaskTable:
         assert row is not None
         count: int = row[0]
         return count
+
+    def shortest_lease(self, worker_id: str) -> int | None:
+        """The shortest lease of the tasks that the worker holds, in ms; None if it holds none."""
+        row = _SHORTEST_LEASE.one(self._connection, worker_id)
+        return row[0] if row else None
 
     def held(self, worker_id: str) -> list[Task]:
         """The tasks that the worker holds, oldest first."""

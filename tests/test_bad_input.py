@@ -1,0 +1,505 @@
+"""Bad input: whatever is sent, the answer is a clear status that names the field.
+
+Bytes that are no message are in test_bad_bytes, page tokens in test_listing, trees in
+test_task_trees; random input is in test_fuzz.
+"""
+
+from collections.abc import Awaitable, Iterable
+from typing import Any, TypeAlias
+
+import grpc
+import pytest
+from google.protobuf import descriptor_pool
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
+from taskloom import v1
+from taskloom_client import Client, TaskloomError
+
+STUBS = {
+    "WorkerService": "workers",
+    "TaskService": "tasks",
+    "ClaimService": "claims",
+    "WatchService": "watches",
+    "FileService": "files",
+    "AttachmentService": "attachments",
+    "AdminService": "admin",
+}
+STUB_OF = {
+    method.name: stub
+    for service, stub in STUBS.items()
+    for method in descriptor_pool.Default().FindServiceByName(f"taskloom.v1.{service}").methods
+}
+INVALID = grpc.StatusCode.INVALID_ARGUMENT
+DAY = 24 * 3600
+
+Fields: TypeAlias = dict[str, Any]
+
+# Of each call, a request in which every field is of its form.
+GOOD: dict[str, Fields] = {
+    "Connect": {},
+    "Disconnect": {"worker_id": "w"},
+    "Heartbeat": {"worker_id": "w"},
+    "ListWorkers": {},
+    "CreateTask": {"title": "x"},
+    "GetTask": {"task_id": "a"},
+    "ListTasks": {},
+    "UpdateTask": {"task_id": "a"},
+    "DeleteTask": {"task_id": "a"},
+    "LinkTasks": {"from_task_id": "a", "to_task_id": "b"},
+    "UnlinkTasks": {"from_task_id": "a", "to_task_id": "b"},
+    "ListTransitions": {"task_id": "a"},
+    "LogMetrics": {"task_id": "a"},
+    "ClaimTask": {"worker_id": "w", "task_id": "a"},
+    "ClaimNextTask": {"worker_id": "w"},
+    "ReleaseTask": {"worker_id": "w", "task_id": "a"},
+    "CompleteTask": {"worker_id": "w", "task_id": "a"},
+    "FailTask": {"worker_id": "w", "task_id": "a"},
+    "MarkFiles": {"worker_id": "w", "paths": ["p"]},
+    "UnmarkFiles": {"worker_id": "w"},
+    "ListFileMarks": {},
+    "Attach": {"task_id": "a", "type": "note"},
+    "ListAttachments": {"task_id": "a"},
+    "GetAttachment": {"task_id": "a", "type": "note"},
+    "Detach": {"task_id": "a", "type": "note"},
+    "Pause": {},
+    "Resume": {},
+    "GetWorkflow": {},
+    "WatchTasks": {},
+}
+REQUIRED = {
+    "Disconnect": ["worker_id"],
+    "Heartbeat": ["worker_id"],
+    "CreateTask": ["title"],
+    "GetTask": ["task_id"],
+    "UpdateTask": ["task_id"],
+    "DeleteTask": ["task_id"],
+    "LinkTasks": ["from_task_id", "to_task_id"],
+    "UnlinkTasks": ["from_task_id", "to_task_id"],
+    "ListTransitions": ["task_id"],
+    "LogMetrics": ["task_id"],
+    "ClaimTask": ["worker_id", "task_id"],
+    "ClaimNextTask": ["worker_id"],
+    "ReleaseTask": ["worker_id", "task_id"],
+    "CompleteTask": ["worker_id", "task_id"],
+    "FailTask": ["worker_id", "task_id"],
+    "MarkFiles": ["worker_id", "paths"],
+    "UnmarkFiles": ["worker_id"],
+    "ListAttachments": ["task_id"],
+    "Attach": ["task_id", "type"],
+    "GetAttachment": ["task_id", "type"],
+    "Detach": ["task_id", "type"],
+}
+# Every field that holds an id, a tag, or the name of a state, phase or type; [] means a list.
+IDS = {
+    "Connect": ["worker_id", "workflow", "tags[]", "request_id"],
+    "Disconnect": ["worker_id", "request_id"],
+    "Heartbeat": ["worker_id"],
+    "CreateTask": [
+        *["id", "parent_id", "phase", "workflow", "worker_id", "request_id"],
+        *["blocked_by[]", "tags[]", "needed_tags[]", "wanted_tags[]"],
+    ],
+    "GetTask": ["task_id"],
+    "ListTasks": [
+        *["owner", "parent_id", "phase", "qualified_for_worker_id"],
+        *["statuses[]", "tags_any[]", "tags_all[]"],
+    ],
+    "UpdateTask": [
+        *["task_id", "worker_id", "status", "phase", "assignee", "request_id"],
+        *["tags.values[]", "needed_tags.values[]", "wanted_tags.values[]"],
+    ],
+    "DeleteTask": ["task_id", "worker_id", "request_id"],
+    "LinkTasks": ["from_task_id", "to_task_id", "worker_id", "request_id"],
+    "UnlinkTasks": ["from_task_id", "to_task_id", "worker_id", "request_id"],
+    "ListTransitions": ["task_id"],
+    "LogMetrics": ["task_id", "worker_id", "request_id"],
+    "ClaimTask": ["worker_id", "task_id", "request_id"],
+    "ClaimNextTask": ["worker_id", "parent_id", "request_id"],
+    "ReleaseTask": ["worker_id", "task_id", "request_id"],
+    "CompleteTask": ["worker_id", "task_id", "request_id"],
+    "FailTask": ["worker_id", "task_id", "request_id"],
+    "MarkFiles": ["worker_id", "task_id", "request_id"],
+    "UnmarkFiles": ["worker_id", "task_id", "request_id"],
+    "ListFileMarks": ["worker_id", "task_id"],
+    "Attach": ["worker_id", "task_id", "type", "request_id"],
+    "ListAttachments": ["task_id", "type"],
+    "GetAttachment": ["task_id", "type"],
+    "Detach": ["worker_id", "task_id", "type", "request_id"],
+    "Pause": ["request_id"],
+    "Resume": ["request_id"],
+    "GetWorkflow": ["name"],
+    "WatchTasks": [
+        *["filter.owner", "filter.subtree_of", "filter.statuses[]", "filter.tags[]"],
+        *["filter.task_ids[]", "filter.phases[]"],
+    ],
+}
+ODD_IDS = {
+    "a blank": " ",
+    "a blank within": "a b",
+    "a tab": "a\t",
+    "a line break": "\na",
+    "NUL": "a\x00b",
+    "DEL": "\x7f",
+    "a no-break space": "a\u00a0b",
+    "an ideographic space": "\u3000",
+    "a line separator": "a\u2028b",
+    "a zero-width space": "a\u200bb",
+    "a zero-width joiner": "a\u200d",
+    "a byte order mark": "\ufeffa",
+    "a change of direction": "\u202ea",
+    "a private character": "\ue000",
+    "an unassigned character": "\u0378",
+    "too long": "x" * 129,
+    "far too long": "é" * 100_000,
+}
+GOOD_IDS = [
+    "x",
+    "x" * 128,
+    "🦜" * 128,
+    "a/b:c#1",
+    "Ünïcödé",
+    "日本",
+    "-",
+    "';DROP-TABLE-tasks--",
+    "%s",
+]
+
+LEASES = [
+    Duration(nanos=999_000_000),
+    Duration(seconds=7 * DAY, nanos=1_000_000),
+    Duration(seconds=-60),
+    Duration(seconds=60, nanos=-1),
+    Duration(seconds=60, nanos=10**9),
+    Duration(seconds=60, nanos=-(2**31)),
+    Duration(seconds=2**63 - 1),
+    Duration(seconds=-(2**63)),
+]
+TIMES = [
+    Timestamp(seconds=253_402_300_800),
+    Timestamp(seconds=-62_135_596_801),
+    Timestamp(seconds=2**63 - 1),
+    Timestamp(seconds=-(2**63)),
+    Timestamp(seconds=2_000_000_000, nanos=10**9),
+    Timestamp(seconds=2_000_000_000, nanos=-1),
+]
+NEGATIVE = [-1, -(2**63)]
+SMALL_NEGATIVE = [-1, -(2**31)]
+TAGS = [f"t{n}" for n in range(65)]
+
+
+def each(field: str, values: Iterable[Any]) -> list[tuple[Fields, str]]:
+    """Every value is wrong for the field."""
+    return [({field: value}, field) for value in values]
+
+
+def estimates() -> list[tuple[Fields, str]]:
+    """Wrong estimates: negative, malformed, or of more than a year."""
+    wrong = [
+        Duration(seconds=366 * DAY, nanos=1_000_000),
+        Duration(nanos=-1),
+        Duration(seconds=-1),
+        Duration(seconds=1, nanos=-1),
+        Duration(nanos=2 * 10**9),
+    ]
+    return each("time_estimate", wrong)
+
+
+# What is wrong, and the field that is to be named.
+WRONG: dict[str, list[tuple[Fields, str]]] = {
+    "Connect": [
+        *each("max_claims", [*SMALL_NEGATIVE, 1_001]),
+        *each("lease", LEASES),
+        *each("cool_down", [Duration(seconds=DAY + 1), Duration(seconds=-1), Duration(nanos=-1)]),
+        *each("tags", [TAGS]),
+    ],
+    "Disconnect": each("reason", ["x" * 4_001]),
+    "ListWorkers": each("page_size", SMALL_NEGATIVE),
+    "CreateTask": [
+        *each("title", [" \n", "x" * 1_001]),
+        *each("description", ["x" * ((64 << 10) + 1), "é" * ((32 << 10) + 1)]),
+        *each("priority", [-1, 11, 2**31 - 1, -(2**31)]),
+        *each("points", SMALL_NEGATIVE),
+        *each("max_attempts", [*SMALL_NEGATIVE, 1_001]),
+        *each("not_before", TIMES),
+        *estimates(),
+        *each("tags", [TAGS]),
+        *each("needed_tags", [TAGS]),
+        *each("wanted_tags", [TAGS]),
+        *each("blocked_by", [[f"t{n}" for n in range(1_001)]]),
+        ({"blocked_by": ["a", ""]}, "blocked_by[1]"),
+        ({"tags": [""]}, "tags[0]"),
+    ],
+    "ListTasks": [
+        *each("page_size", SMALL_NEGATIVE),
+        *each("order_by", [2, 99, -1]),
+        *each("tags_any", [TAGS]),
+        *each("tags_all", [TAGS]),
+    ],
+    "UpdateTask": [
+        *each("title", ["", " ", "x" * 1_001]),
+        *each("description", ["x" * ((64 << 10) + 1)]),
+        *each("status", [""]),
+        *each("priority", [-1, 11]),
+        *each("points", SMALL_NEGATIVE),
+        *each("max_attempts", [-1, 0, 1_001]),
+        *each("not_before", TIMES),
+        *estimates(),
+        *each("claim_revision", NEGATIVE),
+        *each("etag", NEGATIVE),
+        *each("reason", ["x" * 4_001]),
+        ({"tags": v1.Tags(values=TAGS)}, "tags.values"),
+        ({"needed_tags": v1.Tags(values=["x", ""])}, "needed_tags.values[1]"),
+    ],
+    "DeleteTask": each("reason", ["x" * 4_001]),
+    "LinkTasks": each("type", [7, -1]),
+    "UnlinkTasks": each("type", [7, -1]),
+    "ListTransitions": each("page_size", SMALL_NEGATIVE),
+    "LogMetrics": [
+        *each("claim_revision", NEGATIVE),
+        *[
+            ({"metrics": v1.Metrics(**{name: value})}, f"metrics.{name}")
+            for name in [f"tokens_{kind}" for kind in ("in", "out", "cached", "thinking")]
+            + ["tokens_image", "tokens_audio", "metric_6", "metric_7"]
+            for value in NEGATIVE
+        ],
+        *[
+            ({"metrics": v1.Metrics(cost_usd=value)}, "metrics.cost_usd")
+            for value in (-0.01, float("nan"), float("inf"), float("-inf"))
+        ],
+    ],
+    "ClaimTask": each("lease", LEASES),
+    "ClaimNextTask": [
+        *each("lease", LEASES),
+        *each("max_tasks", [*SMALL_NEGATIVE, 101]),
+        *each("order_by", [2, 3, 4, 5, 99, -1]),
+    ],
+    "ReleaseTask": [*each("claim_revision", NEGATIVE), *each("reason", ["x" * 4_001])],
+    "CompleteTask": [*each("claim_revision", NEGATIVE), *each("reason", ["x" * 4_001])],
+    "FailTask": [
+        *each("claim_revision", NEGATIVE),
+        *each("reason", ["x" * 4_001]),
+        *each("retry_delay", [Duration(seconds=7 * DAY + 1), Duration(seconds=-1)]),
+        *each("retry_delay", [Duration(seconds=1, nanos=-1), Duration(nanos=10**9)]),
+    ],
+    "MarkFiles": [
+        *each("claim_revision", NEGATIVE),
+        *each("reason", ["x" * 4_001]),
+        *each("paths", [[f"p{n}" for n in range(1_001)]]),
+        ({"paths": ["p", ""]}, "paths[1]"),
+        ({"paths": ["x" * 1_025]}, "paths[0]"),
+        ({"paths": ["a\x00b"]}, "paths[0]"),
+    ],
+    "UnmarkFiles": [
+        *each("reason", ["x" * 4_001]),
+        *each("paths", [[f"p{n}" for n in range(1_001)]]),
+        ({"paths": ["x" * 1_025]}, "paths[0]"),
+    ],
+    "ListFileMarks": [
+        *each("page_size", SMALL_NEGATIVE),
+        *each("paths", [[f"p{n}" for n in range(1_001)]]),
+        ({"paths": [""]}, "paths[0]"),
+    ],
+    "Attach": [
+        *each("claim_revision", NEGATIVE),
+        *each("name", ["x" * 256]),
+        *each("mime_type", ["x" * 256]),
+        *each("content", [b"x" * ((1 << 20) + 1)]),
+    ],
+    "ListAttachments": each("page_size", SMALL_NEGATIVE),
+    "Detach": each("claim_revision", NEGATIVE),
+    "Pause": [*each("by", ["x" * 129]), *each("reason", ["x" * 4_001])],
+    "Resume": [*each("by", ["x" * 129]), *each("reason", ["x" * 4_001])],
+    "Reset": each("confirm", ["", "Reset", "reset ", "yes"]),
+    "WatchTasks": [
+        *each("start_revision", NEGATIVE),
+        *each("progress_interval", [Duration(nanos=999_000_000), Duration(seconds=3_601)]),
+        ({"include_state": True, "start_revision": 1}, "include_state"),
+        ({"filter": v1.WatchFilter(event_types=[99])}, "filter.event_types"),  # type: ignore[list-item]
+    ],
+}
+
+
+def request_of(method: str, fields: Fields) -> Any:
+    """A request that is good but for some fields."""
+    return getattr(v1, f"{method}Request")(**(GOOD.get(method, {}) | fields))
+
+
+async def answer(client: Client, method: str, request: Any) -> Any:
+    """What a call answers; of a stream the first message."""
+    call = getattr(getattr(client, STUB_OF[method]), method)(request)
+    if hasattr(call, "__aiter__"):
+        return await anext(aiter(call))
+    return await call
+
+
+async def refusal(call: Awaitable[object]) -> TaskloomError:
+    """The refusal with which a call ends."""
+    with pytest.raises(TaskloomError) as caught:
+        await call
+    return caught.value
+
+
+async def check_refused(client: Client, method: str, fields: Fields, field: str) -> None:
+    """The field is named, with INVALID_ARGUMENT, in the details and in the sentence."""
+    case = f"{method}({str(fields)[:200]})"
+    try:
+        error = await refusal(answer(client, method, request_of(method, fields)))
+    except pytest.fail.Exception:
+        pytest.fail(f"{case} was accepted")
+    assert (error.code, error.reason) == (INVALID, "INVALID_FIELD"), case
+    assert [violation.field for violation in error.field_violations] == [field], case
+    assert error.field_violations[0].description, case
+    assert error.message.startswith(f"{field}: "), case
+
+
+def set_id(fields: Fields, path: str, value: str) -> Fields:
+    """Fields with an id somewhere in them."""
+    name, _, rest = path.partition(".")
+    if rest:
+        parent: type = {"filter": v1.WatchFilter}.get(name, v1.Tags)
+        return fields | {name: parent(**set_id({}, rest, value))}
+    if name.endswith("[]"):
+        return fields | {name[:-2]: ["before", value]}
+    return fields | {name: value}
+
+
+def test_every_call_is_here() -> None:
+    """The tables above speak of every call, and of every field that is named like an id."""
+    without = {"CreateTaskTree", "ImportSnapshot", "ExportSnapshot", "Reset"}
+    without |= {"GetStatus", "ListWorkflows"}
+    assert GOOD.keys() | without == STUB_OF.keys()
+    for method in GOOD:
+        for field in getattr(v1, f"{method}Request").DESCRIPTOR.fields:
+            if field.name.endswith("_id") or field.name.endswith("tags"):
+                named = {path.partition(".")[0].removesuffix("[]") for path in IDS[method]}
+                assert field.name in named, f"{method}.{field.name}"
+
+
+@pytest.mark.parametrize("method", REQUIRED)
+async def test_what_is_required_must_be_there(client: Client, method: str) -> None:
+    """A required field that is empty is named."""
+    for field in REQUIRED[method]:
+        empty: Any = [] if field == "paths" else ""
+        await check_refused(client, method, {field: empty}, field)
+
+
+@pytest.mark.parametrize("method", IDS)
+async def test_odd_ids_are_refused(client: Client, method: str) -> None:
+    """An id with blanks, control or invisible characters, or beyond 128 of them, is named."""
+    for path in IDS[method]:
+        for odd in ODD_IDS.values():
+            field = path.replace("[]", "[1]")
+            await check_refused(client, method, set_id({}, path, odd), field)
+
+
+async def test_unusual_ids_are_ids(client: Client) -> None:
+    """Everything visible of up to 128 characters is an id, and comes back as it was sent."""
+    for id in GOOD_IDS:
+        created = await client.tasks.CreateTask(v1.CreateTaskRequest(id=id, title="x", tags=[id]))
+        assert (created.task.id, list(created.task.tags)) == (id, [id])
+        shown = await client.tasks.GetTask(v1.GetTaskRequest(task_id=id))
+        assert shown.task == created.task
+        found = await client.tasks.ListTasks(v1.ListTasksRequest(tags_all=[id]))
+        assert [task.id for task in found.tasks] == [id]
+        await client.workers.Connect(v1.ConnectRequest(worker_id=id, request_id=id))
+        request = v1.ClaimTaskRequest(worker_id=id, task_id=id)
+        claimed = await client.claims.ClaimTask(request)
+        assert claimed.task.worker_id == id
+    error = await refusal(client.tasks.CreateTask(v1.CreateTaskRequest(id="🦜" * 128, title="x")))
+    assert error.reason == "TASK_EXISTS"
+
+
+@pytest.mark.parametrize("method", WRONG)
+async def test_a_value_that_cannot_be_is_refused(client: Client, method: str) -> None:
+    """A value out of its range, malformed, too long or too many is named by its field."""
+    for fields, field in WRONG[method]:
+        await check_refused(client, method, fields, field)
+
+
+async def test_the_largest_values_are_taken(client: Client) -> None:
+    """What stands just on the bound is accepted, everywhere at once."""
+    await client.workers.Connect(
+        v1.ConnectRequest(
+            worker_id="w",
+            tags=TAGS[:64],
+            max_claims=1_000,
+            lease=Duration(seconds=7 * DAY),
+            cool_down=Duration(seconds=DAY),
+        )
+    )
+    await client.workers.Connect(v1.ConnectRequest(lease=Duration(seconds=1)))
+    for id in ("a", "b"):
+        await client.tasks.CreateTask(
+            v1.CreateTaskRequest(
+                id=id,
+                title="x" * 1_000,
+                description="é" * (32 << 10),
+                priority=10,
+                points=2**31 - 1,
+                time_estimate=Duration(seconds=366 * DAY),
+                not_before=Timestamp(seconds=-62_135_596_800),
+                max_attempts=1_000,
+                tags=TAGS[:64],
+                needed_tags=TAGS[:64],
+                wanted_tags=TAGS[:64],
+            )
+        )
+    await client.tasks.UpdateTask(v1.UpdateTaskRequest(task_id="b", reason="x" * 4_000))
+    await client.tasks.UpdateTask(
+        v1.UpdateTaskRequest(
+            task_id="b", not_before=Timestamp(seconds=253_402_300_799, nanos=999_999_999)
+        )
+    )
+    await client.files.MarkFiles(
+        v1.MarkFilesRequest(worker_id="w", paths=["é" * 1_024, *map(str, range(999))])
+    )
+    request = v1.AttachRequest(
+        task_id="a", type="x" * 128, name="x" * 255, mime_type="x" * 255, content=b"x" * (1 << 20)
+    )
+    await client.attachments.Attach(request)
+    await client.claims.ClaimNextTask(v1.ClaimNextTaskRequest(worker_id="w", max_tasks=100))
+    await client.claims.FailTask(
+        v1.FailTaskRequest(
+            worker_id="w", task_id="a", retry=True, retry_delay=Duration(seconds=7 * DAY)
+        )
+    )
+
+
+async def test_less_than_a_millisecond_is_nothing(client: Client) -> None:
+    """Times are to the millisecond: a shorter estimate is none, a shorter lease is too short."""
+    request = v1.CreateTaskRequest(title="x", time_estimate=Duration(nanos=999_999))
+    created = await client.tasks.CreateTask(request)
+    assert not created.task.HasField("time_estimate")
+    await check_refused(client, "Connect", {"lease": Duration(nanos=999_999)}, "lease")
+
+
+# The stream that imports
+
+OPTIONS = v1.ImportSnapshotRequest(options=v1.ImportOptions())
+CHUNK = v1.ImportSnapshotRequest(chunk=b"{}")
+
+
+@pytest.mark.parametrize(
+    ("messages", "field"),
+    [
+        ([], "options"),
+        ([v1.ImportSnapshotRequest()], "options"),
+        ([CHUNK], "options"),
+        ([OPTIONS, OPTIONS], "options"),
+        ([OPTIONS, v1.ImportSnapshotRequest(chunk=b" " * ((1 << 20) + 1))], "chunk"),
+        (
+            [v1.ImportSnapshotRequest(options=v1.ImportOptions(mode=3)), CHUNK],  # type: ignore[arg-type]
+            "options.mode",
+        ),
+        (
+            [v1.ImportSnapshotRequest(options=v1.ImportOptions(workflow="a b")), CHUNK],
+            "options.workflow",
+        ),
+    ],
+)
+async def test_an_import_that_is_not_one(
+    client: Client, messages: list[v1.ImportSnapshotRequest], field: str
+) -> None:
+    """Options come first and once, chunks are small, modes and names are of their form."""
+    error = await refusal(client.admin.ImportSnapshot(iter(messages)))
+    assert (error.code, error.reason) == (INVALID, "INVALID_FIELD")
+    assert [violation.field for violation in error.field_violations] == [field]

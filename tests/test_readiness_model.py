@@ -1,0 +1,540 @@
+"""Any sequence of verbs compared with a model that knows no counters, events or tables.
+
+The verbs run on a real writer and a real file. The model works out anew, from nothing but the
+tasks and the dependencies there are, what the server keeps up to date in columns: who is ready,
+what each verb is refused with, what it frees, and which parents complete by themselves.
+"""
+
+import asyncio
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import pytest
+from hypothesis import HealthCheck, event, given, settings
+from hypothesis import strategies as st
+from taskloom.v1 import task_pb2
+from taskloom_server.coordinator import claims, dependencies, system, tasks, workers
+from taskloom_server.coordinator.admission import Held
+from taskloom_server.graph.errors import DomainError
+from taskloom_server.graph.tasks import Task
+from taskloom_server.graph.workers import Outcome
+from taskloom_server.service import show
+from taskloom_server.store.schema import prepare
+from taskloom_server.store.transaction import Transaction
+from taskloom_server.store.writer import Committed, Writer
+from taskloom_server.workflow_files import load_workflows
+
+TASKS = ("a", "b", "c", "d", "e", "f")
+WORKERS = ("v", "w")
+HOLDER = "the holder"
+"""Stands for whoever holds the task, so that most verbs of holders are not refused."""
+TYPES = ("blocks", "follows", "contains", "duplicate")
+MAX_ATTEMPTS = 2
+STEP = 1_000
+"""How much time passes before each verb, in ms."""
+
+ENDED = ("completed", "failed", "cancelled")
+HELD = ("assigned", "working")
+EXITS = {
+    "pending": ("assigned", "working", "cancelled"),
+    "assigned": ("working", "pending", "cancelled"),
+    "working": ("completed", "failed", "pending"),
+    "completed": ("pending",),
+    "failed": ("pending",),
+    "cancelled": (),
+}
+
+Verb: TypeAlias = tuple[Any, ...]
+"""A verb's name and its arguments."""
+
+
+# The model
+
+
+class Refused(Exception):
+    """What the model says a verb is refused with."""
+
+
+@dataclass
+class Node:
+    """A task of the model."""
+
+    number: int
+    priority: int
+    status: str = "pending"
+    holder: str = ""
+    deleted: bool = False
+    attempts: int = 0
+    worked_ms: int = 0
+    since: int = 0
+
+
+@dataclass
+class _Model:
+    """Tasks and dependencies. Verbs are methods: they raise Refused, or change the model."""
+
+    now: int = 0
+    nodes: dict[str, Node] = field(default_factory=dict)
+    edges: set[tuple[str, str, str]] = field(default_factory=set)
+
+    # What follows from the tasks and the dependencies
+
+    def alive(self, id: str) -> bool:
+        return not self.nodes[id].deleted
+
+    def holds_back(self, id: str) -> bool:
+        return self.alive(id) and self.nodes[id].status not in ("completed", "cancelled")
+
+    def blockers(self, id: str) -> set[str]:
+        return {
+            from_
+            for from_, to, type_ in self.edges
+            if to == id and type_ in ("blocks", "follows") and self.holds_back(from_)
+        }
+
+    def children(self, id: str) -> set[str]:
+        return {
+            to
+            for from_, to, type_ in self.edges
+            if from_ == id and type_ == "contains" and self.alive(to)
+        }
+
+    def open_children(self, id: str) -> set[str]:
+        return {child for child in self.children(id) if self.holds_back(child)}
+
+    def parent(self, id: str) -> str | None:
+        return next((f for f, to, type_ in self.edges if (to, type_) == (id, "contains")), None)
+
+    def hindered(self, id: str) -> bool:
+        return bool(self.blockers(id) or self.open_children(id))
+
+    def free(self, id: str) -> bool:
+        node = self.nodes[id]
+        return not node.deleted and node.status == "pending"
+
+    def ready(self) -> set[str]:
+        return {id for id in self.nodes if self.free(id) and not self.hindered(id)}
+
+    def best(self) -> list[str]:
+        return sorted(
+            self.ready(), key=lambda id: (-self.nodes[id].priority, self.nodes[id].number)
+        )
+
+    def waits_for(self, id: str, other: str) -> bool:
+        """Whether the end of one task waits for the end of another, or is the same."""
+        seen, found = {id}, [id]
+        while found:
+            here = found.pop()
+            for from_, to, type_ in self.edges:
+                if not (self.alive(from_) and self.alive(to)) or type_ == "duplicate":
+                    continue
+                waiting, awaited = (from_, to) if type_ == "contains" else (to, from_)
+                if waiting == here and awaited not in seen:
+                    seen.add(awaited)
+                    found.append(awaited)
+        return other in seen
+
+    # Verbs
+
+    def perform(self, verb: Verb) -> set[str]:
+        """Do it; the tasks that became ready by it. Raises Refused, and then nothing changed."""
+        name, *arguments = verb
+        ready, hindered = self.ready(), {id for id in self.nodes if self.hindered(id)}
+        getattr(self, name)(*arguments)
+        # An unowned parent completes when the last thing that held it back goes.
+        while done := [
+            id for id in hindered if self.free(id) and self.children(id) and not self.hindered(id)
+        ]:
+            for id in done:
+                self._move(id, "completed")
+        return self.ready() - ready
+
+    def _move(self, id: str, status: str, holder: str = "") -> None:
+        node = self.nodes[id]
+        if node.status == "working":
+            node.worked_ms += self.now - node.since
+        node.status, node.holder, node.since = status, holder, self.now
+
+    def _check_alive(self, *ids: str) -> None:
+        if not all(map(self.alive, ids)):
+            raise Refused("TASK_DELETED")
+
+    def _check_holder(self, worker: str, id: str) -> None:
+        self._check_alive(id)
+        node = self.nodes[id]
+        if node.status not in HELD or node.holder != worker:
+            raise Refused("CLAIM_LOST")
+
+    def _check_exit(self, id: str, status: str) -> None:
+        if status not in EXITS[self.nodes[id].status]:
+            raise Refused("ILLEGAL_TRANSITION")
+
+    def _check_children(self, id: str) -> None:
+        if self.open_children(id):
+            raise Refused("CHILDREN_OPEN")
+
+    def create(self, id: str, priority: int, parent: str, blockers: tuple[str, ...]) -> None:
+        if parent:
+            self._check_alive(parent)
+            if self.nodes[parent].status in ENDED:
+                raise Refused("PARENT_ENDED")
+        if id in self.nodes:
+            raise Refused("TASK_EXISTS")
+        self._check_alive(*blockers)
+        if parent and any(self.waits_for(blocker, parent) for blocker in blockers):
+            raise Refused("CYCLE")
+        self.nodes[id] = Node(number=len(self.nodes), priority=priority)
+        if parent:
+            self.edges.add((parent, id, "contains"))
+        self.edges |= {(blocker, id, "blocks") for blocker in blockers}
+
+    def link(self, from_: str, to: str, type_: str) -> None:
+        self._check_alive(from_, to)
+        if (from_, to, type_) in self.edges:
+            return
+        waiting, awaited = (from_, to) if type_ == "contains" else (to, from_)
+        if from_ == to or (type_ != "duplicate" and self.waits_for(awaited, waiting)):
+            raise Refused("CYCLE")
+        if type_ == "contains":
+            if self.parent(to) is not None:
+                raise Refused("PARENT_EXISTS")
+            if self.nodes[from_].status in ENDED:
+                raise Refused("PARENT_ENDED")
+        self.edges.add((from_, to, type_))
+
+    def unlink(self, from_: str, to: str, type_: str) -> None:
+        self.edges -= {edge for edge in self.edges if edge in _edges(from_, to, type_)}
+
+    def claim(self, worker: str, id: str) -> None:
+        self._check_alive(id)
+        node = self.nodes[id]
+        if node.status in HELD and node.holder != worker:
+            raise Refused("TASK_CLAIMED")
+        if node.status == "working":
+            return
+        if node.status in ENDED:
+            raise Refused("ILLEGAL_TRANSITION")
+        if self.blockers(id):
+            raise Refused("DEPENDENCIES_UNMET")
+        self._check_children(id)
+        self._move(id, "working", worker)
+
+    def claim_next(self, worker: str) -> None:
+        for id in self.best()[:1]:
+            self._move(id, "working", worker)
+
+    def complete(self, worker: str, id: str) -> None:
+        self._check_holder(worker, id)
+        self._check_exit(id, "completed")
+        self._check_children(id)
+        self._move(id, "completed", worker)
+
+    def fail(self, worker: str, id: str, retry: bool) -> None:
+        self._check_holder(worker, id)
+        self._check_exit(id, "failed")
+        node = self.nodes[id]
+        node.attempts += 1
+        if retry and node.attempts < MAX_ATTEMPTS:
+            self._move(id, "pending")
+        else:
+            self._move(id, "failed", worker)
+
+    def release(self, worker: str, id: str) -> None:
+        self._check_holder(worker, id)
+        self._move(id, "pending")
+
+    def update(self, id: str, status: str) -> None:
+        self._check_alive(id)
+        node = self.nodes[id]
+        if status == node.status:
+            return
+        self._check_exit(id, status)
+        if status == "completed":
+            self._check_children(id)
+        if status == "failed":
+            node.attempts += 1
+        if status == "pending" and node.status not in HELD:
+            node.attempts = 0
+        self._move(id, status, node.holder if status in ENDED else "")
+
+    def assign(self, id: str, worker: str) -> None:
+        self._check_alive(id)
+        node = self.nodes[id]
+        if node.status in HELD:
+            if node.holder != worker:
+                raise Refused("TASK_CLAIMED")
+            return
+        self._check_exit(id, "assigned")
+        self._move(id, "assigned", worker)
+
+    def unassign(self, id: str) -> None:
+        self._check_alive(id)
+        if self.nodes[id].status in HELD:
+            self._move(id, "pending")
+
+    def delete(self, id: str, cascade: bool, force: bool) -> None:
+        if not self.alive(id):
+            return
+        doomed, found = {id}, [id]
+        while found:
+            below = self.children(found.pop())
+            doomed |= below
+            found += below
+        if len(doomed) > 1 and not cascade:
+            raise Refused("CHILDREN_OPEN")
+        if not force and any(self.nodes[each].status in HELD for each in doomed):
+            raise Refused("TASK_CLAIMED")
+        for each in doomed:
+            self.nodes[each].deleted = True
+
+
+def _edges(from_: str, to: str, type_: str) -> set[tuple[str, str, str]]:
+    return {(from_, to, each) for each in ([type_] if type_ else TYPES)}
+
+
+# The same verbs of the coordinator
+
+
+def _create(id: str, priority: int, parent: str, blockers: tuple[str, ...]) -> tuple[Any, Any]:
+    root = tasks.NewTask(
+        id=id, title=id, priority=priority, blocked_by=blockers, max_attempts=MAX_ATTEMPTS
+    )
+    return tasks.create_tasks, tasks.CreateTasks(root, parent, workflow="", worker_id="")
+
+
+def _update(id: str, **changes: Any) -> tuple[Any, Any]:
+    ask = tasks.UpdateTask(id, worker_id="", claim_revision=0, etag=0, reason="", **changes)
+    return tasks.update_task, ask
+
+
+CALLS: dict[str, Callable[..., tuple[Any, Any]]] = {
+    "create": _create,
+    "link": lambda from_, to, type_: (
+        dependencies.link_tasks,
+        dependencies.Link(from_, to, type_, ""),
+    ),
+    "unlink": lambda from_, to, type_: (
+        dependencies.unlink_tasks,
+        dependencies.Link(from_, to, type_, ""),
+    ),
+    "claim": lambda worker, id: (claims.claim_task, claims.Claim(worker, id, None)),
+    "claim_next": lambda worker: (claims.claim_next, claims.ClaimNext(worker, 1, None, "")),
+    "complete": lambda worker, id: (claims.complete, Held(worker, id, 0, "")),
+    "fail": lambda worker, id, retry: (
+        claims.fail,
+        claims.Fail(worker, id, 0, "", retry=retry, retry_delay_ms=0),
+    ),
+    "release": lambda worker, id: (claims.release, Held(worker, id, 0, "")),
+    "update": lambda id, status: _update(id, status=status),
+    "assign": lambda id, worker: _update(id, assignee=worker),
+    "unassign": lambda id: _update(id, assignee=""),
+    "delete": lambda id, cascade, force: (
+        tasks.delete_task,
+        tasks.DeleteTask(id, worker_id="", reason="", cascade=cascade, force=force),
+    ),
+}
+TELLS_WHAT_IT_FREED = {
+    "complete": 2,
+    "fail": 2,
+    "update": 1,
+    "assign": 1,
+    "unassign": 1,
+    "delete": 1,
+    "unlink": 0,
+}
+"""Verbs that tell, and the place in them of the task that they are about: of that the event of
+the move says by itself that it is ready."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """The graph as the tables have it."""
+
+    tasks: list[Task]
+    ready: list[str]
+    status: system.Status
+
+
+def _see(tx: Transaction, _: None) -> Seen:
+    ready = tx.ready.best(tx.requirements.admitting(()), 100)
+    return Seen(list(tx.tasks.all()), ready, system.get_status(tx, None))
+
+
+class _Graph:
+    """A writer on a file of its own, driven from outside of its event loop."""
+
+    def __init__(self, runner: asyncio.Runner, db: Path) -> None:
+        self._runner = runner
+        self.now = 1_800_000_000_000
+        self.told: dict[str, Task] = {}  # by the last event about each task
+        prepare(db)
+        self._writer: Writer = runner.run(self._start(db))
+
+    async def _start(self, db: Path) -> Writer:
+        writer = Writer(
+            db,
+            load_workflows("swarm"),
+            clock=lambda: self.now,
+            rng=random.Random(0),
+            on_commit=self._committed,
+            on_failure=lambda error: pytest.fail(f"the writer failed: {error}"),
+        )
+        await writer.start()
+        return writer
+
+    def _committed(self, committed: Committed) -> None:
+        for revision in committed.revisions:
+            for happened in revision.events:
+                if isinstance(happened.after, Task):
+                    assert happened.after.revision == revision.number
+                    self.told[happened.after.id] = happened.after
+
+    def run(self, verb: Callable[[Transaction, Any], Any], ask: Any) -> Any:
+        """Run a verb; its answer, or its refusal."""
+        try:
+            return self._runner.run(self._writer.run(verb, ask))
+        except DomainError as refusal:
+            return refusal
+
+    def begin(self) -> None:
+        """Begin with nothing but two workers, which never go."""
+        self.run(system.reset, None)
+        self.told.clear()
+        for worker in WORKERS:
+            ask = workers.Connect(
+                worker, "", (), max_claims=100, lease_ms=7 * 86_400_000, cool_down_ms=0
+            )
+            self.run(workers.connect, ask)
+
+    def stop(self) -> None:
+        self._runner.run(self._writer.stop())
+
+
+@pytest.fixture
+def graph(tmp_path: Path) -> Iterator[_Graph]:
+    """A graph to try sequences on, one after another."""
+    with asyncio.Runner() as runner:
+        graph = _Graph(runner, tmp_path / "tasks.db")
+        yield graph
+        graph.stop()
+
+
+task = st.sampled_from(TASKS)
+worker = st.sampled_from(WORKERS)
+holder = st.sampled_from([HOLDER] * 7 + [*WORKERS])
+either = st.booleans()
+priority = st.integers(0, 2)
+parent = st.one_of(st.just(""), task)
+blockers = st.lists(task, max_size=2, unique=True).map(tuple)
+
+
+ARGUMENTS: dict[str, list[st.SearchStrategy[Any]]] = {
+    "create": [st.sampled_from(["x", "y"]), priority, parent, blockers],
+    "link": [task, task, st.sampled_from(TYPES)],
+    "unlink": [task, task, st.sampled_from([*TYPES, ""])],
+    "claim": [worker, task],
+    "claim_next": [worker],
+    "complete": [holder, task],
+    "fail": [holder, task, either],
+    "release": [holder, task],
+    "update": [task, st.sampled_from(["pending", "pending", "completed", "failed", "cancelled"])],
+    "assign": [task, worker],
+    "unassign": [task],
+    "delete": [task, either, either],
+}
+WEIGHTS = {"link": 4, "unlink": 2, "claim": 2, "claim_next": 4, "complete": 6, "update": 4}
+names = st.sampled_from([name for name in ARGUMENTS for _ in range(WEIGHTS.get(name, 1))])
+verbs = names.flatmap(lambda name: st.tuples(st.just(name), *ARGUMENTS[name]))
+beginnings = st.lists(st.tuples(priority, parent, blockers), min_size=6, max_size=6)
+
+
+def _perform(model: _Model, graph: _Graph, step: Verb) -> None:
+    """Do the same to both, and compare what they say and how they are afterwards."""
+    if step[1] == HOLDER:
+        step = (step[0], model.nodes[step[2]].holder or WORKERS[0], *step[2:])
+    graph.now += STEP
+    model.now += STEP
+    refusal, freed, best = "", set[str](), model.best()
+    before: Seen = graph.run(_see, None)
+    try:
+        freed = model.perform(step)
+    except Refused as refused:
+        refusal = str(refused)
+    name, *arguments = step
+    event(f"{name}: {refusal or 'done'}")
+    answer = graph.run(*CALLS[name](*arguments))
+    after: Seen = graph.run(_see, None)
+    if isinstance(answer, DomainError):
+        assert answer.reason == refusal
+        assert after.status.revision == before.status.revision
+    elif name == "claim_next":
+        assert [t.id for t in answer.tasks] == best[:1]
+        assert (answer.outcome is Outcome.CLAIMED) == bool(best)
+    else:
+        assert not refusal
+        if name in TELLS_WHAT_IT_FREED:
+            assert set(answer.unblocked) == freed - {step[TELLS_WHAT_IT_FREED[name]]}
+    _compare(model, after, graph.told)
+
+
+def _compare(model: _Model, seen: Seen, told: dict[str, Task]) -> None:
+    """Compare all that both know."""
+    assert {actual.id for actual in seen.tasks} == set(model.nodes)
+    for actual in seen.tasks:
+        assert _as_told(told[actual.id]) == _as_told(actual)
+        node = model.nodes[actual.id]
+        assert (actual.deleted_at is not None) == node.deleted
+        if node.deleted:
+            assert not actual.claimed
+            continue
+        assert (actual.status, actual.attempts) == (node.status, node.attempts)
+        assert (actual.worker_id or "") == node.holder
+        assert actual.claimed == (node.status in HELD)
+        assert actual.unmet_blockers == len(model.blockers(actual.id))
+        assert actual.open_children == len(model.open_children(actual.id))
+        assert actual.time_actual_ms == node.worked_ms
+        assert actual.parent_id == model.parent(actual.id)
+    assert {actual.id for actual in seen.tasks if actual.ready} == model.ready()
+    assert seen.ready == model.best()
+    alive = [node for node in model.nodes.values() if not node.deleted]
+    assert sum(seen.status.by_status.values()) == len(alive)
+    assert seen.status.ready == len(seen.ready)
+    assert seen.status.claimed == sum(node.status in HELD for node in alive)
+    assert seen.status.open == sum(node.status not in ENDED for node in alive)
+
+
+def _as_told(record: Task) -> task_pb2.Task:
+    """As a client sees it; but for the end of the lease, which signs of life move untold."""
+    message = show.task(record)
+    message.ClearField("lease_expire_time")
+    return message
+
+
+@settings(
+    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(beginning=beginnings, sequence=st.lists(verbs, min_size=15, max_size=40))
+def test_any_sequence_of_verbs_goes_as_in_the_model(
+    graph: _Graph, beginning: list[tuple[int, str, tuple[str, ...]]], sequence: list[Verb]
+) -> None:
+    """Readiness, refusals, frees, roll-ups, times and events are those of a naive model."""
+    graph.begin()
+    model = _Model()
+    for n, (priority, parent, blockers) in enumerate(beginning):
+        there = TASKS[:n]
+        _perform(
+            model,
+            graph,
+            (
+                "create",
+                TASKS[n],
+                priority,
+                parent if parent in there else "",
+                tuple(id for id in blockers if id in there and not parent),
+            ),
+        )
+    for step in sequence:
+        _perform(model, graph, step)
