@@ -21,40 +21,27 @@ from typing import cast
 import grpc
 from taskloom_client import TaskloomError
 
-from taskloom_experiments.compare import CompareError, Report, compare
-from taskloom_experiments.database import DatabaseUnreadable
-from taskloom_experiments.definition import (
-    Definition,
-    DefinitionError,
-    load_definition,
-    plain_definition,
-)
+from taskloom_experiments.compare import Report, compare
+from taskloom_experiments.definition import Definition, load_definition, plain_definition
+from taskloom_experiments.errors import ExperimentError
 from taskloom_experiments.experiment import Conducted, conduct
 from taskloom_experiments.formatting import duration, plural
 from taskloom_experiments.planning import DEFAULT_SPEED, PULLS, PlanError, RunPlan, plan_runs
 from taskloom_experiments.progress import Teller
-from taskloom_experiments.results import ResultsError, claimed_output, default_output
-from taskloom_experiments.runs import Pull, RunRecordError
-from taskloom_experiments.templates import Template, TemplateError, read_template
+from taskloom_experiments.results import claimed_output, default_output
+from taskloom_experiments.runs import Pull
+from taskloom_experiments.templates import Template, read_template
 from taskloom_experiments.terminal import print_comparison
 
 OK = 0
 FAILED = 1
 WRONG_INPUT = 2
 PARTIAL = 3
+INTERRUPTED = 130
 
 DEFAULT_WORKFLOW = "swarm"
 DEFAULT_AGENTS = 4
 
-_WRONG_INPUTS = (
-    CompareError,
-    DatabaseUnreadable,
-    DefinitionError,
-    PlanError,
-    ResultsError,
-    RunRecordError,
-    TemplateError,
-)
 # What the server answers to a template or a workflow that cannot be used.
 _REFUSALS = (
     grpc.StatusCode.INVALID_ARGUMENT,
@@ -62,6 +49,7 @@ _REFUSALS = (
     grpc.StatusCode.ALREADY_EXISTS,
     grpc.StatusCode.RESOURCE_EXHAUSTED,
 )
+_ABOUT_TEMPLATES = ("INVALID_SNAPSHOT", "CYCLE", "SNAPSHOT_TOO_LARGE")
 
 
 def run_command(
@@ -107,8 +95,10 @@ def run_command(
                 teller.say(f"warning: {warning}")
             teller.say(_announcement(chosen, plans, folder))
             return _exit_code(conduct(chosen, plans, folder, teller, charts=charts), graph)
-    except _WRONG_INPUTS as error:
+    except ExperimentError as error:
         return _refused(error)
+    except KeyboardInterrupt:
+        return INTERRUPTED
 
 
 def compare_command(
@@ -127,8 +117,10 @@ def compare_command(
     try:
         chosen = load_definition(definition) if definition else None
         report = compare(databases, labels, output, charts, chosen)
-    except _WRONG_INPUTS as error:
+    except ExperimentError as error:
         return _refused(error)
+    except KeyboardInterrupt:
+        return INTERRUPTED
     _show(report)
     return _verdict(report)
 
@@ -166,7 +158,8 @@ def _exit_code(done: Conducted, template: Template) -> int:
         _show(done.report)
         code = _verdict(done.report)
     if isinstance(done.error, TaskloomError) and done.error.code in _REFUSALS:
-        code = _refused(f"{template.file}: {done.error}")
+        about = f"{template.file}: " if done.error.reason in _ABOUT_TEMPLATES else ""
+        code = _refused(f"{about}{done.error}")
     elif done.error:
         print(f"error: {done.error}", file=sys.stderr)
         code = PARTIAL

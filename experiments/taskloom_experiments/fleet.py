@@ -60,11 +60,6 @@ class Fleet:
         """Those that have ended, in the order of their ids."""
         return tuple(self._endings[worker_id] for worker_id in sorted(self._endings))
 
-    @property
-    def pids(self) -> Mapping[str, int]:
-        """The processes by worker id, for whoever wants to look at them."""
-        return {worker_id: process.pid for worker_id, process in self._agents.items()}
-
     async def ready(self) -> None:
         """Wait until every agent is connected and waits for the start, or has ended.
 

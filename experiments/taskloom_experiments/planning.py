@@ -6,6 +6,7 @@ from pathlib import Path
 
 from taskloom_experiments.agents import AgentSettings
 from taskloom_experiments.definition import Definition
+from taskloom_experiments.errors import ExperimentError
 from taskloom_experiments.runs import Pull
 from taskloom_experiments.templates import Template
 
@@ -18,7 +19,7 @@ _TIMEOUT_FACTOR = 10.0
 _TIMEOUT_FLOOR_S = 60.0
 
 
-class PlanError(Exception):
+class PlanError(ExperimentError):
     """What was asked for cannot be run; the text is one sentence that says what to do."""
 
 

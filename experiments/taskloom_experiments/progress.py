@@ -33,14 +33,17 @@ Show = Callable[[Standing], None]
 def time_left(expected_s: float, elapsed_s: float, done: int, tasks: int) -> float | None:
     """A guess at the seconds that a run still needs.
 
-    Until a quarter of the tasks is done, it is the best possible time that says it; afterwards it
-    is the pace so far.
+    First it is the best possible time that says it, then more and more the pace so far, which alone
+    misleads at the start: large tasks come first, and none is done before one is.
     """
     if tasks == 0:
         return None
-    if done * 4 < tasks:
-        return max(0.0, expected_s - elapsed_s)
-    return elapsed_s * (tasks - done) / done
+    left_at_best = max(0.0, expected_s - elapsed_s)
+    if done == 0:
+        return left_at_best
+    left_at_pace = elapsed_s * (tasks - done) / done
+    trust = min(1.0, elapsed_s / expected_s) if expected_s else 1.0
+    return (1 - trust) * left_at_best + trust * left_at_pace
 
 
 class Teller:
@@ -80,12 +83,12 @@ class Teller:
             yield show
 
     def _lines(self, label: str) -> Show:
-        last = time.monotonic()
+        following = time.monotonic()
 
         def show(standing: Standing) -> None:
-            nonlocal last
-            if time.monotonic() - last >= _SECONDS_BETWEEN_LINES:
-                last = time.monotonic()
+            nonlocal following
+            if time.monotonic() >= following:
+                following = time.monotonic() + _SECONDS_BETWEEN_LINES
                 self.say(f"{label}: {_words(standing)}")
 
         return show

@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 
+from taskloom_experiments.errors import ExperimentError
 from taskloom_experiments.runs import RUN_FILE
 
 DATABASE_FILE = "tasks.db"
@@ -32,13 +33,14 @@ _OF_A_RUN = re.compile(
 _OF_THE_WHOLE = re.compile(r"report\.md|[a-z_-]+\.png")
 
 
-class ResultsError(Exception):
+class ResultsError(ExperimentError):
     """A folder cannot take results; the text is one sentence that says what to do."""
 
 
 def default_output(name: str, now: datetime) -> Path:
     """Where results go when nobody says: a new folder for each time, below results/."""
-    return Path("results") / f"{name}-{now:%Y%m%d-%H%M%S}"
+    plain = re.sub(r"[^\w.-]+", "-", name).strip("-.") or "experiment"
+    return Path("results") / f"{plain}-{now:%Y%m%d-%H%M%S}"
 
 
 @contextlib.contextmanager
@@ -72,7 +74,7 @@ def _clear(folder: Path) -> None:
     for entry in entries:
         if not _is_ours(entry, folder):
             raise ResultsError(
-                f"{folder}: holds {entry.name}, which is not the result of an experiment; "
+                f"{folder}: holds {entry.name}, which is of no earlier experiment; "
                 "choose another folder"
             )
     for entry in entries:

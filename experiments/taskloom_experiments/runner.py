@@ -55,6 +55,7 @@ async def execute_run(plan: RunPlan, interruption: Interruption, teller: Teller)
             if problem is None and (crashed := run.crashes()):
                 problem = f"{crashed}; the others went on"
             problem = problem or not_exported
+        problem = problem or run.disorder()
     except (ServerFailed, TaskloomError) as error:
         replace(record, partial_reason=str(error)).save(plan.folder)
         raise
@@ -197,6 +198,14 @@ class _Run:
                 await export_from(folder)
         except (ServerFailed, TaskloomError) as error:
             return f"no snapshot could be exported: {error}"
+        return None
+
+    def disorder(self) -> str | None:
+        """What was wrong with the server's end; None where it left one whole file, as asked."""
+        if self._server and self._server.process.returncode != 0:
+            return (
+                f"the server did not shut down but ended {processes.ending(self._server.process)}"
+            )
         return None
 
     def agent_counters(self) -> dict[str, dict[str, int]]:

@@ -75,4 +75,5 @@ def last_words(log: Path) -> str:
         entry = json.loads(line)
         if isinstance(entry, dict):
             line = str(entry.get("event", line))
+    line = line.removeprefix("error: ")
     return f": {line}" if line else ""

@@ -13,15 +13,14 @@ from taskloom_client import TaskloomError
 
 from taskloom_experiments import steps
 from taskloom_experiments.analysis import analyse_run
-from taskloom_experiments.commands import FAILED, OK, WRONG_INPUT
-from taskloom_experiments.database import DatabaseUnreadable
+from taskloom_experiments.commands import FAILED, INTERRUPTED, OK, WRONG_INPUT
 from taskloom_experiments.definition import definition_for_comparison
+from taskloom_experiments.errors import ExperimentError
 from taskloom_experiments.experiment import save_metrics
 from taskloom_experiments.progress import Teller
 from taskloom_experiments.results import DATABASE_FILE
-from taskloom_experiments.runs import RunRecordError
 from taskloom_experiments.serving import ServerFailed
-from taskloom_experiments.templates import TemplateError, read_template
+from taskloom_experiments.templates import read_template
 
 
 def reset_command(output: Path) -> int:
@@ -74,7 +73,9 @@ def _measure(folder: Path) -> Path:
 def _done(step: Callable[[], str]) -> int:
     try:
         print(step())
-    except (steps.NothingThere, DatabaseUnreadable, RunRecordError, TemplateError) as error:
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except ExperimentError as error:
         print(f"error: {error}", file=sys.stderr)
         return WRONG_INPUT
     except (ServerFailed, TaskloomError) as error:

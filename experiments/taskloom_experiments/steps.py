@@ -13,6 +13,7 @@ from pathlib import Path
 from taskloom_client import Client
 
 from taskloom_experiments.database import open_database
+from taskloom_experiments.errors import ExperimentError
 from taskloom_experiments.history import ENDED
 from taskloom_experiments.results import DATABASE_FILE, SERVER_LOG, SNAPSHOT_FILE
 from taskloom_experiments.serving import serving
@@ -21,7 +22,7 @@ from taskloom_experiments.tables import read_tables
 from taskloom_experiments.templates import Template
 
 
-class NothingThere(Exception):
+class NothingThere(ExperimentError):
     """A folder lacks what a step works on; the text is one sentence."""
 
 

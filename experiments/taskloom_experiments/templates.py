@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from taskloom_experiments import simulation
+from taskloom_experiments.errors import ExperimentError
 from taskloom_experiments.schedule import ScheduleError, best_possible
 from taskloom_experiments.tables import CONTAINS, Dependency
 
 _GZIP = b"\x1f\x8b"
 
 
-class TemplateError(Exception):
+class TemplateError(ExperimentError):
     """A template cannot be used; the text is one sentence naming the file and the reason."""
 
 

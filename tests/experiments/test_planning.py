@@ -157,12 +157,13 @@ def test_missing_template_is_refused(tmp_path: Path) -> None:
         read_template(tmp_path / "nowhere.json")
 
 
-def test_time_left_starts_at_the_best_and_ends_at_none() -> None:
-    """The first guess is the best possible time, later ones go by the pace."""
+def test_time_left_starts_at_the_best_and_goes_over_to_the_pace() -> None:
+    """The first guess is the best possible time; when that is over, it is the pace alone."""
     assert time_left(10, 2, 0, 40) == 8
-    assert time_left(10, 30, 1, 40) == 0
+    assert time_left(10, 5, 10, 40) == (5 + 15) / 2
     assert time_left(10, 30, 20, 40) == 30
     assert time_left(10, 30, 40, 40) == 0
+    assert time_left(0, 30, 20, 40) == 30
     assert time_left(10, 30, 0, 0) is None
 
 

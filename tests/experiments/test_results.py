@@ -84,3 +84,4 @@ def test_default_folder_is_new_each_time() -> None:
     """Without --output the name and the time make the folder."""
     now = datetime(2026, 1, 2, 3, 4, 5)
     assert default_output("pure-pull", now) == Path("results/pure-pull-20260102-030405")
+    assert default_output("../any thing", now) == Path("results/any-thing-20260102-030405")
