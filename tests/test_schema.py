@@ -1,0 +1,72 @@
+"""The tables: what migrations make is what the code believes in, and what others rely on."""
+
+from pathlib import Path
+
+import apsw
+import pytest
+from taskloom_server.store.connections import writing
+from taskloom_server.store.schema import prepare
+from taskloom_server.store.tables import TABLES
+
+# Stored queries and others' scripts read these; see the design, section 3.
+FIXED = {
+    "tasks": "id title description status phase priority worker_id claimed_at needed_tags "
+    "wanted_tags tags points time_estimate_ms time_actual_ms started_at completed_at "
+    "current_thought metric_0 metric_1 metric_2 metric_3 metric_4 metric_5 metric_6 metric_7 "
+    "cost_usd deleted_at deleted_by deleted_reason created_at updated_at",
+    "task_sequence": "id task_id worker_id status phase reason timestamp end_timestamp",
+    "workers": "id tags max_claims registered_at last_heartbeat workflow last_status last_phase",
+    "dependencies": "from_task_id to_task_id dep_type",
+    "attachments": "task_id attachment_type sequence name mime_type content file_path created_at",
+    "file_locks": "file_path worker_id",
+    "claim_sequence": "file_path worker_id",
+    "task_tags": "task_id tag",
+    "task_needed_tags": "task_id tag",
+    "task_wanted_tags": "task_id tag",
+    "events": "revision time type task_id after",
+    "requests": "id",
+    "system": "incarnation",
+}
+
+
+def _declared(path: Path) -> dict[str, str]:
+    """The statements that made the tables and indexes of a file, by name."""
+    connection = apsw.Connection(str(path))
+    rows = connection.execute(
+        "SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL AND name NOT LIKE 'schema_%'"
+    ).fetchall()
+    connection.close()
+    return {str(name): str(sql) for name, sql in rows}
+
+
+@pytest.fixture
+def migrated(tmp_path: Path) -> Path:
+    """A file to which all migrations have been applied."""
+    path = tmp_path / "migrated.db"
+    prepare(path)
+    return path
+
+
+def test_migrations_make_the_tables_of_the_code(migrated: Path, tmp_path: Path) -> None:
+    """A migrated file has just the tables, columns and indexes that tables.py defines."""
+    made = tmp_path / "made.db"
+    database = writing(made)
+    with database.bind_ctx(TABLES), database.connection_context():
+        database.create_tables(TABLES, safe=False)
+    assert _declared(migrated) == _declared(made)
+
+
+@pytest.mark.parametrize("table", FIXED)
+def test_fixed_columns_are_there(migrated: Path, table: str) -> None:
+    """The names that the design fixes are names of tables and columns."""
+    connection = apsw.Connection(str(migrated))
+    columns = {row[1] for row in connection.execute(f"PRAGMA table_xinfo({table})")}
+    connection.close()
+    assert set(FIXED[table].split()) <= columns
+
+
+def test_migrating_again_changes_nothing(migrated: Path) -> None:
+    """A file that is up to date is left as it is."""
+    before = _declared(migrated)
+    assert prepare(migrated) == []
+    assert _declared(migrated) == before
