@@ -1,7 +1,9 @@
 """What every test may use: a real server on a free port and a real file, and a client of it."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+import os
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,3 +100,57 @@ async def timed_client(timed_server: Server) -> AsyncIterator[Client]:
     """A client of ``timed_server``."""
     async with Client(timed_server.address) as connected:
         yield connected
+
+
+@dataclass(frozen=True)
+class ServerProcess:
+    """A server in a process of its own."""
+
+    process: asyncio.subprocess.Process
+    address: str  # empty: it ended before it listened
+    db: Path
+    _stderr: Path
+
+    def log(self) -> str:
+        """What it has written to stderr so far."""
+        return self._stderr.read_text(encoding="utf-8")
+
+
+@pytest.fixture
+async def start_process(tmp_path: Path) -> AsyncIterator[Callable[..., Awaitable[ServerProcess]]]:
+    """Start a server process: ``await start_process("--log-level", "debug", db=…, env={…})``.
+
+    It has begun to listen, or has ended, and it is gone after the test.
+    """
+    started: list[asyncio.subprocess.Process] = []
+
+    async def start(
+        *arguments: str,
+        db: Path | None = None,
+        listen: str = "127.0.0.1:0",
+        env: dict[str, str] | None = None,
+    ) -> ServerProcess:
+        path = db or tmp_path / "tasks.db"
+        inherited = {k: v for k, v in os.environ.items() if not k.startswith("TASKLOOM_")}
+        flags = {"--db": str(path), "--listen": listen}
+        given = [part for flag, value in flags.items() if value for part in (flag, value)]
+        stderr = tmp_path / f"server-{len(started)}.log"
+        with stderr.open("wb") as log:
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "taskloom_client", "serve", *given, *arguments),
+                stdout=asyncio.subprocess.PIPE,
+                stderr=log,
+                env=inherited | (env or {}),
+            )
+        started.append(process)
+        assert process.stdout is not None
+        line = (await process.stdout.readline()).decode()
+        if not line:
+            await process.wait()
+        return ServerProcess(process, line.rpartition(" ")[2].strip(), path, stderr)
+
+    yield start
+    for process in started:
+        if process.returncode is None:
+            process.kill()
+        await process.communicate()

@@ -212,7 +212,9 @@ steps = kinds.flatmap(lambda kind: st.tuples(st.just(kind.split()[0]), STEPS[kin
 
 
 @settings(
-    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=100,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(st.lists(steps, min_size=8, max_size=40))
 def test_no_sequence_of_links_makes_a_cycle(

@@ -503,21 +503,39 @@ async def test_a_blocked_task_is_not_ready_when_its_time_comes(
 
 
 async def test_a_time_that_is_put_off(timed_client: Client, clock: "TestClock") -> None:
-    """Another not_before counts from when it was set; one in the past means none at all."""
+    """Another not_before is waited for instead of the one before."""
     await _create(timed_client, "task", not_before=_time(clock.now() + 5_000))
     await _create(timed_client, "other", not_before=_time(clock.now() + 5_000))
     await _update(timed_client, "task", not_before=_time(clock.now() + 9_000))
     clock.advance(5_000)
     await _await_event(timed_client, v1.EVENT_TYPE_TASK_READY, "other", 0)
     assert not (await _show(timed_client, "task")).ready
-    task = await _update(timed_client, "task", not_before=_time(clock.now()))
+    clock.advance(4_000)
+    await _await_event(timed_client, v1.EVENT_TYPE_TASK_READY, "task", 0)
+
+
+async def test_a_time_that_is_taken_away(timed_client: Client, clock: "TestClock") -> None:
+    """A not_before in the past is none: the task is ready at once, and is told so."""
+    await _create(timed_client, "task", not_before=_time(clock.now() + 5_000))
+    request = v1.UpdateTaskRequest(task_id="task", not_before=_time(clock.now()))
+    answer = await timed_client.tasks.UpdateTask(request)
+    assert answer.task.ready
+    assert not answer.task.HasField("not_before")
+    assert list(answer.unblocked_task_ids) == ["task"]
+    event = await _await_event(timed_client, v1.EVENT_TYPE_TASK_READY, "task", 0)
+    assert event.task == answer.task
+
+
+async def test_a_time_that_is_set(timed_client: Client, clock: "TestClock") -> None:
+    """A ready task that is given a not_before is blocked, and told so, until it has passed."""
+    task = await _create(timed_client, "task")
     assert task.ready
-    assert not task.HasField("not_before")
-    since = await _revision(timed_client)
     task = await _update(timed_client, "task", not_before=_time(clock.now() + 1_000))
     assert not task.ready
+    event = await _await_event(timed_client, v1.EVENT_TYPE_TASK_BLOCKED, "task", 0)
+    assert event.task == task
     clock.advance(1_000)
-    await _await_event(timed_client, v1.EVENT_TYPE_TASK_READY, "task", since)
+    await _await_event(timed_client, v1.EVENT_TYPE_TASK_READY, "task", 0)
 
 
 # Disconnecting, reconnecting, restarting

@@ -1,4 +1,4 @@
-"""Readiness: what holds a task back, what frees it, and what becomes of parents and of time.
+"""Readiness: what holds a task back, what frees it, and what becomes of parents.
 
 Random graphs are compared with a model in test_readiness_model.
 """
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import pytest
-from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
 from taskloom import v1
 from taskloom_client import Client, TaskloomError
 
@@ -380,6 +380,44 @@ async def test_parent_that_has_no_child_left_is_a_task(client: Client, worker: s
     assert await _work(client, "p", "q") == []
 
 
+async def test_reopened_child_holds_its_parent_again(client: Client, worker: str) -> None:
+    """A child that is reopened is open again: its parent waits for it as if it had never ended."""
+    await _tree(client, _node("parent", _node("a"), _node("b")))
+    await _work(client, "a")
+    await _move(client, "a", "pending")
+    await _work(client, "b")
+    assert (await _show(client, "parent")).status == "pending"
+    await _work(client, "a")
+    assert (await _show(client, "parent")).status == "completed"
+    await _move(client, "a", "pending")
+    await _move(client, "parent", "pending")
+    assert await _ready(client) == ["a"], "the parent is not to be worked while its child is"
+
+
+@pytest.mark.parametrize("last", ["child", "blocker", "link"])
+async def test_parent_need_not_wait_for_its_time(
+    timed_client: Client, clock: "TestClock", last: str
+) -> None:
+    """A not_before keeps a parent from being taken, not from completing when all else is done."""
+    client = timed_client
+    await client.workers.Connect(v1.ConnectRequest(worker_id="w"))
+    not_before = Timestamp()
+    not_before.FromMilliseconds(clock.now() + 60_000)
+    await _create(client, "blocker")
+    blocked_by = ["blocker"]
+    await _tree(
+        client, _node("parent", _node("child"), not_before=not_before, blocked_by=blocked_by)
+    )
+    if last == "child":
+        await _work(client, "blocker", "child")
+    elif last == "blocker":
+        await _work(client, "child", "blocker")
+    else:
+        await _work(client, "child")
+        await _unlink(client, "blocker", "parent")
+    assert (await _show(client, "parent")).status == "completed"
+
+
 async def test_new_child_takes_its_parents_readiness(client: Client, worker: str) -> None:
     """A ready task that is given an open child, new or old, is blocked; by an ended one not."""
     for id in ("a", "b", "c", "old", "done"):
@@ -422,12 +460,32 @@ async def test_ended_parent_takes_no_children(client: Client, worker: str) -> No
 
 async def test_deleting_a_tree_frees_what_waits_for_it(client: Client, worker: str) -> None:
     """With cascade all below goes, what waits outside is freed, and the parent above is told."""
-    await _tree(client, _node("top", _node("mid", _node("a"), _node("b", blocked_by=["a"]))))
+    children = [_node("a"), _node("b", blocked_by=["a"]), _node("done")]
+    await _tree(client, _node("top", _node("mid", *children)))
     await _create(client, "after-a", blocked_by=["a"])
     await _create(client, "after-mid", blocked_by=["mid"])
+    await _work(client, "done")
     assert (await _refusal(_delete(client, "mid"))).reason == "CHILDREN_OPEN"
     assert await _delete(client, "mid", cascade=True) == ["after-a", "after-mid", "top"]
     assert await _ready(client) == ["top", "after-a", "after-mid"]
+    told = {type_ for type_, id in _happened(await _last_revision(client)) if id in ("mid", "done")}
+    assert told == {v1.EVENT_TYPE_TASK_DELETED}, "nothing completes on its way out"
+
+
+async def test_links_of_deleted_tasks_count_for_nothing(client: Client, worker: str) -> None:
+    """Unlinking what is deleted frees nothing a second time."""
+    for id in ("gone", "open"):
+        await _create(client, id)
+    await _create(client, "task", blocked_by=["gone", "open"])
+    await _tree(client, _node("parent", _node("gone-child"), _node("open-child")))
+    await _delete(client, "gone")
+    await _delete(client, "gone-child")
+    assert await _unlink(client, "gone", "task") == []
+    assert await _unlink(client, "parent", "gone-child", CONTAINS) == []
+    assert await _ready(client) == ["open", "open-child"]
+    assert await _work(client, "open") == ["task"]
+    await _work(client, "open-child")
+    assert (await _show(client, "parent")).status == "completed"
 
 
 # Other workflows
@@ -528,139 +586,3 @@ async def test_late_completion_from_a_disconnect_state(
         assert event.type == v1.EVENT_TYPE_TASK_LEASE_EXPIRED
         await _complete(client, "task")
         assert (await _show(client, "task")).status == "done"
-
-
-# Time and history
-
-
-async def test_time_is_counted_while_worked(timed_client: Client, clock: "TestClock") -> None:
-    """time_actual is the sum of all stays in timed states, without the one that still lasts."""
-    client = timed_client
-    await client.workers.Connect(v1.ConnectRequest(worker_id="w", lease=Duration(seconds=3_600)))
-    created = clock.now()
-    await _create(client, "task")
-    clock.advance(1_000)
-    await client.tasks.UpdateTask(v1.UpdateTaskRequest(task_id="task", assignee="w"))
-    clock.advance(2_000)
-    assert (await _claim(client, "task")).time_actual.ToMilliseconds() == 0
-    clock.advance(10_500)
-    assert (await _show(client, "task")).time_actual.ToMilliseconds() == 0
-    assert (await _release(client, "task")).time_actual.ToMilliseconds() == 10_500
-    clock.advance(20_000)
-    await _work(client, "task")
-    await _move(client, "task", "pending")
-    await _claim(client, "task")
-    clock.advance(300)
-    await _complete(client, "task")
-    task = await _show(client, "task")
-    assert task.time_actual.ToMilliseconds() == 10_800
-    assert task.start_time.ToMilliseconds() == created + 3_000, "when work first began"
-    assert task.complete_time.ToMilliseconds() == clock.now()
-
-
-async def test_lost_time_counts(timed_client: Client, clock: "TestClock") -> None:
-    """The time until a lease ran out was worked as well, as far as anybody knows."""
-    client = timed_client
-    await client.workers.Connect(v1.ConnectRequest(worker_id="w", lease=Duration(seconds=60)))
-    await _create(client, "task")
-    await _claim(client, "task")
-    clock.advance(60_000)
-    filter_ = v1.WatchFilter(event_types=[v1.EVENT_TYPE_TASK_LEASE_EXPIRED])
-    async with asyncio.timeout(10), client.watch(filter_, start_revision=1) as watch:
-        event = await anext(watch.events())
-    assert event.task.time_actual.ToMilliseconds() == 60_000
-    clock.advance(60_000)
-    assert (await _show(client, "task")).time_actual.ToMilliseconds() == 60_000
-
-
-async def _transitions(client: Client, task: str, page_size: int = 0) -> list[v1.Transition]:
-    request = v1.ListTransitionsRequest(task_id=task, page_size=page_size)
-    transitions: list[v1.Transition] = []
-    while True:
-        page = await client.tasks.ListTransitions(request)
-        assert page_size == 0 or len(page.transitions) <= page_size
-        transitions += page.transitions
-        if not page.next_page_token:
-            return transitions
-        request.page_token = page.next_page_token
-
-
-async def test_history_has_no_gaps(timed_client: Client, clock: "TestClock") -> None:
-    """Every transition is a row that the next one closes; the latest is open."""
-    client = timed_client
-    await client.workers.Connect(v1.ConnectRequest(worker_id="w"))
-    await client.workers.Connect(v1.ConnectRequest(worker_id="lead"))
-    start = clock.now()
-    await _create(client, "task", worker_id="lead", phase="design")
-    clock.advance(1_000)
-    await _claim(client, "task")
-    clock.advance(1_000)
-    phase = v1.UpdateTaskRequest(
-        task_id="task", worker_id="w", phase="implement", reason="designed"
-    )
-    await client.tasks.UpdateTask(phase)
-    clock.advance(1_000)
-    done = v1.CompleteTaskRequest(worker_id="w", task_id="task", reason="all green")
-    await client.claims.CompleteTask(done)
-    clock.advance(1_000)
-    await client.tasks.UpdateTask(
-        v1.UpdateTaskRequest(task_id="task", status="pending", phase="review", reason="not so")
-    )
-    rows = await _transitions(client, "task")
-    told = [
-        (
-            row.worker_id,
-            row.status if row.HasField("status") else None,
-            row.phase if row.HasField("phase") else None,
-            row.reason,
-        )
-        for row in rows
-    ]
-    assert told == [
-        ("lead", "pending", "design", ""),
-        ("w", "working", None, ""),
-        ("w", None, "implement", "designed"),
-        ("w", "completed", None, "all green"),
-        ("", "pending", "review", "not so"),
-    ]
-    begins = [row.start_time.ToMilliseconds() for row in rows]
-    assert begins == [start + n * 1_000 for n in range(5)]
-    assert [row.end_time.ToMilliseconds() for row in rows[:-1]] == begins[1:]
-    assert not rows[-1].HasField("end_time")
-    ids = [row.id for row in rows]
-    assert ids == sorted(set(ids))
-    assert await _transitions(client, "task", page_size=2) == rows
-
-
-async def test_history_tells_that_a_phase_is_none(client: Client, worker: str) -> None:
-    """A transition to no phase is told from one that left the phase as it was."""
-    await _create(client, "task", phase="design")
-    await client.tasks.UpdateTask(v1.UpdateTaskRequest(task_id="task", phase=""))
-    await client.tasks.UpdateTask(v1.UpdateTaskRequest(task_id="task", phase="review"))
-    await client.tasks.UpdateTask(
-        v1.UpdateTaskRequest(task_id="task", phase="", status="cancelled")
-    )
-    rows = await _transitions(client, "task")
-    phases = [row.phase if row.HasField("phase") else None for row in rows]
-    assert phases == ["design", "", "review", ""]
-    assert (await _show(client, "task")).phase == ""
-
-
-async def test_history_of_what_is_not_there(client: Client, worker: str) -> None:
-    """Nobody's history is TASK_NOT_FOUND; a deleted task's is kept."""
-    assert (await _refusal(_transitions(client, "nothing"))).reason == "TASK_NOT_FOUND"
-    await _create(client, "task")
-    await _delete(client, "task")
-    assert [row.status for row in await _transitions(client, "task")] == ["pending"]
-
-
-async def test_history_page_of_another_task(client: Client, worker: str) -> None:
-    """A page token is of no use for another task's history."""
-    for id in ("a", "b"):
-        await _create(client, id)
-        await _claim(client, id)
-    request = v1.ListTransitionsRequest(task_id="a", page_size=1)
-    token = (await client.tasks.ListTransitions(request)).next_page_token
-    other = v1.ListTransitionsRequest(task_id="b", page_size=1, page_token=token)
-    error = await _refusal(client.tasks.ListTransitions(other))
-    assert (error.reason, error.field_violations[0].field) == ("INVALID_FIELD", "page_token")

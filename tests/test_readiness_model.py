@@ -30,7 +30,7 @@ from taskloom_server.workflow_files import load_workflows
 TASKS = ("a", "b", "c", "d", "e", "f")
 WORKERS = ("v", "w")
 HOLDER = "the holder"
-"""Stands for whoever holds the task, so that most verbs of holders are not refused."""
+"""Stands for whoever holds the task."""
 TYPES = ("blocks", "follows", "contains", "duplicate")
 MAX_ATTEMPTS = 2
 STEP = 1_000
@@ -440,7 +440,7 @@ ARGUMENTS: dict[str, list[st.SearchStrategy[Any]]] = {
     "complete": [holder, task],
     "fail": [holder, task, either],
     "release": [holder, task],
-    "update": [task, st.sampled_from(["pending", "pending", "completed", "failed", "cancelled"])],
+    "update": [task, st.sampled_from([*["pending"] * 4, "completed", "failed", "cancelled"])],
     "assign": [task, worker],
     "unassign": [task],
     "delete": [task, either, either],
@@ -451,10 +451,29 @@ verbs = names.flatmap(lambda name: st.tuples(st.just(name), *ARGUMENTS[name]))
 beginnings = st.lists(st.tuples(priority, parent, blockers), min_size=6, max_size=6)
 
 
+def _aim(model: _Model, step: Verb) -> Verb:
+    """Point a verb that most tasks would refuse at the next that will not: held, or ended."""
+    name, *arguments = step
+    if arguments[0] == HOLDER:
+        id = _next(model, arguments[1], HELD)
+        return name, model.nodes[id].holder or WORKERS[0], id, *arguments[2:]
+    if step == ("update", arguments[0], "pending"):
+        return name, _next(model, arguments[0], ("completed", "failed")), "pending"
+    return step
+
+
+def _next(model: _Model, id: str, statuses: tuple[str, ...]) -> str:
+    """The task itself or the next after it that has one of the statuses; itself if none has."""
+    start = TASKS.index(id)
+    around = (*TASKS[start:], *TASKS[:start])
+    return next(
+        (each for each in around if model.alive(each) and model.nodes[each].status in statuses), id
+    )
+
+
 def _perform(model: _Model, graph: _Graph, step: Verb) -> None:
     """Do the same to both, and compare what they say and how they are afterwards."""
-    if step[1] == HOLDER:
-        step = (step[0], model.nodes[step[2]].holder or WORKERS[0], *step[2:])
+    step = _aim(model, step)
     graph.now += STEP
     model.now += STEP
     refusal, freed, best = "", set[str](), model.best()
@@ -514,7 +533,9 @@ def _as_told(record: Task) -> task_pb2.Task:
 
 
 @settings(
-    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=80,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(beginning=beginnings, sequence=st.lists(verbs, min_size=15, max_size=40))
 def test_any_sequence_of_verbs_goes_as_in_the_model(

@@ -4,6 +4,7 @@ What signs of life do for leases is in test_leases, the counters of claims are i
 """
 
 import asyncio
+import random
 import re
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
@@ -15,6 +16,10 @@ import pytest
 from google.protobuf.duration_pb2 import Duration
 from taskloom import v1
 from taskloom_client import Client, TaskloomError, WorkerNotFound
+from taskloom_server.coordinator import workers
+from taskloom_server.store.schema import prepare
+from taskloom_server.store.writer import Writer
+from taskloom_server.workflow_files import load_workflows
 
 if TYPE_CHECKING:
     from tests.conftest import Server, TestClock
@@ -120,6 +125,39 @@ async def test_names_are_made_up(client: Client) -> None:
         assert re.fullmatch(r"[a-z]+-[a-z]+-\d\d", name)
     answer = await _list(client, page_size=100)
     assert {worker.id for worker in answer.workers} == set(names)
+
+
+class _Repeating(random.Random):
+    """Randomness that makes up every name twice."""
+
+    _calls = 0
+
+    def randrange(self, *args: Any, **kwargs: Any) -> int:
+        self._calls += 1
+        return 10 + self._calls // 2
+
+    def choice(self, seq: Any) -> Any:
+        return seq[0]
+
+
+async def test_made_up_names_are_free(tmp_path: Path) -> None:
+    """A name that is made up is never that of a worker who is, or was, there."""
+    prepare(tmp_path / "tasks.db")
+    writer = Writer(
+        tmp_path / "tasks.db",
+        load_workflows("swarm"),
+        clock=lambda: 1_800_000_000_000,
+        rng=_Repeating(),
+        on_commit=lambda committed: None,
+        on_failure=lambda error: pytest.fail(f"the writer failed: {error}"),
+    )
+    await writer.start()
+    ask = workers.Connect("", "", (), max_claims=1, lease_ms=60_000, cool_down_ms=0)
+    first = (await writer.run(workers.connect, ask)).worker.id
+    await writer.run(workers.disconnect, workers.Disconnect(first, ""))
+    names = [(await writer.run(workers.connect, ask)).worker.id for _ in range(4)]
+    await writer.stop()
+    assert len({first, *names}) == 5
 
 
 async def test_same_request_same_worker(client: Client) -> None:
@@ -255,6 +293,25 @@ async def test_heartbeat(timed_client: Client, clock: "TestClock") -> None:
     assert answer.worker.claims_held == 1
     assert answer.revision == before == await _revision(timed_client)
     assert await _show(timed_client, "w") == answer.worker
+
+
+async def test_heartbeat_tells_how_long_claims_last(
+    timed_client: Client, clock: "TestClock"
+) -> None:
+    """The answer says until when all claims last, the shortest included; nothing without one."""
+    await _connect(timed_client, "w", max_claims=3, lease=Duration(seconds=60))
+    heartbeat = v1.HeartbeatRequest(worker_id="w")
+    answer = await timed_client.workers.Heartbeat(heartbeat)
+    assert not answer.HasField("lease_expire_time")
+    for id, lease in (("a", None), ("b", Duration(seconds=20)), ("c", Duration(seconds=90))):
+        await _create(timed_client, id)
+        request = v1.ClaimTaskRequest(worker_id="w", task_id=id, lease=lease)
+        await timed_client.claims.ClaimTask(request)
+    clock.advance(10_000)
+    answer = await timed_client.workers.Heartbeat(heartbeat)
+    assert answer.lease_expire_time.ToMilliseconds() == clock.now() + 20_000
+    shown = await timed_client.tasks.GetTask(v1.GetTaskRequest(task_id="b"))
+    assert shown.task.lease_expire_time == answer.lease_expire_time
 
 
 # ListWorkers

@@ -103,6 +103,8 @@ def _remove(tx: Transaction, dependency: Dependency, by: str | None) -> None:
     tx.tell(EventType.DEPENDENCY_REMOVED, dependency, task_id=to_task_id, worker_id=by)
     from_task, to_task = require_task(tx, from_task_id), require_task(tx, to_task_id)
     if from_task.deleted_at is not None or to_task.deleted_at is not None:
+        if dep_type == CONTAINS:
+            change(tx, to_task, {"parent_id": None})
         return  # its end counts for nothing any more
     if dep_type == CONTAINS:
         child = change(tx, to_task, {"parent_id": None})

@@ -126,6 +126,11 @@ def _check_tasks(tx: Transaction, snapshot: Snapshot, ask: Import) -> dict[str, 
             raise TaskExists(
                 f"tables.tasks[{n}].id: there is a task {row.id!r} already", subjects=(row.id,)
             )
+        if row.workflow and row.workflow not in tx.workflows.by_name:
+            raise InvalidSnapshot(
+                f"tables.tasks[{n}].workflow: there is no workflow {row.workflow!r}; there are "
+                f"{', '.join(sorted(tx.workflows.by_name))}"
+            )
         workflow = tx.workflows.get(row.workflow or ask.workflow)
         if ask.mode is Mode.RESTORE and row.status not in workflow.states:
             raise InvalidSnapshot(
@@ -223,7 +228,7 @@ def _starting(tx: Transaction, row: Task, ask: Import) -> Task:
             not_before=not_before if not_before and not_before > tx.now else None,
             attempts=0,
             ready_at=None,
-            claimable=1,
+            claimable=int(task.deleted_at is None),
             state_since=tx.now if workflow.states[initial].timed else None,
         )
     state = workflow.states[task.status]

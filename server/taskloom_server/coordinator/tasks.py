@@ -385,6 +385,9 @@ def update_task(tx: Transaction, ask: UpdateTask) -> Updated:
     elif any(getattr(task, column) != value for column, value in changes.items()):
         before, task = task, change(tx, task, changes)
         tx.tell_task(EventType.TASK_UPDATED, task, before, worker_id=by, reason=ask.reason)
+        if task.ready != before.ready:  # a not_before was set, or taken away
+            turned = EventType.TASK_READY if task.ready else EventType.TASK_BLOCKED
+            tx.tell_task(turned, task, before, worker_id=by, reason=ask.reason)
     if ask.assignee is not None:
         task = _assign(tx, task, ask.assignee, workflow, ask)
     return Updated(task, tx.unblocked(), tx.seen)

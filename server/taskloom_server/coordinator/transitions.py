@@ -127,7 +127,10 @@ def _tell_dependents(tx: Transaction, workflow: Workflow, before: Task, after: T
 def let_go(tx: Transaction, task: Task) -> None:
     """What waited for the task need not any more: what it blocks, and its parent."""
     for dependent in tx.tasks.unblock_dependents(task.id, tx.revision, tx.now):
-        _became_ready(tx, dependent, dependent._replace(unmet_blockers=1))
+        if dependent.ready:
+            _became_ready(tx, dependent, dependent._replace(unmet_blockers=1))
+        else:
+            _roll_up(tx, dependent)  # which does not wait for a not_before
     if task.parent_id is not None:
         count_child(tx, task.parent_id, -1)
 
@@ -158,7 +161,7 @@ def _recount(tx: Transaction, task: Task, counts: TaskChanges) -> Task:
     after = task._replace(**counts)
     if after.ready == task.ready:
         after = tx.tasks.change(task, **counts)
-        if after.open_children < task.open_children:
+        if (after.open_children, after.unmet_blockers) < (task.open_children, task.unmet_blockers):
             _roll_up(tx, after)
         return after
     after = change(tx, task, counts)

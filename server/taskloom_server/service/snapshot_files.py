@@ -31,6 +31,9 @@ SCHEMA_VERSION = 3
 MAX_BYTES = 256 << 20  # unpacked
 
 _Int = Annotated[int, Field(ge=-(2**63), le=2**63 - 1)]
+# What a Timestamp and a Duration can show: the years 1 to 9999, and 10,000 years.
+_Time = Annotated[int, Field(ge=-62_135_596_800_000, le=253_402_300_799_999)]
+_Duration = Annotated[int, Field(ge=0, le=315_576_000_000_000)]
 _Count = Annotated[int, Field(ge=0, le=2**63 - 1)]
 _Metrics = Annotated[list[_Count], Field(max_length=8)]
 
@@ -49,30 +52,30 @@ class _TaskRow(_Row):
     phase: str | None = None
     priority: _Int = DEFAULT_PRIORITY
     worker_id: str | None = None
-    claimed_at: _Int | None = None
+    claimed_at: _Time | None = None
     needed_tags: list[str] | None = None
     wanted_tags: list[str] | None = None
     tags: list[str] | None = None
     points: Annotated[int, Field(ge=0, le=2**31 - 1)] | None = None
-    time_estimate_ms: _Count | None = None
-    time_actual_ms: _Count | None = None
-    started_at: _Int | None = None
-    completed_at: _Int | None = None
+    time_estimate_ms: _Duration | None = None
+    time_actual_ms: _Duration | None = None
+    started_at: _Time | None = None
+    completed_at: _Time | None = None
     current_thought: str | None = None
     metrics: _Metrics | None = None
     cost_usd: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
-    deleted_at: _Int | None = None
+    deleted_at: _Time | None = None
     deleted_by: str | None = None
     deleted_reason: str | None = None
-    created_at: _Int = 0
-    updated_at: _Int = 0
+    created_at: _Time = 0
+    updated_at: _Time = 0
     # taskloom's own
     workflow: str = ""
-    not_before: _Int | None = None
-    attempts: _Count = 0
+    not_before: _Time | None = None
+    attempts: Annotated[int, Field(ge=0, le=1_000_000)] = 0
     max_attempts: Annotated[int, Field(ge=1, le=1_000)] = DEFAULT_MAX_ATTEMPTS
-    ready_at: _Int | None = None
-    state_since: _Int | None = None
+    ready_at: _Time | None = None
+    state_since: _Time | None = None
     lease_ms: Annotated[int, Field(ge=1_000, le=7 * read.DAY_MS)] | None = None
 
 
@@ -91,7 +94,7 @@ class _AttachmentRow(_Row):
     content: str | None = None
     content_encoding: Literal["utf-8", "base64"] = "utf-8"
     file_path: None = None  # content outside the database is not taken
-    created_at: _Int = 0
+    created_at: _Time = 0
 
 
 class _TagRow(_Row):
@@ -106,8 +109,8 @@ class _TransitionRow(_Row):
     status: str | None = None
     phase: str | None = None
     reason: str | None = None
-    timestamp: _Int
-    end_timestamp: _Int | None = None
+    timestamp: _Time
+    end_timestamp: _Time | None = None
 
 
 _TAG_TABLES = {
@@ -141,18 +144,22 @@ def parse(contents: bytes) -> tuple[Snapshot, list[str]]:
     def rows(table: str, form: type[_AnyRow]) -> list[_AnyRow]:
         return _read_rows(table, tables.get(table), form, warnings)
 
+    tag_rows = {table: rows(table, _TagRow) for table in _TAG_TABLES}
     tags: dict[str, dict[str, list[str]]] = {}
     for table, column in _TAG_TABLES.items():
         by_task: dict[str, list[str]] = defaultdict(list)
-        for tag_row in rows(table, _TagRow):
+        for tag_row in tag_rows[table]:
             by_task[tag_row.task_id].append(tag_row.tag)
         tags[column] = by_task
     task_rows = rows("tasks", _TaskRow)
     tasks = [_task(n, row, tags, warnings) for n, row in enumerate(task_rows)]
     ids = {task.id for task in tasks}
-    for table, column in _TAG_TABLES.items():
-        for task_id in tags[column].keys() - ids:
-            raise InvalidSnapshot(f"tables.{table}: there is no task {task_id!r}")
+    for table, table_rows in tag_rows.items():
+        for n, row in enumerate(table_rows):
+            if row.task_id not in ids:
+                raise InvalidSnapshot(
+                    f"tables.{table}[{n}].task_id: there is no task {row.task_id!r}"
+                )
     snapshot = Snapshot(
         tasks=tasks,
         dependencies=[
@@ -228,7 +235,7 @@ def _read_rows(table: str, rows: Any, form: type[_AnyRow], warnings: list[str]) 
             first = error.errors()[0]
             where = ".".join(str(part) for part in (f"tables.{table}[{n}]", *first["loc"]))
             raise InvalidSnapshot(f"{where}: {first['msg']}") from error
-        unknown.update(checked.model_extra or ())
+        unknown.update((checked.model_extra or {}).keys())
         read_rows.append(checked)
     for key, times in sorted(unknown.items()):
         warnings.append(f"tables.{table}: unknown key {key!r} left out, in {times} rows")
@@ -263,7 +270,7 @@ def _task(
             wanted_tags=tags("wanted_tags"),
             phase=row.phase or None,
             priority=priority,
-            worker_id=row.worker_id,
+            worker_id=read.identifier("worker_id", row.worker_id or "", optional=True) or None,
             claimed_at=row.claimed_at,
             points=row.points,
             time_estimate_ms=row.time_estimate_ms,

@@ -240,10 +240,10 @@ class TaskTable:
         return task._replace(**changes)
 
     def unblock_dependents(self, task_id: str, revision: int, now: int) -> list[Task]:
-        """Count one blocker less on all that the task blocks; those that became ready."""
+        """Count one blocker less on all that the task blocks; those that have none left."""
         rows = _UNBLOCK_DEPENDENTS.all(self._connection, task_id, revision, now)
         tasks = [task_of((*row, None)) for row in rows]
-        return sorted((t for t in tasks if t.ready), key=lambda t: t.number)
+        return sorted((t for t in tasks if not t.unmet_blockers), key=lambda t: t.number)
 
     def block_dependents(self, task_id: str, revision: int, now: int) -> list[Task]:
         """Count one blocker more on all that the task blocks; those that were ready before."""
