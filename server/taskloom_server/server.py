@@ -142,8 +142,12 @@ async def serving(settings: Settings, clock: Clock | None = None) -> AsyncIterat
         stack.push_async_callback(_cancel, asyncio.create_task(alarm.run()))
         stack.push_async_callback(_cancel, asyncio.create_task(_forget(writer)))
 
-        calls = Calls(writer, readers)
-        gate = Gate(max_calls=settings.max_calls, max_watches=settings.max_watches)
+        calls = Calls(writer, readers, clock.now)
+        gate = Gate(
+            max_calls=settings.max_calls,
+            max_watches=settings.max_watches,
+            max_waits=settings.max_waits,
+        )
         server = aio.server(interceptors=(gate,), options=_OPTIONS)
         worker_service_pb2_grpc.add_WorkerServiceServicer_to_server(WorkerServicer(calls), server)
         task_service_pb2_grpc.add_TaskServiceServicer_to_server(TaskServicer(calls), server)
@@ -171,6 +175,7 @@ async def serving(settings: Settings, clock: Clock | None = None) -> AsyncIterat
             await health.enter_graceful_shutdown()
             gate.closed = True
             feed.close()
+            writer.dismiss()
             # A writer that has failed answers nobody: there is nothing to wait for.
             await server.stop(0 if failed.done() else settings.shutdown_grace_seconds)
 
