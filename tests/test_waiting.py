@@ -1,7 +1,6 @@
 """Claims that wait: who is given what has become ready, and who is not woken."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any
 
@@ -49,10 +48,10 @@ async def _stand_in_line(client: Client, worker_id: str, **fields: Any) -> async
 
 
 @pytest.fixture
-async def graph(client: Client) -> AsyncIterator[Client]:
+async def graph(client: Client) -> Client:
     """A graph with one open task that nobody who waits may take, so that it is never done."""
     await _create(client, "open", needed_tags=["nobody-has-this"])
-    yield client
+    return client
 
 
 async def test_created_task_goes_to_who_waits(graph: Client) -> None:

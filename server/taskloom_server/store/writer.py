@@ -324,8 +324,8 @@ class Writer:
             for tags, scope in self._line.kinds():
                 if requirement not in tx.requirements.admitting(tags):
                     continue
-                job = self._line.first(tags, scope)
-                if job is not None and self._attempt(tx, job, group):
+                longest = self._line.first(tags, scope)
+                if longest is not None and self._attempt(tx, longest, group):
                     break
             else:
                 unwanted.add(requirement)
