@@ -272,7 +272,7 @@ class Agent:
                         return task
                     if await self._is_over(pulled):
                         return None
-                if self._inherited:
+                if self._inherited or pulled.waited:
                     continue
                 pause = next(pauses)
                 if pulled.retry_after is not None:

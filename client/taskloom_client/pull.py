@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 import grpc
 from taskloom import v1
 
+from taskloom_client.durations import proto_duration
 from taskloom_client.errors import TaskloomError
 
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ class Pulled:
     """CLAIM_OUTCOME_UNSPECIFIED: there were tasks, but others were quicker."""
     retry_after: timedelta | None = None
     """With COOLING_DOWN: how long the worker rests still."""
+    waited: bool = False
+    """The attempt has waited itself, so that the next one may follow at once."""
 
 
 class Pull(Protocol):
@@ -35,18 +38,26 @@ class Pull(Protocol):
         """Try once. Raises TaskloomError for what no further attempt would mend."""
 
 
+# Well within the deadline of a call, which is 30 s unless the client was told otherwise. When
+# it has passed the agent sees whether there is anything left to wait for.
+_WAIT = timedelta(seconds=10)
+
+
 async def pull_next(agent: "Agent") -> Pulled:
-    """Let the server choose: ClaimNextTask. Its claims are never refused for being late."""
-    answer = await agent.call(
-        agent.client.claims.ClaimNextTask, v1.ClaimNextTaskRequest(worker_id=agent.worker_id)
-    )
+    """Let the server choose: ClaimNextTask, in line with others until there is a task.
+
+    Its claims are never refused for being late, and an agent that waits makes no calls.
+    """
+    request = v1.ClaimNextTaskRequest(worker_id=agent.worker_id, wait=proto_duration(_WAIT))
+    answer = await agent.call(agent.client.claims.ClaimNextTask, request)
     if answer.tasks:
         agent.counters.claims_tried += 1
         agent.counters.claims_granted += 1
         return Pulled(answer.tasks[0], answer.outcome)
     agent.counters.empty_polls += 1
     rest = answer.retry_after.ToTimedelta() if answer.HasField("retry_after") else None
-    return Pulled(None, answer.outcome, rest)
+    waited = answer.outcome in {v1.CLAIM_OUTCOME_NONE_READY, v1.CLAIM_OUTCOME_PAUSED}
+    return Pulled(None, answer.outcome, rest, waited)
 
 
 _POLL_PAGE = 10

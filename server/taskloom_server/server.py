@@ -31,6 +31,7 @@ from taskloom.v1 import (
 from taskloom_server.alarm import Alarm
 from taskloom_server.clock import Clock, WallClock
 from taskloom_server.coordinator.deadlines import forget_answers, meet_deadlines
+from taskloom_server.coordinator.history import Kept, compact
 from taskloom_server.feed import Feed
 from taskloom_server.service.admin import AdminServicer
 from taskloom_server.service.attachments import AttachmentServicer
@@ -74,7 +75,7 @@ _OPTIONS = [
     ("grpc.keepalive_time_ms", 60_000),
     ("grpc.keepalive_timeout_ms", 20_000),
 ]
-_FORGET_EVERY_SECONDS = 60
+_FORGET_EVERY_MS = 60_000
 
 _log = structlog.get_logger("server")
 
@@ -137,13 +138,18 @@ async def serving(settings: Settings, clock: Clock | None = None) -> AsyncIterat
         async def meet() -> int | None:
             return await writer.run(meet_deadlines, None)
 
+        kept = Kept(int(settings.history_hours * 3_600_000), settings.history_revisions)
         alarm = Alarm(clock, meet)
         alarm.set(begun.deadline)
         stack.push_async_callback(_cancel, asyncio.create_task(alarm.run()))
-        stack.push_async_callback(_cancel, asyncio.create_task(_forget(writer)))
+        stack.push_async_callback(_cancel, asyncio.create_task(_forget(writer, clock, kept)))
 
-        calls = Calls(writer, readers)
-        gate = Gate(max_calls=settings.max_calls, max_watches=settings.max_watches)
+        calls = Calls(writer, readers, clock.now)
+        gate = Gate(
+            max_calls=settings.max_calls,
+            max_watches=settings.max_watches,
+            max_waits=settings.max_waits,
+        )
         server = aio.server(interceptors=(gate,), options=_OPTIONS)
         worker_service_pb2_grpc.add_WorkerServiceServicer_to_server(WorkerServicer(calls), server)
         task_service_pb2_grpc.add_TaskServiceServicer_to_server(TaskServicer(calls), server)
@@ -171,6 +177,7 @@ async def serving(settings: Settings, clock: Clock | None = None) -> AsyncIterat
             await health.enter_graceful_shutdown()
             gate.closed = True
             feed.close()
+            writer.dismiss()
             # A writer that has failed answers nobody: there is nothing to wait for.
             await server.stop(0 if failed.done() else settings.shutdown_grace_seconds)
 
@@ -192,9 +199,11 @@ async def _cancel(task: "asyncio.Task[Any]") -> None:
         await task
 
 
-async def _forget(writer: Writer) -> None:
-    """Drop answers that need not be remembered any more, a little now and then."""
+async def _forget(writer: Writer, clock: Clock, kept: Kept) -> None:
+    """Drop answers and history that need not be kept any more, a little at a time."""
     while True:
-        await asyncio.sleep(_FORGET_EVERY_SECONDS)
+        await clock.until(clock.now() + _FORGET_EVERY_MS)
         while await writer.run(forget_answers, None):
+            pass
+        while await writer.run(compact, kept):
             pass

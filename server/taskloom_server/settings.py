@@ -35,9 +35,15 @@ class Settings(BaseSettings):
     default_workflow: str = "swarm"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["auto", "console", "json"] = "auto"
-    # Calls, and watches, at once: apart, so that watches can never keep claims out.
+    # Calls, watches, and claims that wait, at once: apart, so that neither watches nor idle
+    # agents can keep claims out.
     max_calls: int = Field(default=2_000, ge=1)
     max_watches: int = Field(default=10_000, ge=1)
+    max_waits: int = Field(default=10_000, ge=1)
+    # How much of the history of events is kept for watches to start from: what is younger than
+    # this, among so many of the latest revisions.
+    history_hours: float = Field(default=168, gt=0)
+    history_revisions: int = Field(default=1_000_000, ge=1)
     # How long calls under way may take to end when the server stops.
     shutdown_grace_seconds: float = Field(default=5.0, ge=0)
 

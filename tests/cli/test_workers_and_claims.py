@@ -1,5 +1,6 @@
 """taskloom worker …, claim, complete, release, fail: a worker's day at a shell."""
 
+import asyncio
 from typing import TYPE_CHECKING
 
 from taskloom import v1
@@ -113,6 +114,28 @@ async def test_nothing_to_claim_is_exit_code_5(cli: "Cli", client: Client) -> No
     ran = await cli("claim", "--worker", "bob", "--json")
     assert (ran.code, ran.json["tasks"]) == (5, [])
     assert ran.json["outcome"] == "CLAIM_OUTCOME_PAUSED"
+
+
+async def test_claim_waits_for_a_task(cli: "Cli", client: Client) -> None:
+    """With --wait a claim stands in line, and takes the task that becomes ready."""
+    await add(client, "first", "second")
+    for worker in ("ann", "bob"):
+        await client.workers.Connect(v1.ConnectRequest(worker_id=worker))
+    await client.claims.ClaimTask(v1.ClaimTaskRequest(worker_id="bob", task_id="first"))
+
+    async def end_the_blocker() -> None:
+        before = (await client.workers.ListWorkers(v1.ListWorkersRequest())).workers[0]
+        while True:  # until the claim has reached the server, of which the sign of life tells
+            now = (await client.workers.ListWorkers(v1.ListWorkersRequest())).workers[0]
+            if now.heartbeat_time != before.heartbeat_time:
+                break
+        await client.claims.CompleteTask(v1.CompleteTaskRequest(worker_id="bob", task_id="first"))
+
+    claimed, _ = await asyncio.gather(
+        cli("claim", "--worker", "ann", "--wait", "1m"), end_the_blocker()
+    )
+    assert claimed.code == 0
+    assert claimed.out.startswith("claimed second ")
 
 
 async def test_release_and_fail(cli: "Cli", client: Client) -> None:

@@ -10,7 +10,7 @@ from taskloom_client import errors
 from taskloom_client.cli import output
 from taskloom_client.cli.arguments import ClaimRevision, Lease, Reason, TaskId, Worker
 from taskloom_client.cli.exits import ExitCode, Failure
-from taskloom_client.cli.session import Session, remote
+from taskloom_client.cli.session import DEFAULT_TIMEOUT, Session, remote
 from taskloom_client.cli.tasks import freed
 from taskloom_client.cli.values import moment_of, parse_duration, show_duration, to_duration
 
@@ -34,22 +34,39 @@ async def claim(
         typer.Option("--max-tasks", min=1, max=100, metavar="N", help="Without an ID: so many."),
     ] = 1,
     lease: Lease = None,
+    wait: Annotated[
+        timedelta | None,
+        typer.Option(
+            "--wait",
+            metavar="TIME",
+            parser=parse_duration,
+            help="Without an ID: wait so long for a task, such as 10m.",
+            show_default=False,
+        ),
+    ] = None,
     connect: Annotated[
         bool, typer.Option("--connect", help="Connect the worker first if it is not connected.")
     ] = False,
 ) -> None:
     """Take a task: the one that is named, or the best one.
 
-    Exits with 5 when there is nothing to claim now.
+    Exits with 5 when there is nothing to claim, with --wait when there was nothing all the time.
     """
-    if task_id and (parent or max_tasks > 1):
-        raise Failure("--parent and --max-tasks go without an ID", ExitCode.USAGE)
+    if task_id and (parent or max_tasks > 1 or wait):
+        raise Failure("--parent, --max-tasks and --wait go without an ID", ExitCode.USAGE)
 
     async def take() -> None:
         if task_id:
             await _claim_task(session, worker, task_id, lease)
         else:
-            await _claim_next(session, worker, parent=parent, max_tasks=max_tasks, lease=lease)
+            request = v1.ClaimNextTaskRequest(
+                worker_id=worker,
+                max_tasks=max_tasks,
+                parent_id=parent,
+                lease=to_duration(lease),
+                wait=to_duration(wait),
+            )
+            await _claim_next(session, request, wait or timedelta())
 
     try:
         await take()
@@ -71,20 +88,16 @@ async def _claim_task(session: Session, worker: str, task_id: str, lease: timede
     _tell_claimed(session, answer, [answer.task])
 
 
-async def _claim_next(
-    session: Session, worker: str, *, parent: str, max_tasks: int, lease: timedelta | None
-) -> None:
+async def _claim_next(session: Session, request: v1.ClaimNextTaskRequest, wait: timedelta) -> None:
     answer = await session.client.claims.ClaimNextTask(
-        v1.ClaimNextTaskRequest(
-            worker_id=worker, max_tasks=max_tasks, parent_id=parent, lease=to_duration(lease)
-        )
+        request, timeout=session.patience(DEFAULT_TIMEOUT) + wait.total_seconds()
     )
     if answer.tasks:
         _tell_claimed(session, answer, list(answer.tasks))
         return
     if session.json:
         output.print_json(output.as_json(answer))
-    output.note(_why_nothing(answer, worker, parent))
+    output.note(_why_nothing(answer, request.worker_id, request.parent_id))
     raise typer.Exit(ExitCode.NOTHING_TO_CLAIM)
 
 

@@ -26,35 +26,35 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from taskloom.v1 import task_pb2 as taskloom_dot_v1_dot_task__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ftaskloom/v1/claim_service.proto\x12\x0btaskloom.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x16taskloom/v1/task.proto\"t\n\x10\x43laimTaskRequest\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12\x0f\n\x07task_id\x18\x02 \x01(\t\x12(\n\x05lease\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x12\n\nrequest_id\x18\x0f \x01(\t\"F\n\x11\x43laimTaskResponse\x12\x1f\n\x04task\x18\x01 \x01(\x0b\x32\x11.taskloom.v1.Task\x12\x10\n\x08revision\x18\x0f \x01(\x03\"\xce\x01\n\x14\x43laimNextTaskRequest\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12\x11\n\tmax_tasks\x18\x02 \x01(\x05\x12(\n\x05lease\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12&\n\x08order_by\x18\x05 \x01(\x0e\x32\x14.taskloom.v1.OrderBy\x12\x11\n\tparent_id\x18\x06 \x01(\t\x12\x12\n\nrequest_id\x18\x0f \x01(\tJ\x04\x08\x03\x10\x04J\x04\x08\x07\x10\x08R\x04waitR\x05\x66iles\"\xa7\x01\n\x15\x43laimNextTaskResponse\x12 \n\x05tasks\x18\x01 \x03(\x0b\x32\x11.taskloom.v1.Task\x12*\n\x07outcome\x18\x02 \x01(\x0e\x32\x19.taskloom.v1.ClaimOutcome\x12.\n\x0bretry_after\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x10\n\x08revision\x18\x0f \x01(\x03\"t\n\x12ReleaseTaskRequest\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12\x0f\n\x07task_id\x18\x02 \x01(\t\x12\x16\n\x0e\x63laim_revision\x18\x03 \x01(\x03\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x12\n\nrequest_id\x18\x0f \x01(\t\"H\n\x13ReleaseTaskResponse\x12\x1f\n\x04task\x18\x01 \x01(\x0b\x32\x11.taskloom.v1.Task\x12\x10\n\x08revision\x18\x0f \x01(\x03\"u\n\x13\x43ompleteTaskRequest\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12\x0f\n\x07task_id\x18\x02 \x01(\t\x12\x16\n\x0e\x63laim_revision\x18\x03 \x01(\x03\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x12\n\nrequest_id\x18\x0f \x01(\t\"e\n\x14\x43ompleteTaskResponse\x12\x1f\n\x04task\x18\x01 \x01(\x0b\x32\x11.taskloom.v1.Task\x12\x1a\n\x12unblocked_task_ids\x18\x02 \x03(\t\x12\x10\n\x08revision\x18\x0f \x01(\x03\"\xb0\x01\n\x0f\x46\x61ilTaskRequest\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12\x0f\n\x07task_id\x18\x02 \x01(\t\x12\x16\n\x0e\x63laim_revision\x18\x03 \x01(\x03\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\r\n\x05retry\x18\x05 \x01(\x08\x12.\n\x0bretry_delay\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x12\n\nrequest_id\x18\x0f \x01(\t\"a\n\x10\x46\x61ilTaskResponse\x12\x1f\n\x04task\x18\x01 \x01(\x0b\x32\x11.taskloom.v1.Task\x12\x1a\n\x12unblocked_task_ids\x18\x02 \x03(\t\x12\x10\n\x08revision\x18\x0f \x01(\x03*\xdd\x01\n\x0c\x43laimOutcome\x12\x1d\n\x19\x43LAIM_OUTCOME_UNSPECIFIED\x10\x00\x12\x19\n\x15\x43LAIM_OUTCOME_CLAIMED\x10\x01\x12\x1c\n\x18\x43LAIM_OUTCOME_NONE_READY\x10\x02\x12\x1a\n\x16\x43LAIM_OUTCOME_ALL_DONE\x10\x03\x12\x18\n\x14\x43LAIM_OUTCOME_PAUSED\x10\x04\x12\x1e\n\x1a\x43LAIM_OUTCOME_COOLING_DOWN\x10\x05\x12\x1f\n\x1b\x43LAIM_OUTCOME_LIMIT_REACHED\x10\x06\x32\xa2\x03\n\x0c\x43laimService\x12J\n\tClaimTask\x12\x1d.taskloom.v1.ClaimTaskRequest\x1a\x1e.taskloom.v1.ClaimTaskResponse\x12V\n\rClaimNextTask\x12!.taskloom.v1.ClaimNextTaskRequest\x1a\".taskloom.v1.ClaimNextTaskResponse\x12P\n\x0bReleaseTask\x12\x1f.taskloom.v1.ReleaseTaskRequest\x1a .taskloom.v1.ReleaseTaskResponse\x12S\n\x0c\x43ompleteTask\x12 .taskloom.v1.CompleteTaskRequest\x1a!.taskloom.v1.CompleteTaskResponse\x12G\n\x08\x46\x61ilTask\x12\x1c.taskloom.v1.FailTaskRequest\x1a\x1d.taskloom.v1.FailTaskResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ftaskloom/v1/claim_service.proto\x12\x0btaskloom.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x16taskloom/v1/task.proto\"t\n\x10\x43laimTaskRequest\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12\x0f\n\x07task_id\x18\x02 \x01(\t\x12(\n\x05lease\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x12\n\nrequest_id\x18\x0f \x01(\t\"F\n\x11\x43laimTaskResponse\x12\x1f\n\x04task\x18\x01 \x01(\x0b\x32\x11.taskloom.v1.Task\x12\x10\n\x08revision\x18\x0f \x01(\x03\"\x83\x02\n\x14\x43laimNextTaskRequest\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12\x11\n\tmax_tasks\x18\x02 \x01(\x05\x12(\n\x05lease\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12&\n\x08order_by\x18\x05 \x01(\x0e\x32\x14.taskloom.v1.OrderBy\x12\x11\n\tparent_id\x18\x06 \x01(\t\x12\x12\n\nrequest_id\x18\x0f \x01(\t\x12\'\n\x04wait\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x16\n\x0ewait_when_done\x18\x08 \x01(\x08J\x04\x08\x07\x10\x08R\x05\x66iles\"\xa7\x01\n\x15\x43laimNextTaskResponse\x12 \n\x05tasks\x18\x01 \x03(\x0b\x32\x11.taskloom.v1.Task\x12*\n\x07outcome\x18\x02 \x01(\x0e\x32\x19.taskloom.v1.ClaimOutcome\x12.\n\x0bretry_after\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x10\n\x08revision\x18\x0f \x01(\x03\"t\n\x12ReleaseTaskRequest\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12\x0f\n\x07task_id\x18\x02 \x01(\t\x12\x16\n\x0e\x63laim_revision\x18\x03 \x01(\x03\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x12\n\nrequest_id\x18\x0f \x01(\t\"H\n\x13ReleaseTaskResponse\x12\x1f\n\x04task\x18\x01 \x01(\x0b\x32\x11.taskloom.v1.Task\x12\x10\n\x08revision\x18\x0f \x01(\x03\"u\n\x13\x43ompleteTaskRequest\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12\x0f\n\x07task_id\x18\x02 \x01(\t\x12\x16\n\x0e\x63laim_revision\x18\x03 \x01(\x03\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x12\n\nrequest_id\x18\x0f \x01(\t\"e\n\x14\x43ompleteTaskResponse\x12\x1f\n\x04task\x18\x01 \x01(\x0b\x32\x11.taskloom.v1.Task\x12\x1a\n\x12unblocked_task_ids\x18\x02 \x03(\t\x12\x10\n\x08revision\x18\x0f \x01(\x03\"\xb0\x01\n\x0f\x46\x61ilTaskRequest\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12\x0f\n\x07task_id\x18\x02 \x01(\t\x12\x16\n\x0e\x63laim_revision\x18\x03 \x01(\x03\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\r\n\x05retry\x18\x05 \x01(\x08\x12.\n\x0bretry_delay\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x12\n\nrequest_id\x18\x0f \x01(\t\"a\n\x10\x46\x61ilTaskResponse\x12\x1f\n\x04task\x18\x01 \x01(\x0b\x32\x11.taskloom.v1.Task\x12\x1a\n\x12unblocked_task_ids\x18\x02 \x03(\t\x12\x10\n\x08revision\x18\x0f \x01(\x03*\xdd\x01\n\x0c\x43laimOutcome\x12\x1d\n\x19\x43LAIM_OUTCOME_UNSPECIFIED\x10\x00\x12\x19\n\x15\x43LAIM_OUTCOME_CLAIMED\x10\x01\x12\x1c\n\x18\x43LAIM_OUTCOME_NONE_READY\x10\x02\x12\x1a\n\x16\x43LAIM_OUTCOME_ALL_DONE\x10\x03\x12\x18\n\x14\x43LAIM_OUTCOME_PAUSED\x10\x04\x12\x1e\n\x1a\x43LAIM_OUTCOME_COOLING_DOWN\x10\x05\x12\x1f\n\x1b\x43LAIM_OUTCOME_LIMIT_REACHED\x10\x06\x32\xa2\x03\n\x0c\x43laimService\x12J\n\tClaimTask\x12\x1d.taskloom.v1.ClaimTaskRequest\x1a\x1e.taskloom.v1.ClaimTaskResponse\x12V\n\rClaimNextTask\x12!.taskloom.v1.ClaimNextTaskRequest\x1a\".taskloom.v1.ClaimNextTaskResponse\x12P\n\x0bReleaseTask\x12\x1f.taskloom.v1.ReleaseTaskRequest\x1a .taskloom.v1.ReleaseTaskResponse\x12S\n\x0c\x43ompleteTask\x12 .taskloom.v1.CompleteTaskRequest\x1a!.taskloom.v1.CompleteTaskResponse\x12G\n\x08\x46\x61ilTask\x12\x1c.taskloom.v1.FailTaskRequest\x1a\x1d.taskloom.v1.FailTaskResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'taskloom.v1.claim_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_CLAIMOUTCOME']._serialized_start=1366
-  _globals['_CLAIMOUTCOME']._serialized_end=1587
+  _globals['_CLAIMOUTCOME']._serialized_start=1419
+  _globals['_CLAIMOUTCOME']._serialized_end=1640
   _globals['_CLAIMTASKREQUEST']._serialized_start=104
   _globals['_CLAIMTASKREQUEST']._serialized_end=220
   _globals['_CLAIMTASKRESPONSE']._serialized_start=222
   _globals['_CLAIMTASKRESPONSE']._serialized_end=292
   _globals['_CLAIMNEXTTASKREQUEST']._serialized_start=295
-  _globals['_CLAIMNEXTTASKREQUEST']._serialized_end=501
-  _globals['_CLAIMNEXTTASKRESPONSE']._serialized_start=504
-  _globals['_CLAIMNEXTTASKRESPONSE']._serialized_end=671
-  _globals['_RELEASETASKREQUEST']._serialized_start=673
-  _globals['_RELEASETASKREQUEST']._serialized_end=789
-  _globals['_RELEASETASKRESPONSE']._serialized_start=791
-  _globals['_RELEASETASKRESPONSE']._serialized_end=863
-  _globals['_COMPLETETASKREQUEST']._serialized_start=865
-  _globals['_COMPLETETASKREQUEST']._serialized_end=982
-  _globals['_COMPLETETASKRESPONSE']._serialized_start=984
-  _globals['_COMPLETETASKRESPONSE']._serialized_end=1085
-  _globals['_FAILTASKREQUEST']._serialized_start=1088
-  _globals['_FAILTASKREQUEST']._serialized_end=1264
-  _globals['_FAILTASKRESPONSE']._serialized_start=1266
-  _globals['_FAILTASKRESPONSE']._serialized_end=1363
-  _globals['_CLAIMSERVICE']._serialized_start=1590
-  _globals['_CLAIMSERVICE']._serialized_end=2008
+  _globals['_CLAIMNEXTTASKREQUEST']._serialized_end=554
+  _globals['_CLAIMNEXTTASKRESPONSE']._serialized_start=557
+  _globals['_CLAIMNEXTTASKRESPONSE']._serialized_end=724
+  _globals['_RELEASETASKREQUEST']._serialized_start=726
+  _globals['_RELEASETASKREQUEST']._serialized_end=842
+  _globals['_RELEASETASKRESPONSE']._serialized_start=844
+  _globals['_RELEASETASKRESPONSE']._serialized_end=916
+  _globals['_COMPLETETASKREQUEST']._serialized_start=918
+  _globals['_COMPLETETASKREQUEST']._serialized_end=1035
+  _globals['_COMPLETETASKRESPONSE']._serialized_start=1037
+  _globals['_COMPLETETASKRESPONSE']._serialized_end=1138
+  _globals['_FAILTASKREQUEST']._serialized_start=1141
+  _globals['_FAILTASKREQUEST']._serialized_end=1317
+  _globals['_FAILTASKRESPONSE']._serialized_start=1319
+  _globals['_FAILTASKRESPONSE']._serialized_end=1416
+  _globals['_CLAIMSERVICE']._serialized_start=1643
+  _globals['_CLAIMSERVICE']._serialized_end=2061
 # @@protoc_insertion_point(module_scope)

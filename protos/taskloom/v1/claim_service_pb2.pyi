@@ -137,6 +137,8 @@ class ClaimNextTaskRequest(_message.Message):
     ORDER_BY_FIELD_NUMBER: _builtins.int
     PARENT_ID_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    WAIT_FIELD_NUMBER: _builtins.int
+    WAIT_WHEN_DONE_FIELD_NUMBER: _builtins.int
     worker_id: _builtins.str
     max_tasks: _builtins.int
     """At most so many, up to 100; 0: one."""
@@ -145,9 +147,18 @@ class ClaimNextTaskRequest(_message.Message):
     parent_id: _builtins.str
     """Only descendants of this task; empty: any task."""
     request_id: _builtins.str
+    wait_when_done: _builtins.bool
+    """Wait also when every task has ended, for tasks that are yet to be made."""
     @_builtins.property
     def lease(self) -> _duration_pb2.Duration:
         """For these claims instead of the worker's own lease. Absent or zero: the worker's."""
+
+    @_builtins.property
+    def wait(self) -> _duration_pb2.Duration:
+        """How long to wait for a task where none is ready, claims are paused or the worker
+        rests: up to 1 day, and never beyond the call's deadline. Absent or zero: not at all.
+        CLAIM_OUTCOME_ALL_DONE and CLAIM_OUTCOME_LIMIT_REACHED are answered at once.
+        """
 
     def __init__(
         self,
@@ -158,10 +169,12 @@ class ClaimNextTaskRequest(_message.Message):
         order_by: _task_pb2.OrderBy.ValueType = ...,
         parent_id: _builtins.str = ...,
         request_id: _builtins.str = ...,
+        wait: _duration_pb2.Duration | None = ...,
+        wait_when_done: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["lease", b"lease"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["lease", b"lease", "wait", b"wait"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["lease", b"lease", "max_tasks", b"max_tasks", "order_by", b"order_by", "parent_id", b"parent_id", "request_id", b"request_id", "worker_id", b"worker_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lease", b"lease", "max_tasks", b"max_tasks", "order_by", b"order_by", "parent_id", b"parent_id", "request_id", b"request_id", "wait", b"wait", "wait_when_done", b"wait_when_done", "worker_id", b"worker_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -95,11 +95,16 @@ class ClaimServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ClaimNextTask(self, request, context):
-        """Takes the best tasks that this worker may take.
+        """Takes the best tasks that this worker may take, or waits for one.
 
         Best is the highest priority, then the oldest. No two callers are given the same
         task, so a claim is never refused for being late. With less than max_tasks to be
         had, or less room under the worker's max_claims, the answer has fewer.
+
+        With `wait`, a worker for whom there is nothing stands in line. A task that becomes
+        ready, by whatever change, goes to exactly one of those who may take it, to the one
+        who waits longest, in the very transaction that made it ready; the others are not
+        woken. A call that is cancelled, or whose connection breaks, leaves the line.
 
         No task is an answer, not an error: `outcome` says why, `revision` is where to
         watch from.
@@ -107,8 +112,11 @@ class ClaimServiceServicer:
         Errors:
         NOT_FOUND / WORKER_NOT_FOUND   connect first
         NOT_FOUND / TASK_NOT_FOUND     the scope
+        ABORTED / SUPERSEDED           the same request came again while this one waited,
+        and has taken its place in the line
 
-        Retry with the same request_id: the tasks given first are given again.
+        Retry with the same request_id: the tasks given first are given again. Without one,
+        tasks given to a caller who had gone are given back.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -68,11 +68,16 @@ class ClaimServiceStub:
     Retry with the same request_id.
     """
     ClaimNextTask: _grpc.UnaryUnaryMultiCallable[_claim_service_pb2.ClaimNextTaskRequest, _claim_service_pb2.ClaimNextTaskResponse]
-    """Takes the best tasks that this worker may take.
+    """Takes the best tasks that this worker may take, or waits for one.
 
     Best is the highest priority, then the oldest. No two callers are given the same
     task, so a claim is never refused for being late. With less than max_tasks to be
     had, or less room under the worker's max_claims, the answer has fewer.
+
+    With `wait`, a worker for whom there is nothing stands in line. A task that becomes
+    ready, by whatever change, goes to exactly one of those who may take it, to the one
+    who waits longest, in the very transaction that made it ready; the others are not
+    woken. A call that is cancelled, or whose connection breaks, leaves the line.
 
     No task is an answer, not an error: `outcome` says why, `revision` is where to
     watch from.
@@ -80,8 +85,11 @@ class ClaimServiceStub:
     Errors:
       NOT_FOUND / WORKER_NOT_FOUND   connect first
       NOT_FOUND / TASK_NOT_FOUND     the scope
+      ABORTED / SUPERSEDED           the same request came again while this one waited,
+                                     and has taken its place in the line
 
-    Retry with the same request_id: the tasks given first are given again.
+    Retry with the same request_id: the tasks given first are given again. Without one,
+    tasks given to a caller who had gone are given back.
     """
     ReleaseTask: _grpc.UnaryUnaryMultiCallable[_claim_service_pb2.ReleaseTaskRequest, _claim_service_pb2.ReleaseTaskResponse]
     """Gives a task back, to the initial state of its workflow.
@@ -147,11 +155,16 @@ class ClaimServiceAsyncStub(ClaimServiceStub):
     Retry with the same request_id.
     """
     ClaimNextTask: _aio.UnaryUnaryMultiCallable[_claim_service_pb2.ClaimNextTaskRequest, _claim_service_pb2.ClaimNextTaskResponse]  # type: ignore[assignment]
-    """Takes the best tasks that this worker may take.
+    """Takes the best tasks that this worker may take, or waits for one.
 
     Best is the highest priority, then the oldest. No two callers are given the same
     task, so a claim is never refused for being late. With less than max_tasks to be
     had, or less room under the worker's max_claims, the answer has fewer.
+
+    With `wait`, a worker for whom there is nothing stands in line. A task that becomes
+    ready, by whatever change, goes to exactly one of those who may take it, to the one
+    who waits longest, in the very transaction that made it ready; the others are not
+    woken. A call that is cancelled, or whose connection breaks, leaves the line.
 
     No task is an answer, not an error: `outcome` says why, `revision` is where to
     watch from.
@@ -159,8 +172,11 @@ class ClaimServiceAsyncStub(ClaimServiceStub):
     Errors:
       NOT_FOUND / WORKER_NOT_FOUND   connect first
       NOT_FOUND / TASK_NOT_FOUND     the scope
+      ABORTED / SUPERSEDED           the same request came again while this one waited,
+                                     and has taken its place in the line
 
-    Retry with the same request_id: the tasks given first are given again.
+    Retry with the same request_id: the tasks given first are given again. Without one,
+    tasks given to a caller who had gone are given back.
     """
     ReleaseTask: _aio.UnaryUnaryMultiCallable[_claim_service_pb2.ReleaseTaskRequest, _claim_service_pb2.ReleaseTaskResponse]  # type: ignore[assignment]
     """Gives a task back, to the initial state of its workflow.
@@ -235,11 +251,16 @@ class ClaimServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _claim_service_pb2.ClaimNextTaskRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_claim_service_pb2.ClaimNextTaskResponse, _abc.Awaitable[_claim_service_pb2.ClaimNextTaskResponse]]:
-        """Takes the best tasks that this worker may take.
+        """Takes the best tasks that this worker may take, or waits for one.
 
         Best is the highest priority, then the oldest. No two callers are given the same
         task, so a claim is never refused for being late. With less than max_tasks to be
         had, or less room under the worker's max_claims, the answer has fewer.
+
+        With `wait`, a worker for whom there is nothing stands in line. A task that becomes
+        ready, by whatever change, goes to exactly one of those who may take it, to the one
+        who waits longest, in the very transaction that made it ready; the others are not
+        woken. A call that is cancelled, or whose connection breaks, leaves the line.
 
         No task is an answer, not an error: `outcome` says why, `revision` is where to
         watch from.
@@ -247,8 +268,11 @@ class ClaimServiceServicer(metaclass=_abc_1.ABCMeta):
         Errors:
           NOT_FOUND / WORKER_NOT_FOUND   connect first
           NOT_FOUND / TASK_NOT_FOUND     the scope
+          ABORTED / SUPERSEDED           the same request came again while this one waited,
+                                         and has taken its place in the line
 
-        Retry with the same request_id: the tasks given first are given again.
+        Retry with the same request_id: the tasks given first are given again. Without one,
+        tasks given to a caller who had gone are given back.
         """
 
     @_abc_1.abstractmethod

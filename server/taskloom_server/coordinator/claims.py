@@ -19,6 +19,7 @@ from taskloom_server.graph.events import EventType
 from taskloom_server.graph.tasks import Task, TaskChanges
 from taskloom_server.graph.workers import Outcome, Worker, refusal
 from taskloom_server.store.transaction import Transaction
+from taskloom_server.store.waiting import Waiting
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,8 @@ class ClaimNext:
     max_tasks: int
     lease_ms: int | None
     parent_id: str  # empty: any task
+    wait_until: int = 0  # Unix ms; until then it waits for a task
+    wait_when_done: bool = False  # also when every task has ended
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +89,8 @@ def claim_task(tx: Transaction, ask: Claim) -> Moved | DomainError:
     return Moved(task, [], tx.seen)
 
 
-def claim_next(tx: Transaction, ask: ClaimNext) -> Claimed:
-    """Give the worker up to ``max_tasks`` of the best tasks that it may take.
+def claim_next(tx: Transaction, ask: ClaimNext) -> Claimed | Waiting:
+    """Give the worker up to ``max_tasks`` of the best tasks that it may take, or let it wait.
 
     Raises WorkerNotFound, and TaskNotFound for the scope. Want of work is an outcome, not an
     error.
@@ -113,7 +116,30 @@ def claim_next(tx: Transaction, ask: ClaimNext) -> Claimed:
     rest = None
     if outcome is Outcome.COOLING_DOWN and worker.cooling_until is not None:
         rest = worker.cooling_until - tx.now
-    return Claimed([], outcome, rest, tx.seen)
+    answered = outcome is Outcome.LIMIT_REACHED or (
+        outcome is Outcome.ALL_DONE and not ask.wait_when_done
+    )
+    if answered or tx.now >= ask.wait_until:
+        return Claimed([], outcome, rest, tx.seen)
+    again_at = ask.wait_until if rest is None else min(ask.wait_until, tx.now + rest)
+    tx.wake_at(again_at)
+    return Waiting(worker.tags, ask.parent_id, again_at)
+
+
+def give_back(tx: Transaction, claimed: Claimed) -> None:
+    """Undo a claim whose caller had gone when it was answered: as if it had not been made."""
+    for given in claimed.tasks:
+        task = tx.tasks.get(given.id)
+        if task is not None and task.claimed and task.claim_revision == given.claim_revision:
+            move(
+                tx,
+                task,
+                tx.workflows.get(task.workflow).initial_state,
+                EventType.TASK_RELEASED,
+                by=None,
+                reason="the caller had gone before it was told",
+                worker_id=None,
+            )
 
 
 def release(tx: Transaction, ask: Held) -> Moved:

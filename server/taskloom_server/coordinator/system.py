@@ -56,6 +56,7 @@ def resume(tx: Transaction, ask: Pause) -> int:
     """Let claims go on; the revision."""
     if tx.system.get().paused is not None:
         tx.system.pause(None)
+        tx.ask_again()
         tx.tell(EventType.RESUMED, ask._replace(at=tx.now), reason=ask.reason)
     return tx.seen
 
@@ -63,5 +64,6 @@ def resume(tx: Transaction, ask: Pause) -> int:
 def reset(tx: Transaction, _: None) -> tuple[str, int]:
     """Delete everything; the new incarnation and its revision."""
     tx.requirements.forget()
+    tx.ask_again()
     tx.incarnation = tx.system.begin(tx.committed, tx.now)
     return tx.incarnation, tx.seen

@@ -181,6 +181,12 @@ class ClaimLost(DomainError):
     reason = "CLAIM_LOST"
 
 
+class Superseded(DomainError):
+    """The same request came again while this call waited, and takes its place."""
+
+    reason = "SUPERSEDED"
+
+
 class EtagMismatch(DomainError):
     """The task was changed since the caller read it."""
 

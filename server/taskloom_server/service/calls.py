@@ -10,7 +10,10 @@ from taskloom_server.graph.errors import DomainError
 from taskloom_server.service import read
 from taskloom_server.store.readers import Readers
 from taskloom_server.store.transaction import Transaction
+from taskloom_server.store.waiting import Waiting
 from taskloom_server.store.writer import Idempotent, Verb, Writer
+
+_ANSWER_MS = 100  # kept of a call's time for the answer that there is nothing
 
 Ask = TypeVar("Ask")
 Result = TypeVar("Result")
@@ -20,9 +23,17 @@ Response = TypeVar("Response", bound=Message)
 class Calls:
     """The way from a servicer to the store."""
 
-    def __init__(self, writer: Writer, readers: Readers) -> None:
+    def __init__(self, writer: Writer, readers: Readers, clock: Callable[[], int]) -> None:
         self._writer = writer
         self._readers = readers
+        self._clock = clock
+
+    def deadline(self, wait_ms: int, context: Any) -> int:
+        """When a wait is over, in Unix ms: so long from now, but within the call's deadline."""
+        remaining: float | None = context.time_remaining()
+        if remaining is not None:
+            wait_ms = min(wait_ms, max(0, int(remaining * 1000) - _ANSWER_MS))
+        return self._clock() + wait_ms
 
     async def read(self, verb: Callable[[Transaction, Ask], Result], ask: Ask) -> Result:
         """The answer of a verb that changes nothing."""
@@ -41,20 +52,22 @@ class Calls:
         answer: Callable[[Result], Response],
         *,
         body: bytes = b"",
+        undo: Callable[[Transaction, Result], object] | None = None,
     ) -> Response:
         """The answer to a mutation, the same one again for the same request_id.
 
         ``answer`` makes the ``response`` of what the verb returned. ``body``: what belongs to
-        the request besides its message.
+        the request besides its message. ``undo``: run if the caller has gone before the answer;
+        with a request_id he finds it by asking again.
         """
         request_id = read.identifier("request_id", request.request_id, optional=True)
         if not request_id:
-            return answer(await self._writer.run(verb, ask))
+            return answer(await self._writer.run(verb, ask, undo=undo))
 
         # The response is stored with the change that it tells of, so it is made beside it.
-        def perform(tx: Transaction, ask: Ask) -> Response | DomainError:
+        def perform(tx: Transaction, ask: Ask) -> Response | DomainError | Waiting:
             result = verb(tx, ask)
-            return result if isinstance(result, DomainError) else answer(result)
+            return result if isinstance(result, DomainError | Waiting) else answer(result)
 
         return await self._writer.run(
             perform,

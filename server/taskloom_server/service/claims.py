@@ -46,14 +46,22 @@ class ClaimServicer(claim_service_pb2_grpc.ClaimServiceServicer):
     ) -> pb.ClaimNextTaskResponse:
         if request.order_by not in _ORDERS:
             raise InvalidField("order_by", "must be ORDER_BY_PRIORITY or absent")
+        wait = read.duration_ms("wait", request, "wait", low=0, high=read.DAY_MS, default=None)
         ask = claims.ClaimNext(
             worker_id=read.identifier("worker_id", request.worker_id),
             max_tasks=read.whole("max_tasks", request.max_tasks, 0, _MAX_TASKS) or 1,
             lease_ms=read.duration_ms("lease", request, "lease", default=None, **LEASE_BOUNDS),
             parent_id=read.identifier("parent_id", request.parent_id, optional=True),
+            wait_until=self._calls.deadline(wait, context) if wait else 0,
+            wait_when_done=request.wait_when_done,
         )
         return await self._calls.write(
-            request, claims.claim_next, ask, pb.ClaimNextTaskResponse, _claimed
+            request,
+            claims.claim_next,
+            ask,
+            pb.ClaimNextTaskResponse,
+            _claimed,
+            undo=claims.give_back,
         )
 
     async def ReleaseTask(  # noqa: D102

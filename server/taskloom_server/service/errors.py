@@ -39,6 +39,7 @@ CODES: dict[type[errors.DomainError], grpc.StatusCode] = {
     errors.NotEmpty: _C.FAILED_PRECONDITION,
     errors.ClaimLost: _C.ABORTED,
     errors.EtagMismatch: _C.ABORTED,
+    errors.Superseded: _C.ABORTED,
     errors.RevisionCompacted: _C.OUT_OF_RANGE,
     errors.IncarnationChanged: _C.OUT_OF_RANGE,
     errors.SnapshotTooLarge: _C.RESOURCE_EXHAUSTED,

@@ -5,6 +5,7 @@ text, since grpc.aio would send that.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable
+from enum import Enum
 from typing import Any
 
 import grpc
@@ -24,20 +25,30 @@ from taskloom_server.store.writer import WriterStopped
 
 _OURS = "/taskloom."
 _WATCH = "/taskloom.v1.WatchService/WatchTasks"
+_CLAIM_NEXT = "/taskloom.v1.ClaimService/ClaimNextTask"
 _COME_BACK_MS = 1000
 
 _log = structlog.get_logger("service")
 
 
+class _Kind(Enum):
+    """What is counted together; the value is how a person would call it."""
+
+    CALL = "calls under way"
+    WATCH = "watches open"
+    WAIT = "claims waiting"
+
+
 class Gate(aio.ServerInterceptor):
     """Lets calls of taskloom's services in, up to a number of each kind, until it is closed.
 
-    Watches and the other calls are counted apart, so that watches cannot keep claims out.
+    Watches, claims that wait, and all other calls are counted apart, so that neither watches nor
+    idle agents can keep claims out.
     """
 
-    def __init__(self, *, max_calls: int, max_watches: int) -> None:
-        self._limits = {False: max_calls, True: max_watches}
-        self._inside = {False: 0, True: 0}
+    def __init__(self, *, max_calls: int, max_watches: int, max_waits: int) -> None:
+        self._limits = {_Kind.CALL: max_calls, _Kind.WATCH: max_watches, _Kind.WAIT: max_waits}
+        self._inside = dict.fromkeys(_Kind, 0)
         self._handlers: dict[str, Any] = {}
         self.closed = False
 
@@ -57,7 +68,8 @@ class Gate(aio.ServerInterceptor):
         return handler
 
     def _wrap(self, handler: Any, method: str) -> Any:
-        is_watch = method == _WATCH
+        may_wait = method == _CLAIM_NEXT
+        stream_kind = _Kind.WATCH if method == _WATCH else _Kind.CALL
         behavior = handler.unary_unary or handler.stream_unary
         stream_behavior = handler.unary_stream or handler.stream_stream
         serialization = {
@@ -72,11 +84,12 @@ class Gate(aio.ServerInterceptor):
         async def answer(request: Any, context: aio.ServicerContext[Any, Any]) -> Any:
             if isinstance(request, DomainError):
                 raise request
-            self._enter(is_watch)
+            kind = _Kind.WAIT if may_wait and request.HasField("wait") else _Kind.CALL
+            self._enter(kind)
             try:
                 return await behavior(request, context)
             finally:
-                self._inside[is_watch] -= 1
+                self._inside[kind] -= 1
 
         async def guarded_answer(request: Any, context: aio.ServicerContext[Any, Any]) -> Any:
             try:
@@ -90,7 +103,7 @@ class Gate(aio.ServerInterceptor):
             try:
                 if isinstance(request, DomainError):
                     raise request
-                self._enter(is_watch)
+                self._enter(stream_kind)
             except DomainError as error:
                 await _abort(context, method, error)
             # Generators are not closed when their call is cancelled, so not in a `finally`.
@@ -102,7 +115,7 @@ class Gate(aio.ServerInterceptor):
                 await _abort(context, method, error)
 
         def left(_: Any) -> None:  # called with the context, whatever the stubs say
-            self._leave(is_watch)
+            self._inside[stream_kind] -= 1
 
         if handler.unary_unary:
             return grpc.unary_unary_rpc_method_handler(guarded_answer, **serialization)
@@ -112,22 +125,16 @@ class Gate(aio.ServerInterceptor):
             return grpc.unary_stream_rpc_method_handler(guarded_stream, **serialization)
         return grpc.stream_stream_rpc_method_handler(guarded_stream, **serialization)
 
-    def _enter(self, is_watch: bool) -> None:
+    def _enter(self, kind: "_Kind") -> None:
         if self.closed:
             raise ShuttingDown("the server is shutting down", retry_after_ms=_COME_BACK_MS)
-        if self._inside[is_watch] >= self._limits[is_watch]:
-            limit = self._limits[is_watch]
-            if is_watch:
-                raise TooManyWatches(
-                    f"the server has {limit} watches open, its limit", retry_after_ms=_COME_BACK_MS
-                )
-            raise TooManyCalls(
-                f"the server has {limit} calls under way, its limit", retry_after_ms=_COME_BACK_MS
+        limit = self._limits[kind]
+        if self._inside[kind] >= limit:
+            error = TooManyWatches if kind is _Kind.WATCH else TooManyCalls
+            raise error(
+                f"the server has {limit} {kind.value}, its limit", retry_after_ms=_COME_BACK_MS
             )
-        self._inside[is_watch] += 1
-
-    def _leave(self, is_watch: bool) -> None:
-        self._inside[is_watch] -= 1
+        self._inside[kind] += 1
 
 
 def _decoding(deserialize: Callable[[bytes], Any]) -> Callable[[bytes], Any]:

@@ -46,6 +46,22 @@ _PAGE_END = Statement(
 )
 _LATEST = Statement(Events.select(Events.revision).order_by(Events.revision.desc()).limit(1))
 
+_STEP = Statement(
+    Events.select(Events.revision, Events.time)
+    .order_by(Events.revision, Events.ordinal)
+    .limit(1)
+    .offset(arg("events")),
+    "events",
+)
+_FOLLOWING = Statement(
+    Events.select(Events.revision, Events.time)
+    .where(Events.revision > arg("revision"))
+    .order_by(Events.revision, Events.ordinal)
+    .limit(1),
+    "revision",
+)
+_FORGET = Statement(Events.delete().where(Events.revision < arg("before")), "before")
+
 _NOUNS: dict[str, Any] = {
     "task": Task,
     "worker": Worker,
@@ -120,6 +136,21 @@ class EventTable:
         """Add the events of one revision, in their order."""
         rows = [_write_row(revision, n, event) for n, event in enumerate(events)]
         _INSERT.many(self._connection, rows)
+
+    def step(self, events: int) -> tuple[int, int] | None:
+        """A revision that has about so many events before it, and its time; None: there is none.
+
+        A revision is forgotten whole or not at all, so a large one makes a large step.
+        """
+        first = _STEP.one(self._connection, 0)
+        place = _STEP.one(self._connection, events)
+        if first is not None and place is not None and place[0] == first[0]:
+            place = _FOLLOWING.one(self._connection, first[0])
+        return None if place is None else (place[0], place[1])
+
+    def forget(self, before: int) -> None:
+        """Delete the events of the revisions before this one."""
+        _FORGET.run(self._connection, before)
 
     def since(self, first: int, about: int) -> list[Revision]:
         """Whole revisions from ``first`` on, ``about`` so many events of them."""

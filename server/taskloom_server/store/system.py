@@ -37,6 +37,9 @@ _INSERT = Statement(
 _ADVANCE = Statement(
     System.update({System.revision: arg("revision")}).where(System.id == 1), "revision"
 )
+_FORGET_HISTORY = Statement(
+    System.update({System.oldest_revision: arg("oldest")}).where(System.id == 1), "oldest"
+)
 _PAUSE = Statement(
     System.update(
         {
@@ -77,6 +80,10 @@ class SystemTable:
     def advance(self, revision: int) -> None:
         """Note the latest revision."""
         _ADVANCE.run(self._connection, revision)
+
+    def forget_history(self, oldest: int) -> None:
+        """Note the oldest revision that is kept."""
+        _FORGET_HISTORY.run(self._connection, oldest)
 
     def pause(self, pause: Pause | None) -> None:
         """Note who stopped new claims, or that nobody does."""

@@ -29,6 +29,8 @@ class _Noted:
 
     events: list[Event]
     deadline: int | None
+    readied: list[int]  # the groups of tasks that can be taken since this verb
+    recheck: bool  # whether all who wait should be asked again
 
 
 class Transaction:
@@ -46,7 +48,7 @@ class Transaction:
         self.now = 0  # Unix ms, the same for the whole verb
         self.committed = 0  # the revision before this verb
         self.incarnation = ""
-        self._noted = _Noted([], None)
+        self._noted = _Noted([], None, [], False)
 
         self.tasks = TaskTable(connection)
         self.ready = ReadyTasks(connection)
@@ -75,7 +77,7 @@ class Transaction:
         """Get ready for the next verb."""
         self.now = now
         self.committed = committed
-        self._noted = _Noted([], None)
+        self._noted = _Noted([], None, [], False)
 
     def tell_task(
         self,
@@ -89,6 +91,10 @@ class Transaction:
         """Append an event about a task, as it is and as it was, to this verb's revision."""
         ancestors = self.tasks.ancestors(task.parent_id)
         aspect = None
+        if task.ready and (
+            before is None or not before.ready or before.requirement_id != task.requirement_id
+        ):
+            self._noted.readied.append(task.requirement_id)
         if before is not None:
             same = before.parent_id == task.parent_id
             above = ancestors if same else self.tasks.ancestors(before.parent_id)
@@ -113,6 +119,14 @@ class Transaction:
         """Something will be due then: a lease's end, or a not_before. Unix ms."""
         if self._noted.deadline is None or deadline < self._noted.deadline:
             self._noted.deadline = deadline
+
+    def ask_again(self) -> None:
+        """Let all who wait for a task look again: something that held them all back changed."""
+        self._noted.recheck = True
+
+    def readied(self) -> tuple[list[int], bool]:
+        """The groups of tasks that this verb made ready, and whether all should look again."""
+        return self._noted.readied, self._noted.recheck
 
     def unblocked(self) -> list[str]:
         """The tasks that became ready by this verb so far."""

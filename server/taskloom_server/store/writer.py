@@ -11,23 +11,24 @@ import queue
 import random
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import apsw
 import structlog
 
-from taskloom_server.graph.errors import DomainError, RequestIdReused
-from taskloom_server.graph.events import Revision
+from taskloom_server.graph.errors import DomainError, RequestIdReused, Superseded
+from taskloom_server.graph.events import EventType, Revision
 from taskloom_server.graph.workflows import Workflows
 from taskloom_server.store.connections import writing
 from taskloom_server.store.requests import Answer
 from taskloom_server.store.transaction import Transaction
+from taskloom_server.store.waiting import Waiting, WaitingLine
 
 Ask = TypeVar("Ask")
 Result = TypeVar("Result")
-Verb = Callable[[Transaction, Ask], Result | DomainError]
+Verb = Callable[[Transaction, Ask], Result | DomainError | Waiting]
 
 _GROUP = 256  # verbs a transaction at the most, so that nobody waits for a crowd behind him
 
@@ -58,8 +59,41 @@ class _Job:
     ask: Any
     idempotent: Idempotent[Any] | None
     future: "asyncio.Future[Any]"
+    undo: Callable[[Transaction, Any], Any] | None = None
     answer: Any = None
     error: Exception | None = None
+
+    def gone(self) -> bool:
+        """Whether whoever asked has given up."""
+        return self.future.done()
+
+
+def _nothing(_tx: Transaction, _ask: None) -> None:
+    """No verb: the writer is to look after those who wait."""
+
+
+_TEND: Any = _Job(_nothing, None, None, None)  # type: ignore[arg-type]
+
+# What may be the end of all that somebody waits for.
+_ENDINGS = frozenset(
+    {
+        EventType.TASK_COMPLETED,
+        EventType.TASK_FAILED,
+        EventType.TASK_CANCELLED,
+        EventType.TASK_DELETED,
+        EventType.TASK_MOVED,
+    }
+)
+
+
+@dataclass(slots=True)
+class _Group:
+    """What a group of verbs has come to so far."""
+
+    revision: int
+    answered: list[_Job] = field(default_factory=list)
+    revisions: list[Revision] = field(default_factory=list)
+    deadlines: list[int] = field(default_factory=list)
 
 
 class WriterStopped(Exception):
@@ -92,6 +126,9 @@ class Writer:
         self._on_failure = on_failure
         self._loop = asyncio.get_running_loop()
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._gone: queue.SimpleQueue[_Job] = queue.SimpleQueue()  # who stopped waiting
+        self._line: WaitingLine[_Job] = WaitingLine()
+        self._dismissing = False
         self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
         self._stopped = False
         self._log = structlog.get_logger("writer")
@@ -103,18 +140,35 @@ class Writer:
         return await self._begun
 
     async def run(
-        self, verb: Verb[Ask, Result], ask: Ask, idempotent: Idempotent[Result] | None = None
+        self,
+        verb: Verb[Ask, Result],
+        ask: Ask,
+        idempotent: Idempotent[Result] | None = None,
+        undo: Callable[[Transaction, Result], object] | None = None,
     ) -> Result:
         """Run a verb in a transaction; its answer, once that is committed.
 
         Raises what the verb raised, or the refusal that it returned. A caller that gives up
-        cancels his waiting, not the transaction.
+        cancels his waiting, not the transaction; ``undo`` is then run with the answer that
+        nobody was there to hear. A verb that answers ``Waiting`` is run again when there is
+        something for it.
         """
         if self._stopped:
             raise WriterStopped
         future: asyncio.Future[Result] = self._loop.create_future()
-        self._jobs.put(_Job(verb, ask, idempotent, future))
-        return await future
+        job = _Job(verb, ask, idempotent, future, undo)
+        self._jobs.put(job)
+        try:
+            return await future
+        except asyncio.CancelledError:
+            self._gone.put(job)
+            self._jobs.put(_TEND)
+            raise
+
+    def dismiss(self) -> None:
+        """Tell all who wait that the server is going."""
+        self._dismissing = True
+        self._jobs.put(_TEND)
 
     async def stop(self) -> None:
         """Finish what was submitted, checkpoint, close."""
@@ -159,51 +213,138 @@ class Writer:
             group = [self._jobs.get()]
             while len(group) < _GROUP and not self._jobs.empty():
                 group.append(self._jobs.get())
-            jobs = [job for job in group if job is not None]
+            self._tend_line()
+            jobs = [job for job in group if job is not None and job is not _TEND]
             if jobs:
-                committed = self._commit(tx, jobs)
-                self._loop.call_soon_threadsafe(self._deliver, jobs, committed)
-            if len(jobs) < len(group):
+                answered, committed = self._commit(tx, jobs)
+                self._loop.call_soon_threadsafe(self._deliver, answered, committed)
+            if None in group:
                 return
 
-    def _commit(self, tx: Transaction, jobs: list[_Job]) -> Committed:
-        """Run a group of verbs in one transaction."""
+    def _tend_line(self) -> None:
+        """Let those leave the line who gave up, or all of them when the server is going."""
+        while not self._gone.empty():
+            self._line.leave(self._gone.get())
+        if self._dismissing:
+            dismissed = self._line.all()
+            for job in dismissed:
+                self._line.leave(job)
+                job.error = WriterStopped()
+            self._loop.call_soon_threadsafe(self._answer, dismissed)
+
+    def _commit(self, tx: Transaction, jobs: list[_Job]) -> tuple[list[_Job], Committed]:
+        """Run a group of verbs in one transaction; those that have an answer now."""
         execute = tx.connection.execute
-        before = revision = tx.committed
-        revisions: list[Revision] = []
-        deadlines: list[int] = []
+        before = tx.committed
+        group = _Group(revision=before)
         execute("BEGIN IMMEDIATE")
         for job in jobs:
-            tx.begin(self._clock(), revision)
-            incarnation = tx.incarnation
-            execute("SAVEPOINT verb")
-            try:
-                self._perform(tx, job)
-            except Exception as error:
-                if isinstance(error, apsw.Error) and not isinstance(error, apsw.ConstraintError):
-                    raise  # the disk, not the verb
-                execute("ROLLBACK TO verb")
-                tx.requirements.forget()
-                job.error = error
-            else:
-                if tx.incarnation != incarnation:
-                    revisions.clear()  # they were of the life that this verb ended
-                events, deadline = tx.told()
-                if events:
-                    revision += 1
-                    tx.events.insert(revision, events)
-                    revisions.append(Revision(revision, tuple(events)))
-                if deadline is not None:
-                    deadlines.append(deadline)
-            execute("RELEASE verb")
-        if revision > before:
-            tx.system.advance(revision)
+            self._attempt(tx, job, group)
+        for job in self._line.due(self._clock()):
+            self._attempt(tx, job, group)
+        if group.revision > before:
+            tx.system.advance(group.revision)
         execute("COMMIT")
-        tx.committed = revision
-        return Committed(revision, tuple(revisions), tx.incarnation, min(deadlines, default=None))
+        tx.committed = group.revision
+        times = [*group.deadlines, *filter(None, [self._line.next_time()])]
+        return group.answered, Committed(
+            group.revision, tuple(group.revisions), tx.incarnation, min(times, default=None)
+        )
 
-    def _perform(self, tx: Transaction, job: _Job) -> None:
-        """Run one verb, or find the answer that it was given before."""
+    def _attempt(self, tx: Transaction, job: _Job, group: "_Group") -> bool:
+        """Run one verb under a savepoint, and then those whom it gave something to do.
+
+        False: the verb waits (still).
+        """
+        ticket = self._line.leave(job)
+        if ticket is None:
+            ticket = self._supersede(job, group)
+        tx.begin(self._clock(), group.revision)
+        execute = tx.connection.execute
+        execute("SAVEPOINT verb")
+        try:
+            waiting = self._perform(tx, job)
+        except Exception as error:
+            if isinstance(error, apsw.Error) and not isinstance(error, apsw.ConstraintError):
+                raise  # the disk, not the verb
+            execute("ROLLBACK TO verb")
+            execute("RELEASE verb")
+            tx.requirements.forget()
+            job.error = error
+            group.answered.append(job)
+            return True
+        execute("RELEASE verb")
+        events, deadline = tx.told()
+        if deadline is not None:
+            group.deadlines.append(deadline)
+        if waiting is not None and not self._dismissing:
+            if not job.gone():
+                self._line.join(job, waiting, ticket)
+            return False
+        if waiting is not None:
+            job.error = WriterStopped()
+        group.answered.append(job)
+        readied, recheck = tx.readied()
+        ended = any(event.type in _ENDINGS for event in events)
+        if events:
+            group.revision += 1
+            tx.events.insert(group.revision, events)
+            group.revisions.append(Revision(group.revision, tuple(events)))
+        if len(self._line):
+            self._call_up(tx, group, readied, recheck=recheck, ended=ended)
+        return True
+
+    def _supersede(self, job: _Job, group: "_Group") -> int | None:
+        """Let a retried call stand in the place of the one that waits under its request_id."""
+        if job.idempotent is None or not len(self._line):
+            return None
+        for other in self._line.all():
+            if other.idempotent is None or other.idempotent.request_id != job.idempotent.request_id:
+                continue
+            if other.idempotent.fingerprint != job.idempotent.fingerprint:
+                return None  # refused when it has been answered; two may wait meanwhile
+            ticket = self._line.leave(other)
+            other.error = Superseded("the same request came again, and its answer goes there")
+            group.answered.append(other)
+            return ticket
+        return None
+
+    def _call_up(
+        self, tx: Transaction, group: "_Group", readied: list[int], *, recheck: bool, ended: bool
+    ) -> None:
+        """Give what has become ready to those who wait longest, each task to one of them."""
+        if recheck:
+            for job in self._line.all():
+                self._attempt(tx, job, group)
+            return
+        unwanted: set[int] = set()  # groups that nobody in the line takes a task from
+        for requirement in readied:
+            if requirement in unwanted:
+                continue
+            for tags, scope in self._line.kinds():
+                if requirement not in tx.requirements.admitting(tags):
+                    continue
+                longest = self._line.first(tags, scope)
+                if longest is not None and self._attempt(tx, longest, group):
+                    break
+            else:
+                unwanted.add(requirement)
+            if not len(self._line):
+                return
+        if ended and not readied:
+            self._dismiss_done(tx, group)
+
+    def _dismiss_done(self, tx: Transaction, group: "_Group") -> None:
+        """Tell those who wait when every task that they could wait for has ended."""
+        anywhere_open = tx.tasks.any_with_status(tx.workflows.open_statuses)
+        for tags, scope in self._line.kinds():
+            if anywhere_open and not scope:
+                continue
+            while (first := self._line.first(tags, scope)) and self._attempt(tx, first, group):
+                pass
+
+    def _perform(self, tx: Transaction, job: _Job) -> Waiting | None:
+        """Run one verb, or find the answer that it was given before. Waiting: no answer yet."""
         remember = job.idempotent
         if remember is not None:
             known = tx.requests.get(remember.request_id, tx.now)
@@ -214,23 +355,31 @@ class Writer:
                         "other contents; make up a new one for every new request"
                     )
                 job.answer = remember.decode(known.response)
-                return
+                return None
         answer = job.verb(tx, job.ask)
+        if isinstance(answer, Waiting):
+            return answer
         if isinstance(answer, DomainError):
             job.error = answer  # refused, but what it wrote is kept
-            return
+            return None
         job.answer = answer
         if remember is not None:
             response = remember.encode(answer)
             tx.requests.put(remember.request_id, Answer(remember.fingerprint, response), tx.now)
+        return None
 
     def _deliver(self, jobs: list[_Job], committed: Committed) -> None:
         """Tell the revision, then answer everybody. On the event loop, once for a group."""
         self._on_commit(committed)
+        self._answer(jobs)
+
+    def _answer(self, jobs: list[_Job]) -> None:
         for job in jobs:
-            if job.future.done():
-                continue  # whoever asked has given up
-            if job.error is not None:
+            if job.gone():
+                if job.undo is not None and job.error is None and not self._stopped:
+                    nobody: asyncio.Future[Any] = self._loop.create_future()
+                    self._jobs.put(_Job(job.undo, job.answer, None, nobody))
+            elif job.error is not None:
                 job.future.set_exception(job.error)
             else:
                 job.future.set_result(job.answer)
