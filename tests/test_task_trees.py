@@ -12,7 +12,7 @@ from taskloom import v1
 from taskloom_client import Client, TaskloomError
 
 MAX_NODES = 5_000
-MAX_DEPTH = 100
+MAX_DEPTH = 50
 
 
 def node(id: str, *children: v1.TaskNode, **fields: Any) -> v1.TaskNode:
@@ -284,55 +284,37 @@ async def test_a_tree_has_its_largest_size(client: Client) -> None:
 
 
 async def test_a_tree_is_at_most_so_deep(client: Client) -> None:
-    """A tree 100 nodes deep is taken; a deeper one is refused as an invalid request."""
+    """A tree 50 nodes deep is taken; a deeper one is refused as an invalid request."""
     answer = await client.tasks.CreateTaskTree(chain(MAX_DEPTH))
     assert len(answer.tasks) == MAX_DEPTH
     for depth in (MAX_DEPTH + 1, MAX_DEPTH + 20):
         error = await refusal(client.tasks.CreateTaskTree(chain(depth)))
         assert error.reason == "INVALID_FIELD"
-        assert "100 deep" in str(error)
+        assert "50" in str(error)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    raises=AssertionError,
-    reason="protobuf itself reads no message nested more than 100 deep, so the server never sees "
-    "such a node: the contract's limit is too high to be kept with a path",
-)
 async def test_the_path_leads_to_the_node_that_is_too_deep(client: Client) -> None:
     """A tree that is too deep is refused with the path to the first node beyond."""
     error = await refusal(client.tasks.CreateTaskTree(chain(MAX_DEPTH + 1)))
     assert fields(error) == ["root." + "children[0]." * MAX_DEPTH + "id"]
 
 
-@pytest.mark.xfail(
-    strict=True,
-    raises=TaskloomError,
-    reason="protobuf itself reads no message nested more than 100 deep, and a Duration in the "
-    "hundredth node is the 101st: the contract's limit is too high",
-)
 async def test_the_deepest_node_may_have_an_estimate(client: Client) -> None:
-    """The hundredth node down has all the fields that others have."""
+    """The fiftieth node down has all the fields that others have."""
     request = chain(MAX_DEPTH)
     leaf_of(request).time_estimate.seconds = 1
     answer = await client.tasks.CreateTaskTree(request)
     assert len(answer.tasks) == MAX_DEPTH
 
 
-@pytest.mark.xfail(
-    strict=True,
-    raises=TaskloomError,
-    reason="parents roll up by recursion: some 160 of them in a row exceed Python's limit, the "
-    "call is answered INTERNAL, and the task can never be completed",
-)
 async def test_parents_roll_up_however_deep(client: Client) -> None:
     """The end of the one leaf below 300 parents in a row ends them all."""
     parent = ""
-    for _ in range(3):
+    for _ in range(6):
         request = chain(MAX_DEPTH, parent_id=parent)
         parent = (await client.tasks.CreateTaskTree(request)).tasks[-1].id
     await client.workers.Connect(v1.ConnectRequest(worker_id="w"))
     await client.claims.ClaimTask(v1.ClaimTaskRequest(worker_id="w", task_id=parent))
     with structlog.testing.capture_logs():  # a traceback of a thousand frames takes seconds
         await client.claims.CompleteTask(v1.CompleteTaskRequest(worker_id="w", task_id=parent))
-    assert len(await listed(client, statuses=["completed"])) == 3 * MAX_DEPTH
+    assert len(await listed(client, statuses=["completed"])) == 6 * MAX_DEPTH

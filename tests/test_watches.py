@@ -641,7 +641,9 @@ async def test_filters(
             if is_the_end(message):
                 break
             messages.append(message)
-    assert told(messages) == expected
+    # What hangs on the tasks passes with them: see test_filter_on_things_of_a_task.
+    things = ("DEPENDENCY_", "FILE_", "ATTACHMENT_")
+    assert [one for one in told(messages) if not one[0].startswith(things)] == expected
     # And each event is the very one that everybody hears.
     everything = {m.revision: events_of([m]) for m in await heard(client, lived, start_revision=1)}
     for message in messages:
@@ -654,15 +656,11 @@ async def test_filter_on_things_of_no_task(client: Client, lived: int) -> None:
     """A filter that looks at tasks lets no event pass that is about none; another one does."""
     about_tasks = v1.WatchFilter(statuses=["pending", "working", "completed", "cancelled"])
     messages = await heard(client, lived - 1, start_revision=1, filter=about_tasks)
-    assert not {"PAUSED", "WORKER_CONNECTED", "FILE_MARKED"} & {name for name, _ in told(messages)}
+    assert not {"PAUSED", "WORKER_CONNECTED"} & {name for name, _ in told(messages)}
     messages = await heard(client, lived, start_revision=1)
-    assert {"PAUSED", "WORKER_CONNECTED", "FILE_MARKED"} <= {name for name, _ in told(messages)}
+    assert {"PAUSED", "WORKER_CONNECTED"} <= {name for name, _ in told(messages)}
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="such events do not know the task they are about as it was, so these filters drop them",
-)
 async def test_filter_on_things_of_a_task(client: Client, lived: int) -> None:
     """What hangs on a task (attachments, marks, dependencies) passes a filter of its id."""
     filter = v1.WatchFilter(task_ids=["left", "the-end"])
@@ -737,16 +735,12 @@ async def test_leaving_the_subtree(server: "Server", client: Client) -> None:
         await update(client, "child", priority=1)  # not to be heard
         messages = await until(stream, await update(client, "end", priority=1))
     assert [(name_of(e), e.task_id, e.left_filter) for e in events_of(messages)] == [
+        ("DEPENDENCY_REMOVED", "child", False),
         ("TASK_UPDATED", "child", True),
         ("TASK_UPDATED", "end", False),
     ]
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="only the task that is moved is told, not those below it, which leave as silently "
-    "as they would enter",
-)
 async def test_leaving_the_subtree_with_the_parent(server: "Server", client: Client) -> None:
     """When a parent is taken out of the subtree, what is below it is told as having left, too."""
     for id, parent_id in (("root", ""), ("child", "root"), ("below", "child"), ("end", "root")):

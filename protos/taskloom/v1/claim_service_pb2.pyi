@@ -10,7 +10,8 @@ worker renews; when that ends, the task goes back by itself. It has a claim revi
 a fencing token: send it with every verb about the task, and a verb that comes too
 late, from a claim that is no longer, is refused with ABORTED / CLAIM_LOST and changes
 nothing. There is one exception, in favour of finished work: if the lease ran out and
-nobody took the task since, its old claim may still complete it.
+nobody took the task since, its old claim may still complete it, even where that was
+the last attempt and the task has failed by it.
 """
 
 from collections import abc as _abc

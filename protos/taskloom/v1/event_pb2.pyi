@@ -35,7 +35,9 @@ class _EventTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_EventType.V
     EVENT_TYPE_TASK_UPDATED: _EventType.ValueType  # 3
     """Fields changed, but not the status."""
     EVENT_TYPE_TASK_READY: _EventType.ValueType  # 4
-    """The last thing that held the task back is gone: it can be claimed."""
+    """The last thing that held the task back is gone: it can be claimed. Not told where
+    another event says so by task.ready: CREATED, RELEASED, LEASE_EXPIRED, MOVED.
+    """
     EVENT_TYPE_TASK_BLOCKED: _EventType.ValueType  # 5
     """Something came up that holds the task back; it was ready before."""
     EVENT_TYPE_TASK_CLAIMED: _EventType.ValueType  # 6
@@ -71,7 +73,9 @@ EVENT_TYPE_TASK_CREATED: EventType.ValueType  # 2
 EVENT_TYPE_TASK_UPDATED: EventType.ValueType  # 3
 """Fields changed, but not the status."""
 EVENT_TYPE_TASK_READY: EventType.ValueType  # 4
-"""The last thing that held the task back is gone: it can be claimed."""
+"""The last thing that held the task back is gone: it can be claimed. Not told where
+another event says so by task.ready: CREATED, RELEASED, LEASE_EXPIRED, MOVED.
+"""
 EVENT_TYPE_TASK_BLOCKED: EventType.ValueType  # 5
 """Something came up that holds the task back; it was ready before."""
 EVENT_TYPE_TASK_CLAIMED: EventType.ValueType  # 6

@@ -114,7 +114,7 @@ class TaskServiceServicer:
 
         Errors: as CreateTask, and
         INVALID_ARGUMENT / CYCLE         the detail lists the tasks along the cycle
-        INVALID_ARGUMENT / INVALID_FIELD more than 5,000 nodes, or more than 100 deep;
+        INVALID_ARGUMENT / INVALID_FIELD more than 5,000 nodes, or more than 50 deep;
         the field path leads to the node
 
         Retry with the same request_id.
@@ -158,7 +158,8 @@ class TaskServiceServicer:
 
         A status must be one that the task's current state exits to. Ending a task this
         way does all that CompleteTask or FailTask does. Only the holder may move a
-        claimed task; a call without worker_id is a person's and may as well.
+        claimed task; a call without worker_id is a person's and may as well. The other
+        fields anybody may change, unless a claim_revision is shown and not the claim's.
 
         An `assignee` hands a free task to that worker: it goes to the workflow's assign
         state, is held by the worker under its lease, and ClaimTask begins it. An empty

@@ -77,7 +77,8 @@ class WatchFilter(_message.Message):
 
     A task that matched before an event and does not after it is told once more, with
     left_filter set. The fields that look at a task (statuses, tags, owner, subtree_of,
-    task_ids, phases) let no event pass that is about no task.
+    task_ids, phases) look at the task on which a mark, an attachment or a dependency (its
+    `to`) hangs, and let no event pass that is about no task.
     """
 
     DESCRIPTOR: _descriptor.Descriptor

@@ -54,11 +54,13 @@ class Worker(_message.Message):
     claims_held: _builtins.int
     """How many tasks it holds now. Left out of events."""
     claim_attempts: _builtins.int
-    """Tasks it tried to take: one a ClaimTask, one a task that ClaimNextTask gave."""
+    """Tasks it tried to take: one a ClaimTask, unless there is no such task or the worker
+    holds it already, and one a task that ClaimNextTask gave.
+    """
     claims_granted: _builtins.int
     """Attempts that gave it the task."""
     claims_lost: _builtins.int
-    """Attempts refused because another worker had the task."""
+    """Attempts refused because another worker had the task, or has ended it meanwhile."""
     @_builtins.property
     def tags(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """What it can do; compared with the needed and wanted tags of tasks."""

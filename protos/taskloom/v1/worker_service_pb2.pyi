@@ -6,7 +6,8 @@ WorkerService: who takes part.
 True of every service of taskloom:
   * A refusal carries google.rpc.ErrorInfo (domain "taskloom", an UPPER_SNAKE
     reason) and, where they help, BadRequest, PreconditionFailure, ResourceInfo
-    or RetryInfo. The reasons stand below as CODE / REASON.
+    or RetryInfo. The reasons stand below as CODE / REASON. A list of ids in the
+    details is cut to what fits into metadata: the first of them.
   * Any call may answer INVALID_ARGUMENT / INVALID_FIELD (the field is named; do
     not retry), UNAVAILABLE / SHUTTING_DOWN (retry after the RetryInfo delay),
     RESOURCE_EXHAUSTED / TOO_MANY_CALLS (likewise), and DEADLINE_EXCEEDED, after

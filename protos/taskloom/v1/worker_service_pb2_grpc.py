@@ -66,7 +66,7 @@ class WorkerServiceServicer:
 
         Connecting again under the same id, connected or not, is how an agent that
         crashed goes on: the registration takes the new values, counters and claims
-        stay, and `held_tasks` says what it still holds.
+        stay, and `held_tasks` says what it still holds. A new lease is for new claims.
 
         Errors:
         NOT_FOUND / WORKFLOW_NOT_FOUND   the details list the workflows there are
@@ -80,7 +80,8 @@ class WorkerServiceServicer:
     def Disconnect(self, request, context):
         """Ends a registration: its claims are given back at once, its file marks removed.
 
-        Tasks go to their workflow's disconnect state, without counting an attempt.
+        Tasks go to their workflow's disconnect state, without counting an attempt; a rest
+        ends.
         The worker stays on record with a disconnect_time. Disconnecting a worker that
         is disconnected already changes nothing.
 
@@ -96,8 +97,8 @@ class WorkerServiceServicer:
     def Heartbeat(self, request, context):
         """Says that the worker lives, which renews all its claims.
 
-        Every call that names a worker does the same, so only an agent at work on one
-        long task needs it; a third of the lease is a good interval.
+        Every mutation that names a worker and succeeds does the same, so only an agent at
+        work on one long task needs it; a third of the lease is a good interval.
 
         Errors:
         NOT_FOUND / WORKER_NOT_FOUND   unknown or disconnected: connect again

@@ -6,7 +6,8 @@ WorkerService: who takes part.
 True of every service of taskloom:
   * A refusal carries google.rpc.ErrorInfo (domain "taskloom", an UPPER_SNAKE
     reason) and, where they help, BadRequest, PreconditionFailure, ResourceInfo
-    or RetryInfo. The reasons stand below as CODE / REASON.
+    or RetryInfo. The reasons stand below as CODE / REASON. A list of ids in the
+    details is cut to what fits into metadata: the first of them.
   * Any call may answer INVALID_ARGUMENT / INVALID_FIELD (the field is named; do
     not retry), UNAVAILABLE / SHUTTING_DOWN (retry after the RetryInfo delay),
     RESOURCE_EXHAUSTED / TOO_MANY_CALLS (likewise), and DEADLINE_EXCEEDED, after
@@ -57,7 +58,7 @@ class WorkerServiceStub:
 
     Connecting again under the same id, connected or not, is how an agent that
     crashed goes on: the registration takes the new values, counters and claims
-    stay, and `held_tasks` says what it still holds.
+    stay, and `held_tasks` says what it still holds. A new lease is for new claims.
 
     Errors:
       NOT_FOUND / WORKFLOW_NOT_FOUND   the details list the workflows there are
@@ -67,7 +68,8 @@ class WorkerServiceStub:
     Disconnect: _grpc.UnaryUnaryMultiCallable[_worker_service_pb2.DisconnectRequest, _worker_service_pb2.DisconnectResponse]
     """Ends a registration: its claims are given back at once, its file marks removed.
 
-    Tasks go to their workflow's disconnect state, without counting an attempt.
+    Tasks go to their workflow's disconnect state, without counting an attempt; a rest
+    ends.
     The worker stays on record with a disconnect_time. Disconnecting a worker that
     is disconnected already changes nothing.
 
@@ -79,8 +81,8 @@ class WorkerServiceStub:
     Heartbeat: _grpc.UnaryUnaryMultiCallable[_worker_service_pb2.HeartbeatRequest, _worker_service_pb2.HeartbeatResponse]
     """Says that the worker lives, which renews all its claims.
 
-    Every call that names a worker does the same, so only an agent at work on one
-    long task needs it; a third of the lease is a good interval.
+    Every mutation that names a worker and succeeds does the same, so only an agent at
+    work on one long task needs it; a third of the lease is a good interval.
 
     Errors:
       NOT_FOUND / WORKER_NOT_FOUND   unknown or disconnected: connect again
@@ -106,7 +108,7 @@ class WorkerServiceAsyncStub(WorkerServiceStub):
 
     Connecting again under the same id, connected or not, is how an agent that
     crashed goes on: the registration takes the new values, counters and claims
-    stay, and `held_tasks` says what it still holds.
+    stay, and `held_tasks` says what it still holds. A new lease is for new claims.
 
     Errors:
       NOT_FOUND / WORKFLOW_NOT_FOUND   the details list the workflows there are
@@ -116,7 +118,8 @@ class WorkerServiceAsyncStub(WorkerServiceStub):
     Disconnect: _aio.UnaryUnaryMultiCallable[_worker_service_pb2.DisconnectRequest, _worker_service_pb2.DisconnectResponse]  # type: ignore[assignment]
     """Ends a registration: its claims are given back at once, its file marks removed.
 
-    Tasks go to their workflow's disconnect state, without counting an attempt.
+    Tasks go to their workflow's disconnect state, without counting an attempt; a rest
+    ends.
     The worker stays on record with a disconnect_time. Disconnecting a worker that
     is disconnected already changes nothing.
 
@@ -128,8 +131,8 @@ class WorkerServiceAsyncStub(WorkerServiceStub):
     Heartbeat: _aio.UnaryUnaryMultiCallable[_worker_service_pb2.HeartbeatRequest, _worker_service_pb2.HeartbeatResponse]  # type: ignore[assignment]
     """Says that the worker lives, which renews all its claims.
 
-    Every call that names a worker does the same, so only an agent at work on one
-    long task needs it; a third of the lease is a good interval.
+    Every mutation that names a worker and succeeds does the same, so only an agent at
+    work on one long task needs it; a third of the lease is a good interval.
 
     Errors:
       NOT_FOUND / WORKER_NOT_FOUND   unknown or disconnected: connect again
@@ -158,7 +161,7 @@ class WorkerServiceServicer(metaclass=_abc_1.ABCMeta):
 
         Connecting again under the same id, connected or not, is how an agent that
         crashed goes on: the registration takes the new values, counters and claims
-        stay, and `held_tasks` says what it still holds.
+        stay, and `held_tasks` says what it still holds. A new lease is for new claims.
 
         Errors:
           NOT_FOUND / WORKFLOW_NOT_FOUND   the details list the workflows there are
@@ -174,7 +177,8 @@ class WorkerServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_worker_service_pb2.DisconnectResponse, _abc.Awaitable[_worker_service_pb2.DisconnectResponse]]:
         """Ends a registration: its claims are given back at once, its file marks removed.
 
-        Tasks go to their workflow's disconnect state, without counting an attempt.
+        Tasks go to their workflow's disconnect state, without counting an attempt; a rest
+        ends.
         The worker stays on record with a disconnect_time. Disconnecting a worker that
         is disconnected already changes nothing.
 
@@ -192,8 +196,8 @@ class WorkerServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_worker_service_pb2.HeartbeatResponse, _abc.Awaitable[_worker_service_pb2.HeartbeatResponse]]:
         """Says that the worker lives, which renews all its claims.
 
-        Every call that names a worker does the same, so only an agent at work on one
-        long task needs it; a third of the lease is a good interval.
+        Every mutation that names a worker and succeeds does the same, so only an agent at
+        work on one long task needs it; a third of the lease is a good interval.
 
         Errors:
           NOT_FOUND / WORKER_NOT_FOUND   unknown or disconnected: connect again

@@ -88,7 +88,13 @@ def attach(tx: Transaction, ask: Attach) -> Found:
     )
     tx.attachments.insert(attachment)
     info = attachment._replace(content=None)
-    tx.tell(EventType.ATTACHMENT_ADDED, info, task_id=task.id, worker_id=ask.worker_id or None)
+    tx.tell(
+        EventType.ATTACHMENT_ADDED,
+        info,
+        task_id=task.id,
+        task=task,
+        worker_id=ask.worker_id or None,
+    )
     return Found(info, tx.seen)
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from taskloom_server.coordinator import workers
-from taskloom_server.coordinator.lookup import require_live_task, require_task
+from taskloom_server.coordinator.lookup import below, require_live_task, require_task
 from taskloom_server.coordinator.transitions import change, count_blocker, count_child
 from taskloom_server.graph import cycles
 from taskloom_server.graph.errors import Cycle, ParentEnded, ParentExists
@@ -88,8 +88,7 @@ def add(tx: Transaction, dependency: Dependency, by: str | None) -> bool:
     tx.tell(EventType.DEPENDENCY_ADDED, dependency, task_id=to_task_id, worker_id=by)
     blocks = tx.workflows.get(from_task.workflow).blocks(from_task.status)
     if dep_type == CONTAINS:
-        child = change(tx, to_task, {"parent_id": from_task_id})
-        tx.tell_task(EventType.TASK_UPDATED, child, to_task, worker_id=by)
+        child = _set_parent(tx, to_task, from_task_id, by)
         if tx.workflows.get(child.workflow).blocks(child.status):
             count_child(tx, from_task_id, +1)
     elif dep_type in START_BLOCKING and blocks and not _starts_blocked(between):
@@ -107,8 +106,7 @@ def _remove(tx: Transaction, dependency: Dependency, by: str | None) -> None:
             change(tx, to_task, {"parent_id": None})
         return  # its end counts for nothing any more
     if dep_type == CONTAINS:
-        child = change(tx, to_task, {"parent_id": None})
-        tx.tell_task(EventType.TASK_UPDATED, child, to_task, worker_id=by)
+        child = _set_parent(tx, to_task, None, by)
         if tx.workflows.get(child.workflow).blocks(child.status):
             count_child(tx, from_task_id, -1)
     elif (
@@ -117,6 +115,17 @@ def _remove(tx: Transaction, dependency: Dependency, by: str | None) -> None:
         and not _starts_blocked(tx.dependencies.between(from_task_id, to_task_id))
     ):
         count_blocker(tx, to_task, -1)
+
+
+def _set_parent(tx: Transaction, task: Task, parent_id: str | None, by: str | None) -> Task:
+    """Put a task below another parent, or none; all below it are told of, too."""
+    moving = [(one, tx.tasks.ancestors(one.parent_id)) for one in below(tx, task)]
+    child = change(tx, task, {"parent_id": parent_id})
+    tx.tell_task(EventType.TASK_UPDATED, child, task, worker_id=by)
+    for one, was_below in moving[1:]:
+        after = change(tx, one, {})
+        tx.tell_task(EventType.TASK_UPDATED, after, one, worker_id=by, was_below=was_below)
+    return child
 
 
 def _starts_blocked(dependencies: list[Dependency]) -> bool:

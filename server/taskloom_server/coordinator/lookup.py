@@ -1,5 +1,7 @@
 """Looking up what a request names, and saying so when it is not there."""
 
+from collections.abc import Iterator
+
 from taskloom_server.graph.errors import TaskDeleted, TaskNotFound
 from taskloom_server.graph.tasks import Task
 from taskloom_server.store.transaction import Transaction
@@ -19,6 +21,15 @@ def require_live_task(tx: Transaction, task_id: str, role: str = "task") -> Task
     if task.deleted_at is not None:
         raise TaskDeleted(f"{role} {task_id!r} is deleted", subjects=(task_id,))
     return task
+
+
+def below(tx: Transaction, task: Task) -> Iterator[Task]:
+    """A task and all below it that are not deleted, each before its children."""
+    stack = [task]
+    while stack:
+        one = stack.pop()
+        yield one
+        stack.extend(reversed(tx.tasks.children(one.id)))
 
 
 def blocker_ids(tx: Transaction, task_id: str) -> list[str]:

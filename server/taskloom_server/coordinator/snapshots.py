@@ -324,17 +324,18 @@ def _restore_workers(tx: Transaction, tasks: Iterable[Task]) -> None:
 
 
 def _tell(tx: Transaction, tasks: Iterable[Task], snapshot: Snapshot) -> None:
-    gone = set()
+    known: dict[str, Task] = {}
     for task in tasks:
         if task.deleted_at is None:
+            known[task.id] = task
             lease = tx.now + task.lease_ms if task.claimed and task.lease_ms else None
             tx.tell_task(EventType.TASK_CREATED, task._replace(lease_expires_at=lease), None)
-        else:
-            gone.add(task.id)
     for dependency in snapshot.dependencies:
-        if gone.isdisjoint(dependency[:2]):
-            tx.tell(EventType.DEPENDENCY_ADDED, dependency, task_id=dependency.to_task_id)
+        to = known.get(dependency.to_task_id)
+        if to is not None and dependency.from_task_id in known:
+            tx.tell(EventType.DEPENDENCY_ADDED, dependency, task_id=to.id, task=to)
     for attachment in snapshot.attachments:
-        if attachment.task_id not in gone:
+        owner = known.get(attachment.task_id)
+        if owner is not None:
             info = attachment._replace(content=None)
-            tx.tell(EventType.ATTACHMENT_ADDED, info, task_id=attachment.task_id)
+            tx.tell(EventType.ATTACHMENT_ADDED, info, task_id=owner.id, task=owner)

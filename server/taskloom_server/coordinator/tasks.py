@@ -1,19 +1,19 @@
 """Tasks: creating, reading, changing and deleting them."""
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from taskloom_server.coordinator import dependencies, workers
 from taskloom_server.coordinator.admission import (
+    check_admission,
     check_children,
     check_claim,
     check_start,
     claim_lost,
 )
 from taskloom_server.coordinator.claims import assign
-from taskloom_server.coordinator.lookup import require_live_task, require_task
+from taskloom_server.coordinator.lookup import below, require_live_task, require_task
 from taskloom_server.coordinator.transitions import (
     begin,
     change,
@@ -210,12 +210,11 @@ def create_tasks(tx: Transaction, ask: CreateTasks) -> Created:
     tasks = [_insert(tx, one, workflow, _unmet(tx, one, ours, workflow), by) for one in planned]
     for task in tasks:
         tx.tell_task(EventType.TASK_CREATED, task, None, worker_id=by)
-    for one in planned:
+    for one, task in zip(planned, tasks, strict=True):
         if one.parent_id:
-            _link(tx, Dependency(one.parent_id, one.id, CONTAINS), by)
-    for one in planned:
+            _link(tx, Dependency(one.parent_id, one.id, CONTAINS), task, by)
         for blocker in one.blockers:
-            _link(tx, Dependency(blocker, one.id, BLOCKS), by)
+            _link(tx, Dependency(blocker, one.id, BLOCKS), task, by)
     if any(one.blockers for one in planned):
         dependencies.check_acyclic(tx, [one.id for one in planned])
     if ask.parent_id and workflow.blocks(workflow.initial_state):
@@ -267,9 +266,9 @@ def _unmet(tx: Transaction, one: _Planned, ours: set[str], workflow: Workflow) -
     return unmet
 
 
-def _link(tx: Transaction, dependency: Dependency, by: str | None) -> None:
+def _link(tx: Transaction, dependency: Dependency, task: Task, by: str | None) -> None:
     tx.dependencies.insert(dependency)
-    tx.tell(EventType.DEPENDENCY_ADDED, dependency, task_id=dependency.to_task_id, worker_id=by)
+    tx.tell(EventType.DEPENDENCY_ADDED, dependency, task_id=task.id, task=task, worker_id=by)
 
 
 def _insert(
@@ -409,6 +408,11 @@ def _move(
     state = workflow.states[to]
     if to == workflow.complete_state:
         check_children(tx, task)
+    if to == workflow.claim_state and task.claimed and ask.worker_id:
+        # To begin what one was assigned is to claim it, and judged alike.
+        error = check_admission(tx, workers.require(tx, ask.worker_id), task)
+        if error is not None:
+            raise error
     if not task.claimed and to in (workflow.claim_state, workflow.assign_state):
         raise InvalidField(
             "status",
@@ -468,7 +472,7 @@ def delete_task(tx: Transaction, ask: DeleteTask) -> Deleted:
     task = require_task(tx, ask.task_id)
     if task.deleted_at is not None:
         return Deleted([], [], tx.seen)
-    doomed = list(_below(tx, task))
+    doomed = list(below(tx, task))
     if len(doomed) > 1 and not ask.cascade:
         children = [t.id for t in tx.tasks.children(task.id)]
         raise ChildrenOpen(
@@ -489,13 +493,6 @@ def delete_task(tx: Transaction, ask: DeleteTask) -> Deleted:
     deleted = [one.id for one in doomed]
     unblocked = [id_ for id_ in tx.unblocked() if id_ not in deleted]
     return Deleted(deleted, unblocked, tx.seen)
-
-
-def _below(tx: Transaction, task: Task) -> Iterator[Task]:
-    """A task and all below it, each before its children."""
-    yield task
-    for child in tx.tasks.children(task.id):
-        yield from _below(tx, child)
 
 
 def _delete(

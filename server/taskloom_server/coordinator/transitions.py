@@ -188,25 +188,41 @@ def became_due(tx: Transaction, task: Task) -> None:
 
 
 def _roll_up(tx: Transaction, task: Task) -> bool:
-    """Complete a parent that nobody owns when its last child has ended; whether it did."""
+    """Complete a parent that nobody owns when its last child has ended; whether it does.
+
+    Its own parent may follow, and so on. One after the other, not one within the other: a tree
+    may be deeper than Python's stack.
+    """
+    if not _ends_by_itself(tx, task):
+        return False
+    line = tx.rolling_up
+    line.append(task.id)
+    if len(line) == 1:
+        while line:
+            parent = tx.tasks.get(line[0])
+            if parent is not None and _ends_by_itself(tx, parent):
+                move(
+                    tx,
+                    parent,
+                    tx.workflows.get(parent.workflow).complete_state,
+                    EventType.TASK_COMPLETED,
+                    by=None,
+                    reason="all children ended",
+                )
+            line.popleft()
+    return True
+
+
+def _ends_by_itself(tx: Transaction, task: Task) -> bool:
+    """Whether a task is an open parent that nobody owns, and that waits for nothing."""
     workflow = tx.workflows.get(task.workflow)
     state = workflow.states.get(task.status)
-    if (
-        workflow.parents is not Parents.ROLLUP
-        or task.open_children
-        or task.unmet_blockers
-        or task.claimed
-        or task.deleted_at is not None
-        or (state is not None and state.terminal)
-        or not tx.tasks.has_children(task.id)
-    ):
-        return False
-    move(
-        tx,
-        task,
-        workflow.complete_state,
-        EventType.TASK_COMPLETED,
-        by=None,
-        reason="all children ended",
+    return (
+        workflow.parents is Parents.ROLLUP
+        and not task.open_children
+        and not task.unmet_blockers
+        and not task.claimed
+        and task.deleted_at is None
+        and not (state is not None and state.terminal)
+        and tx.tasks.has_children(task.id)
     )
-    return True

@@ -53,8 +53,9 @@ class Event(NamedTuple):
     """One row of ``events``.
 
     ``before`` is the aspect of the task before, where there was one, so that a watch can
-    tell from the event alone whether the task has left its filter. ``ancestors`` are those
-    of the task after, nearest first.
+    tell from the event alone whether the task has left its filter; of an event about something
+    that hangs on a task it is the aspect of that task. ``ancestors`` are those of the task
+    after, nearest first.
     """
 
     type: EventType
@@ -70,7 +71,7 @@ class Event(NamedTuple):
         """What a filter looks at in the task after; None if the event is about no task."""
         task = self.after
         if not isinstance(task, Task):
-            return None
+            return self.before
         return Aspect(task.status, task.worker_id, task.phase, task.tags, self.ancestors)
 
 

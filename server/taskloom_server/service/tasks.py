@@ -14,7 +14,7 @@ from taskloom_server.service.calls import Calls
 from taskloom_server.store.listing import PLACES, Filters, Order
 
 _MAX_NODES = 5_000
-_MAX_DEPTH = 100
+_MAX_DEPTH = 50  # protobuf itself reads nothing that is nested more than 100 deep
 _MAX_ESTIMATE_MS = 366 * read.DAY_MS
 _ORDERS = {
     task_pb2.ORDER_BY_UNSPECIFIED: Order.PRIORITY,

@@ -1,6 +1,7 @@
 """What a verb is given: the tables on one connection, the time, and the revision it makes."""
 
 import random
+from collections import deque
 from dataclasses import dataclass
 
 import apsw
@@ -21,6 +22,11 @@ from taskloom_server.store.system import SystemTable
 from taskloom_server.store.tasks import TaskTable
 from taskloom_server.store.transitions import TransitionTable
 from taskloom_server.store.workers import WorkerTable
+
+
+def _aspect(task: Task, ancestors: tuple[str, ...]) -> Aspect:
+    """What the filters of watches look at."""
+    return Aspect(task.status, task.worker_id, task.phase, task.tags, ancestors)
 
 
 @dataclass(slots=True)
@@ -48,6 +54,7 @@ class Transaction:
         self.now = 0  # Unix ms, the same for the whole verb
         self.committed = 0  # the revision before this verb
         self.incarnation = ""
+        self.rolling_up: deque[str] = deque()  # parents that end by themselves, in their order
         self._noted = _Noted([], None, [], False)
 
         self.tasks = TaskTable(connection)
@@ -77,6 +84,7 @@ class Transaction:
         """Get ready for the next verb."""
         self.now = now
         self.committed = committed
+        self.rolling_up.clear()
         self._noted = _Noted([], None, [], False)
 
     def tell_task(
@@ -87,8 +95,12 @@ class Transaction:
         *,
         worker_id: str | None = None,
         reason: str | None = None,
+        was_below: tuple[str, ...] | None = None,
     ) -> None:
-        """Append an event about a task, as it is and as it was, to this verb's revision."""
+        """Append an event about a task, as it is and as it was, to this verb's revision.
+
+        ``was_below``: its ancestors before, where one of them has moved.
+        """
         ancestors = self.tasks.ancestors(task.parent_id)
         aspect = None
         if task.ready and (
@@ -96,9 +108,11 @@ class Transaction:
         ):
             self._noted.readied.append(task.requirement_id)
         if before is not None:
-            same = before.parent_id == task.parent_id
-            above = ancestors if same else self.tasks.ancestors(before.parent_id)
-            aspect = Aspect(before.status, before.worker_id, before.phase, before.tags, above)
+            above = was_below
+            if above is None:
+                same = before.parent_id == task.parent_id
+                above = ancestors if same else self.tasks.ancestors(before.parent_id)
+            aspect = _aspect(before, above)
         self._noted.events.append(
             Event(type_, self.now, task.id, worker_id, reason or None, task, aspect, ancestors)
         )
@@ -109,11 +123,20 @@ class Transaction:
         after: Worker | Dependency | FileMark | Attachment | Pause | None,
         *,
         task_id: str | None = None,
+        task: Task | None = None,
         worker_id: str | None = None,
         reason: str | None = None,
     ) -> None:
-        """Append an event about anything else."""
-        self._noted.events.append(Event(type_, self.now, task_id, worker_id, reason or None, after))
+        """Append an event about anything else; ``task_id`` names the task that it hangs on.
+
+        ``task`` is that task, where the caller has it at hand.
+        """
+        if task is None and task_id is not None:
+            task = self.tasks.get(task_id)
+        aspect = task and _aspect(task, self.tasks.ancestors(task.parent_id))
+        self._noted.events.append(
+            Event(type_, self.now, task_id, worker_id, reason or None, after, aspect)
+        )
 
     def wake_at(self, deadline: int) -> None:
         """Something will be due then: a lease's end, or a not_before. Unix ms."""

@@ -7,6 +7,7 @@ does not spoil its neighbours, and one fsync serves a whole group.
 """
 
 import asyncio
+import contextlib
 import queue
 import random
 import threading
@@ -185,7 +186,9 @@ class Writer:
             begun = self._begin(transaction)
             self._loop.call_soon_threadsafe(self._begun.set_result, begun)
             self._serve(transaction)
-            connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+            connection.set_busy_timeout(0)
+            with contextlib.suppress(apsw.BusyError):  # another program reads: nothing is lost
+                connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
         except Exception as error:
             self._stopped = True
             self._loop.call_soon_threadsafe(self._fail, error)
@@ -260,21 +263,27 @@ class Writer:
         if ticket is None:
             ticket = self._supersede(job, group)
         tx.begin(self._clock(), group.revision)
+        incarnation = tx.incarnation
         execute = tx.connection.execute
         execute("SAVEPOINT verb")
         try:
             waiting = self._perform(tx, job)
+            events, deadline = tx.told()
+            if events and (waiting is None or self._dismissing):
+                tx.events.insert(group.revision + 1, events)
         except Exception as error:
             if isinstance(error, apsw.Error) and not isinstance(error, apsw.ConstraintError):
                 raise  # the disk, not the verb
             execute("ROLLBACK TO verb")
             execute("RELEASE verb")
             tx.requirements.forget()
+            tx.incarnation = incarnation
             job.error = error
             group.answered.append(job)
             return True
         execute("RELEASE verb")
-        events, deadline = tx.told()
+        if tx.incarnation != incarnation:
+            group.revisions.clear()  # they were of the life that this verb ended
         if deadline is not None:
             group.deadlines.append(deadline)
         if waiting is not None and not self._dismissing:
@@ -288,7 +297,6 @@ class Writer:
         ended = any(event.type in _ENDINGS for event in events)
         if events:
             group.revision += 1
-            tx.events.insert(group.revision, events)
             group.revisions.append(Revision(group.revision, tuple(events)))
         if len(self._line):
             self._call_up(tx, group, readied, recheck=recheck, ended=ended)
