@@ -16,7 +16,7 @@ demo: $(VENV)/installed ## Set up, run pure-pull with 1, 2, 4 and 8 agents both 
 	  --pull poll --pull next --output results/demo
 
 test: $(VENV)/installed ## Set up, and run all tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: $(VENV)/installed ## Check protos, code style and types
 	$(BIN)/buf lint

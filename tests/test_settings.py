@@ -17,6 +17,9 @@ EXAMPLES: dict[str, tuple[Any, str, str, str]] = {
     "log_format": ("auto", "json", "console", "auto"),
     "max_calls": (2_000, "1", "2", "3"),
     "max_watches": (10_000, "1", "2", "3"),
+    "max_waits": (10_000, "3", "4", "5"),
+    "history_hours": (168.0, "1", "2.5", "24"),
+    "history_revisions": (1_000_000, "10", "20", "30"),
     "shutdown_grace_seconds": (5.0, "0", "0.5", "60"),
 }
 NAMES = list(EXAMPLES)

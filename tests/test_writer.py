@@ -321,6 +321,19 @@ async def test_a_reset_that_breaks_down(alone: Alone) -> None:
     assert len({committed.incarnation for committed in alone.committed}) == 1
 
 
+async def test_a_reset_among_others(alone: Alone) -> None:
+    """What a reset's group did before it is history no more; what came after it is all there is."""
+    async with queueing(alone.writer):
+        before = asyncio.ensure_future(alone.writer.run(pause, "before"))
+        reset = asyncio.ensure_future(alone.writer.run(system.reset, None))
+        after = asyncio.ensure_future(alone.writer.run(pause, "after"))
+    assert (await before, (await reset)[1], await after) == (1, 1, 2)
+    committed = alone.committed[-1]
+    assert committed.incarnation == (await reset)[0]
+    assert [revision.number for revision in committed.revisions] == [2]
+    assert stored(alone.path) == ("after", 2, 2)
+
+
 # Callers.
 
 

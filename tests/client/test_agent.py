@@ -23,14 +23,12 @@ async def _task(client: Client, id: str) -> v1.Task:
     return (await client.tasks.GetTask(v1.GetTaskRequest(task_id=id))).task
 
 
-def _noticing(in_vain: asyncio.Event, pull: Pull) -> Pull:
-    """A way of pulling that says when it brought nothing."""
+def _noticing(looking: asyncio.Event, pull: Pull) -> Pull:
+    """A way of pulling that says when it has begun to look for a task."""
 
     async def noticing(agent: Agent) -> Pulled:
-        pulled = await pull(agent)
-        if pulled.task is None:
-            in_vain.set()
-        return pulled
+        looking.set()
+        return await pull(agent)
 
     return noticing
 
@@ -58,14 +56,14 @@ async def test_waits_for_what_others_hold(client: Client, pull: str) -> None:
     """A task that waits for another agent's is done by whoever is free once it can be."""
     await _create(client, "first")
     await _create(client, "second", "first")
-    in_vain = asyncio.Event()
-    noticing = _noticing(in_vain, PULLS[pull])
+    looking = asyncio.Event()
+    noticing = _noticing(looking, PULLS[pull])
     async with Agent(client, "other") as other:
         async for held in other.tasks():
             async with Agent(client, "worker", pull=noticing, idle_interval=0.01) as agent:
                 following = agent.tasks()
                 waiting = asyncio.create_task(anext(following))
-                await in_vain.wait()
+                await looking.wait()
                 assert not waiting.done()
                 await held.complete()
                 assert (await waiting).id == "second"
@@ -253,11 +251,11 @@ async def test_pausing_makes_agents_wait(client: Client) -> None:
     """While the system is paused an agent waits; when it is resumed the agent goes on."""
     await _create(client, "a")
     await client.admin.Pause(v1.PauseRequest(by="test"))
-    in_vain = asyncio.Event()
-    noticing = _noticing(in_vain, pull_next)
+    looking = asyncio.Event()
+    noticing = _noticing(looking, pull_next)
     async with Agent(client, "worker", pull=noticing, idle_interval=0.01) as agent:
         waiting = asyncio.create_task(anext(agent.tasks()))
-        await in_vain.wait()
+        await looking.wait()
         assert not waiting.done()
         await client.admin.Resume(v1.ResumeRequest(by="test"))
         assert (await waiting).id == "a"

@@ -84,4 +84,4 @@ def _fingerprint(request: Message, body: bytes) -> bytes:
 
 
 def _encode(response: Message) -> bytes:
-    return response.SerializeToString()
+    return response.SerializeToString(deterministic=True)

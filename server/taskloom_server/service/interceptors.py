@@ -10,7 +10,7 @@ from typing import Any
 
 import grpc
 import structlog
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError, Message
 from grpc import aio
 
 from taskloom_server.graph.errors import (
@@ -78,7 +78,7 @@ class Gate(aio.ServerInterceptor):
                 if handler.request_streaming
                 else _decoding(handler.request_deserializer)
             ),
-            "response_serializer": handler.response_serializer,
+            "response_serializer": _encode,
         }
 
         async def answer(request: Any, context: aio.ServicerContext[Any, Any]) -> Any:
@@ -135,6 +135,11 @@ class Gate(aio.ServerInterceptor):
                 f"the server has {limit} {kind.value}, its limit", retry_after_ms=_COME_BACK_MS
             )
         self._inside[kind] += 1
+
+
+def _encode(response: Message) -> bytes:
+    """Equal answers as equal bytes: the entries of a map would come in any order else."""
+    return response.SerializeToString(deterministic=True)
 
 
 def _decoding(deserialize: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
