@@ -72,7 +72,7 @@ class Gate(aio.ServerInterceptor):
         stream_kind = _Kind.WATCH if method == _WATCH else _Kind.CALL
         behavior = handler.unary_unary or handler.stream_unary
         stream_behavior = handler.unary_stream or handler.stream_stream
-        serialization = {
+        serialization: dict[str, Any] = {
             "request_deserializer": (
                 handler.request_deserializer
                 if handler.request_streaming
