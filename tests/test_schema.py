@@ -4,7 +4,7 @@ from pathlib import Path
 
 import apsw
 import pytest
-from taskloom_server.store.connections import writing
+from taskloom_server.store.connections import CannotOpen, exclusive, writing
 from taskloom_server.store.schema import prepare
 from taskloom_server.store.tables import TABLES
 
@@ -70,3 +70,23 @@ def test_migrating_again_changes_nothing(migrated: Path) -> None:
     before = _declared(migrated)
     assert prepare(migrated) == []
     assert _declared(migrated) == before
+
+
+def test_a_newer_file_is_left_alone(migrated: Path) -> None:
+    """A file that a newer taskloom has migrated is refused, with not a byte of it changed."""
+    connection = apsw.Connection(str(migrated))
+    connection.execute("INSERT INTO schema_migration (name, applied) VALUES ('9999_new', '')")
+    connection.close()
+    before = migrated.read_bytes()
+    with pytest.raises(CannotOpen, match="9999_new"):
+        prepare(migrated)
+    assert migrated.read_bytes() == before
+
+
+def test_a_file_is_one_file_by_every_name(migrated: Path) -> None:
+    """Who holds a file holds it against those who come by another name, and only till the end."""
+    link = migrated.with_name("link.db")
+    link.symlink_to(migrated)
+    for held, asked in ((migrated, link), (link, migrated), (link, link)):
+        with exclusive(held), pytest.raises(CannotOpen, match="in use"), exclusive(asked):
+            pytest.fail("two hold it")

@@ -80,6 +80,11 @@ def query(db: Path, sql: str, *bindings: Any) -> list[Any]:
         connection.close()
 
 
+def size(path: str) -> int:
+    """The length of a file; 0 when there is none."""
+    return os.stat(path).st_size if os.path.exists(path) else 0
+
+
 async def create(client: Client, id: str) -> None:
     """Create a task."""
     await client.tasks.CreateTask(v1.CreateTaskRequest(id=id, title=id))
@@ -100,8 +105,11 @@ class Load:
         try:
             answer = await getattr(stub, method)(request, timeout=20)
         except aio.AioRpcError as error:
+            if error.code() is grpc.StatusCode.FAILED_PRECONDITION:
+                raise  # an answer, too, and one that has changed nothing
             self.codes.add(error.code())
             self.unanswered.append((method, request))
+            self.enough.set()  # it comes to an end: nobody need wait for more
             raise
         assert request.request_id not in self.answered
         self.answered[request.request_id] = answer.revision
@@ -111,12 +119,14 @@ class Load:
 
     async def create_tasks(self, address: str, name: str) -> None:
         """Create one task after another, until the server is gone."""
-        async with aio.insecure_channel(address) as channel:
+        async with aio.insecure_channel(
+            address, options=[("grpc.enable_http_proxy", 0)]
+        ) as channel:
             tasks = v1.TaskServiceStub(channel)
             n = 0
             while True:
                 id = f"{name}-{n}"
-                ask = v1.CreateTaskRequest(id=id, title=id, request_id=f"create {id}")
+                ask = v1.CreateTaskRequest(id=id, title=id, request_id=f"create:{id}")
                 try:
                     await self.call("CreateTask", tasks, ask)
                 except aio.AioRpcError:
@@ -125,7 +135,9 @@ class Load:
 
     async def do_everything(self, address: str, name: str) -> None:
         """Create parents, children and chains, claim and complete, until the server is gone."""
-        async with aio.insecure_channel(address) as channel:
+        async with aio.insecure_channel(
+            address, options=[("grpc.enable_http_proxy", 0)]
+        ) as channel:
             tasks, claims = v1.TaskServiceStub(channel), v1.ClaimServiceStub(channel)
             workers = v1.WorkerServiceStub(channel)
             try:
@@ -140,14 +152,21 @@ class Load:
                         ask = v1.CreateTaskRequest(
                             id=id, title=id, parent_id=parent, blocked_by=blockers
                         )
-                        ask.request_id = f"create {id}"
-                        await self.call("CreateTask", tasks, ask)
-                    claim = v1.ClaimNextTaskRequest(worker_id=name, request_id=f"claim {name} {n}")
+                        ask.request_id = f"create:{id}"
+                        if not parent:
+                            ask.needed_tags.append("nobody")  # it ends with its children
+                        try:
+                            await self.call("CreateTask", tasks, ask)
+                        except aio.AioRpcError as error:
+                            if error.code() is not grpc.StatusCode.FAILED_PRECONDITION:
+                                raise
+                            break  # somebody has ended the only child so far, and so the parent
+                    claim = v1.ClaimNextTaskRequest(worker_id=name, request_id=f"claim:{name}:{n}")
                     got = await self.call("ClaimNextTask", claims, claim)
                     for task in got.tasks:
                         end = v1.CompleteTaskRequest(worker_id=name, task_id=task.id)
                         end.claim_revision = task.claim_revision
-                        end.request_id = f"complete {task.id}"
+                        end.request_id = f"complete:{task.id}"
                         await self.call("CompleteTask", claims, end)
                     n += 1
             except aio.AioRpcError as error:
@@ -156,9 +175,9 @@ class Load:
     def said(self, verb: str) -> dict[str, int]:
         """What the answered calls of this verb were about, and at which revision."""
         return {
-            id.removeprefix(f"{verb} "): revision
+            id.removeprefix(f"{verb}:"): revision
             for id, revision in self.answered.items()
-            if id.startswith(f"{verb} ")
+            if id.startswith(f"{verb}:")
         }
 
 
@@ -192,12 +211,12 @@ async def test_it_stops_cleanly(start_process: "StartProcess", number: signal.Si
         end = await watch
     assert await server.process.wait() == 0
     assert "Traceback" not in server.log()
-    assert load.codes == {grpc.StatusCode.UNAVAILABLE}
+    # gRPC itself cancels what comes in the instant of the stop; the client repeats that as well.
+    assert load.codes <= {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED}
     assert (end.code, end.reason) == (grpc.StatusCode.UNAVAILABLE, "SHUTTING_DOWN")
     told = int(end.metadata["revision"])
 
-    wal = Path(f"{server.db}-wal")
-    assert not wal.exists() or wal.stat().st_size == 0
+    assert size(f"{server.db}-wal") == 0, "all is in the file itself"
     there = {id for (id,) in query(server.db, "SELECT id FROM tasks")}
     assert there == load.said("create").keys(), "what was committed was answered, and no more"
     ((last,),) = query(server.db, "SELECT max(revision) FROM events")
@@ -209,8 +228,6 @@ async def test_it_stops_cleanly(start_process: "StartProcess", number: signal.Si
         assert (status.incarnation, status.revision) == (incarnation, last)
         watch = asyncio.create_task(follow(client, told + 1, incarnation, seen))
         await create(client, "afterwards")
-        while "afterwards" not in seen:
-            await asyncio.sleep(0.01)
         again.process.send_signal(number)
         await watch
     assert len(seen) == len(set(seen)), "nothing is told twice"
@@ -232,7 +249,7 @@ def anothers(path: Path) -> None:
     connection.close()
 
 
-REFUSED_FILES = {
+REFUSED_FILES: dict[str, tuple[Callable[[Path], None], str]] = {
     "not SQLite": (no_database, "is not a taskloom database"),
     "another program's": (anothers, "of another program"),
     "a folder": (Path.mkdir, "is a folder"),
@@ -245,8 +262,9 @@ async def refusal(process: Process) -> str:
     lines = err.decode().splitlines()
     assert (process.returncode, out) == (2, b""), lines
     assert len(lines) == 1, lines
-    assert lines[0].startswith("error: ")
-    return lines[0]
+    assert "Traceback" not in err.decode()
+    assert lines[-1].startswith("error: ")
+    return lines[-1]
 
 
 @pytest.mark.parametrize("kind", REFUSED_FILES)
@@ -340,7 +358,8 @@ async def test_a_settings_file_is_used(spawn: Spawn, tmp_path: Path) -> None:
     server.terminate()
     _, err = await server.communicate()
     assert (server.returncode, err) == (0, b"")
-    assert {path.name for path in tmp_path.glob("*.db")} == {"flag.db"}
+    made = {name for name in os.listdir(tmp_path) if name.endswith(".db")}
+    assert made == {"flag.db"}
 
 
 async def test_it_listens_on_loopback_alone(start_process: "StartProcess") -> None:
@@ -495,7 +514,23 @@ async def repeat(client: Client, load: Load) -> None:
     """Make the calls that were not answered once more, each with its request_id."""
     for method, ask in load.unanswered:
         stub: Any = client.tasks if method == "CreateTask" else client.claims
-        await getattr(stub, method)(ask)
+        try:
+            await getattr(stub, method)(ask)
+        except TaskloomError as error:
+            if error.reason != "PARENT_ENDED":  # by the child that it had
+                raise
+
+
+async def open_to_all(client: Client) -> None:
+    """Let anybody take the parents whose children were never created."""
+    listed = await client.tasks.ListTasks(
+        v1.ListTasksRequest(statuses=["pending"], order_by=v1.ORDER_BY_UPDATE_TIME, page_size=1_000)
+    )
+    assert not listed.next_page_token
+    for task in listed.tasks:
+        if task.needed_tags:
+            change = v1.UpdateTaskRequest(task_id=task.id, needed_tags=v1.Tags())
+            await client.tasks.UpdateTask(change)
 
 
 async def test_killed_under_load(start_process: "StartProcess", tmp_path: Path) -> None:
@@ -528,20 +563,22 @@ async def test_killed_under_load(start_process: "StartProcess", tmp_path: Path) 
             await client.ready(20)
             await repeat(client, load)
             await release_all(client, names)
+            await open_to_all(client)
             end = v1.CompleteTaskRequest(worker_id="keeper", task_id="gate")
             end.claim_revision = gate.claim_revision
             await client.claims.CompleteTask(end)
         status = await client.admin.GetStatus(v1.GetStatusRequest())
         assert (status.open_tasks, status.claimed_tasks) == (0, 0)
     assert len(done) == len(set(done)), "each task is worked once"
-    assert load.codes == {grpc.StatusCode.UNAVAILABLE}
+    assert load.codes <= {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED}
     again.process.terminate()
     assert await again.process.wait() == 0
     check_whole(server.db)
     check_answered(server.db, load)
     created = {id for (id,) in query(server.db, "SELECT id FROM tasks")}
     tried = {ask.id for method, ask in load.unanswered if method == "CreateTask"}
-    assert created == {"gate"} | load.said("create").keys() | tried
+    assert {"gate"} | load.said("create").keys() <= created
+    assert created <= {"gate"} | load.said("create").keys() | tried
 
 
 async def test_a_disk_that_fills_up_under_load(
@@ -556,8 +593,8 @@ async def test_a_disk_that_fills_up_under_load(
             group.create_task(load.do_everything(server.address, name))
         await load.enough.wait()
         # Files may grow a little more: not at a call's border, then, do they stop.
-        size = Path(f"{server.db}-wal").stat().st_size + 333_333
-        resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE, (size, size))
+        most = size(f"{server.db}-wal") + 333_333
+        resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE, (most, most))
     assert await server.process.wait() == 1
     assert load.codes <= {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED}
     assert "Traceback" not in server.log()

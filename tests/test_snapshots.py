@@ -418,12 +418,28 @@ async def test_restored_claims_run_out(
     """A restored claim whose worker never comes back ends with its lease, counted from now."""
     held = task("t", status="working", worker_id="ada", lease_ms=60_000, claimed_at=1)
     await bring_in(timed_client, document(tasks=[held]), RESTORE)
-    assert (await task_of(timed_client, "t")).lease_expire_time.ToMilliseconds() == START + 60_000
-    async with timed_client.watch() as watch, asyncio.timeout(10):
+    restored = await task_of(timed_client, "t")
+    assert restored.lease_expire_time.ToMilliseconds() == START + 60_000
+    async with timed_client.watch(start_revision=1) as watch, asyncio.timeout(10):
         await anext(watch)
+        assert (await anext(watch)).events.events[0].task == restored
         clock.advance(60_000)
         message = await anext(watch)
     assert message.events.events[0].type == v1.EVENT_TYPE_TASK_LEASE_EXPIRED
+
+
+async def test_who_holds_nothing(server: "Server", client: Client) -> None:
+    """The worker of a task that waits, has ended or is deleted does not hold it after a restore."""
+    rows = [
+        task("waits"),
+        task("ended", status="completed"),
+        task("deleted", status="working", deleted_at=1),
+    ]
+    await bring_in(client, document(tasks=[row | {"worker_id": "w"} for row in rows]), RESTORE)
+    connected = await client.workers.Connect(v1.ConnectRequest(worker_id="w"))
+    assert list(connected.held_tasks) == []
+    claimed = await client.claims.ClaimNextTask(v1.ClaimNextTaskRequest(worker_id="w"))
+    assert [task.id for task in claimed.tasks] == ["waits"]
 
 
 async def test_restored_graphs_go_on(server: "Server", client: Client) -> None:

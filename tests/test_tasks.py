@@ -468,6 +468,24 @@ async def test_children_keep_a_task_from_deletion(client: Client) -> None:
         assert (await show(client, id)).revision == answer.revision
 
 
+async def test_a_cascade_tells_of_deletions_alone(client: Client) -> None:
+    """What goes with its children neither becomes ready nor completes on the way."""
+    await connect(client, "w")
+    await create(client, "top")
+    await create(client, "barren", parent_id="top")
+    await create(client, "leaf", parent_id="barren")
+    await create(client, "done", parent_id="top")
+    await complete(client, "w", "done")
+    answer = await delete(client, "top", cascade=True)
+    async with client.watch(start_revision=answer.revision) as watch:
+        async for message in watch:
+            if events := list(message.events.events):
+                break
+    assert [event.type for event in events] == [v1.EVENT_TYPE_TASK_DELETED] * 4
+    assert sorted(event.task_id for event in events) == ["barren", "done", "leaf", "top"]
+    assert (await show(client, "top")).status == "pending"
+
+
 async def test_cascade_passes_over_what_was_deleted_before(client: Client) -> None:
     """A cascade lists the tasks that it deleted, not those that were deleted already."""
     await create(client, "top")

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import random
+import socket
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
@@ -103,6 +104,15 @@ async def serving(settings: Settings, clock: Clock | None = None) -> AsyncIterat
     clock = clock or WallClock()
     workflows = load_workflows(settings.default_workflow, settings.workflow_dir)
     async with contextlib.AsyncExitStack() as stack:
+        gate = Gate(
+            max_calls=settings.max_calls,
+            max_watches=settings.max_watches,
+            max_waits=settings.max_waits,
+        )
+        server = aio.server(interceptors=(gate,), options=_OPTIONS)
+        stack.push_async_callback(server.stop, 0)
+        # Before the file is touched: who cannot listen has no business with it.
+        address = _listen(server, settings.listen)
         stack.enter_context(exclusive(settings.db))
         for migration in await asyncio.to_thread(prepare, settings.db):
             _log.info("migrated", migration=migration)
@@ -145,12 +155,6 @@ async def serving(settings: Settings, clock: Clock | None = None) -> AsyncIterat
         stack.push_async_callback(_cancel, asyncio.create_task(_forget(writer, clock, kept)))
 
         calls = Calls(writer, readers, clock.now)
-        gate = Gate(
-            max_calls=settings.max_calls,
-            max_watches=settings.max_watches,
-            max_waits=settings.max_waits,
-        )
-        server = aio.server(interceptors=(gate,), options=_OPTIONS)
         worker_service_pb2_grpc.add_WorkerServiceServicer_to_server(WorkerServicer(calls), server)
         task_service_pb2_grpc.add_TaskServiceServicer_to_server(TaskServicer(calls), server)
         claim_service_pb2_grpc.add_ClaimServiceServicer_to_server(ClaimServicer(calls), server)
@@ -167,7 +171,6 @@ async def serving(settings: Settings, clock: Clock | None = None) -> AsyncIterat
         health = HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(health, server)
         enable_reflection((*_SERVICES, _HEALTH), server)
-        address = _listen(server, settings.listen)
         await server.start()
         for service in ("", *_SERVICES):
             await health.set(service, health_pb2.HealthCheckResponse.SERVING)
@@ -183,14 +186,21 @@ async def serving(settings: Settings, clock: Clock | None = None) -> AsyncIterat
 
 
 def _listen(server: aio.Server, listen: str) -> str:
+    host, _, port = listen.rpartition(":")
     try:
-        port = server.add_insecure_port(listen)
-    except RuntimeError as error:
+        # Tried out first: gRPC would log lines of its own before it told that it cannot.
+        for family, kind, _, _, address in socket.getaddrinfo(
+            host.strip("[]"), int(port), type=socket.SOCK_STREAM
+        ):
+            with socket.socket(family, kind) as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind(address)
+        return f"{host}:{server.add_insecure_port(listen)}"
+    except (OSError, RuntimeError) as error:
+        why = getattr(error, "strerror", None) or "gRPC could not bind it"
         raise CannotListen(
-            f"cannot listen on {listen}: the address is in use, or is not one of this machine; "
-            "name another with --listen"
+            f"cannot listen on {listen}: {why}; name another address with --listen"
         ) from error
-    return f"{listen.rpartition(':')[0]}:{port}"
 
 
 async def _cancel(task: "asyncio.Task[Any]") -> None:

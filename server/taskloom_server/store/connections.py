@@ -84,7 +84,8 @@ def exclusive(path: Path) -> Iterator[None]:
     A lock of our own beside the file: SQLite's are given up between transactions, and
     opening the database itself to lock it would drop them.
     """
-    lock = path.with_name(path.name + "-lock")
+    real = path.resolve()  # so that a file is one file, whatever links lead to it
+    lock = real.with_name(real.name + "-lock")
     try:
         descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     except OSError as error:

@@ -44,11 +44,12 @@ def prepare(path: Path) -> list[str]:
         raise CannotOpen(f"{path} is a folder; name a file with --db")
     if not path.parent.is_dir():
         raise CannotOpen(f"the folder {path.parent} does not exist; make it, or name another --db")
-    _check_is_ours(path)
+    is_ours = _check_is_ours(path)
     database: Database = writing(path)
     try:
         database.connect()
-        database.pragma("application_id", APPLICATION_ID)
+        if not is_ours:
+            database.pragma("application_id", APPLICATION_ID)
         runner = Runner(database, str(_MIGRATIONS))
         unknown = [m.name for m in runner.status() if m.path is None]
         if unknown:
