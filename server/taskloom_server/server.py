@@ -77,6 +77,7 @@ _OPTIONS = [
     ("grpc.keepalive_timeout_ms", 20_000),
 ]
 _FORGET_EVERY_MS = 60_000
+_LAST_WORD_SECONDS = 0.5
 
 _log = structlog.get_logger("server")
 
@@ -181,8 +182,9 @@ async def serving(settings: Settings, clock: Clock | None = None) -> AsyncIterat
             gate.closed = True
             feed.close()
             writer.dismiss()
-            # A writer that has failed answers nobody: there is nothing to wait for.
-            await server.stop(0 if failed.done() else settings.shutdown_grace_seconds)
+            # A writer that has failed answers nobody: only the word of it needs time to be sent.
+            grace = _LAST_WORD_SECONDS if failed.done() else settings.shutdown_grace_seconds
+            await server.stop(min(grace, settings.shutdown_grace_seconds))
 
 
 def _listen(server: aio.Server, listen: str) -> str:
