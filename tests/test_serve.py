@@ -228,6 +228,9 @@ async def test_it_stops_cleanly(start_process: "StartProcess", number: signal.Si
         assert (status.incarnation, status.revision) == (incarnation, last)
         watch = asyncio.create_task(follow(client, told + 1, incarnation, seen))
         await create(client, "afterwards")
+        # The watch is to have it before the stop; else the test's time runs out.
+        while "afterwards" not in seen:  # noqa: ASYNC110
+            await asyncio.sleep(0)
         again.process.send_signal(number)
         await watch
     assert len(seen) == len(set(seen)), "nothing is told twice"
