@@ -5,6 +5,7 @@ a client is opened, a coroutine run, and an error put into a sentence.
 import asyncio
 import inspect
 import os
+import signal
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from functools import wraps
@@ -121,8 +122,26 @@ def run(connection: Connection, work: Callable[[Session], Awaitable[T]]) -> T:
 
 async def _with_client(connection: Connection, work: Callable[[Session], Awaitable[T]]) -> T:
     timeout = connection.timeout or DEFAULT_TIMEOUT
-    async with client.Client(connection.server, timeout=timeout) as opened:
-        return await work(Session(opened, connection))
+    loop = asyncio.get_running_loop()
+    task = asyncio.current_task()
+    interrupted = False
+
+    def insist() -> None:
+        # Again and again: under load a cancellation was seen to get lost within grpc.aio.
+        nonlocal interrupted
+        interrupted = True
+        if task is not None and not task.done():
+            task.cancel()
+            loop.call_later(0.2, insist)
+
+    loop.add_signal_handler(signal.SIGINT, insist)
+    try:
+        async with client.Client(connection.server, timeout=timeout) as opened:
+            return await work(Session(opened, connection))
+    except asyncio.CancelledError:
+        if interrupted:
+            raise KeyboardInterrupt from None
+        raise
 
 
 def remote(work: Callable[..., Awaitable[None]]) -> Callable[..., None]:
