@@ -449,8 +449,6 @@ async def test_memory_and_table_tell_the_same(
     assert wire(from_table) == wire(from_memory)
     kinds = {name_of(event) for event in events_of(from_table)}
     everything = {name.removeprefix("EVENT_TYPE_") for name in v1.EventType.keys()}  # noqa: SIM118
-    # A lease that ran out on the last attempt fails the task; that it is told otherwise, too,
-    # stands below.
     assert everything - kinds == {"UNSPECIFIED", "TASK_LISTED"}
 
 
@@ -513,21 +511,37 @@ async def test_no_part_is_empty(
 # Filters.
 
 
-@pytest.fixture
-async def lived(server: "Server", client: Client) -> int:
-    """The revision after a life in which everything happened, with an end for every filter."""
-    await live(client)
+async def end(client: Client) -> int:
+    """Do something of which every filter of FILTERS lets an event pass; the last revision."""
     await create(client, "the-end", parent_id="root", tags=["a", "top"], phase="design")
     await claim(client, "bob", "the-end")
     return (await client.admin.Pause(v1.PauseRequest(reason="the-end"))).revision
 
 
-def is_the_end(message: Message) -> bool:
-    """Whether a message tells of what was done last, of which every filter lets something pass."""
-    return any("the-end" in (event.task_id, event.reason) for event in message.events.events)
+async def until_the_end(client: Client, filter: v1.WatchFilter) -> list[Message]:
+    """What a filter lets pass of all that was, before its end."""
+    asked = v1.WatchFilter()
+    asked.CopyFrom(filter)
+    if filter.task_ids:
+        asked.task_ids.append("the-end")
+    messages = []
+    async with watching(client, start_revision=1, filter=asked) as stream:
+        await anext(stream)
+        async for message in stream:
+            if any("the-end" in (event.task_id, event.reason) for event in events_of([message])):
+                break
+            messages.append(message)
+    return messages
 
 
-FILTERS = [
+@pytest.fixture
+async def lived(server: "Server", client: Client) -> int:
+    """The revision after a life in which everything happened, with an end for every filter."""
+    await live(client)
+    return await end(client)
+
+
+FILTERS: list[Any] = [
     pytest.param(
         v1.WatchFilter(task_ids=["right"]),
         [
@@ -630,17 +644,7 @@ async def test_filters(
     client: Client, lived: int, filter: v1.WatchFilter, expected: list[Told]
 ) -> None:
     """A filter lets the events pass that match all of its fields, in order, and no other."""
-    asked = v1.WatchFilter()
-    asked.CopyFrom(filter)
-    if filter.task_ids:
-        asked.task_ids.append("the-end")
-    messages = []
-    async with watching(client, start_revision=1, filter=asked) as stream:
-        await anext(stream)
-        async for message in stream:
-            if is_the_end(message):
-                break
-            messages.append(message)
+    messages = await until_the_end(client, filter)
     # What hangs on the tasks passes with them: see test_filter_on_things_of_a_task.
     things = ("DEPENDENCY_", "FILE_", "ATTACHMENT_")
     assert [one for one in told(messages) if not one[0].startswith(things)] == expected
@@ -650,6 +654,21 @@ async def test_filters(
         for event in events_of([message]):
             event.left_filter = False
             assert event in everything[message.revision]
+
+
+async def test_filters_in_memory_and_on_the_table(start_server: Callable[..., Any]) -> None:
+    """Each filter lets the same pass of what is in memory as of what is read from the table."""
+    filters = [param.values[0] for param in FILTERS]
+    heard_by: list[list[list[bytes]]] = []
+    for lives in (True, False):
+        async with start_server() as server, Client(server.address) as client:
+            if lives:
+                await live(client)
+                await end(client)
+            heard_by.append([wire(await until_the_end(client, each)) for each in filters])
+    from_memory, from_table = heard_by
+    assert from_table == from_memory
+    assert all(from_memory)
 
 
 async def test_filter_on_things_of_no_task(client: Client, lived: int) -> None:

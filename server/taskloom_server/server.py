@@ -49,7 +49,7 @@ from taskloom_server.store.connections import exclusive
 from taskloom_server.store.readers import Readers
 from taskloom_server.store.schema import prepare
 from taskloom_server.store.tail import Tail
-from taskloom_server.store.writer import Committed, Writer
+from taskloom_server.store.writer import Committed, Writer, WriterStopped
 from taskloom_server.workflow_files import load_workflows
 
 _SERVICES = [
@@ -77,6 +77,7 @@ _OPTIONS = [
     ("grpc.keepalive_timeout_ms", 20_000),
 ]
 _FORGET_EVERY_MS = 60_000
+_TRY_AGAIN_MS = 10_000
 _LAST_WORD_SECONDS = 0.5
 
 _log = structlog.get_logger("server")
@@ -147,7 +148,14 @@ async def serving(settings: Settings, clock: Clock | None = None) -> AsyncIterat
         stack.push_async_callback(asyncio.to_thread, readers.close)
 
         async def meet() -> int | None:
-            return await writer.run(meet_deadlines, None)
+            try:
+                return await writer.run(meet_deadlines, None)
+            except WriterStopped:
+                return None
+            except Exception as error:
+                # One deadline that cannot be met must not stop the clock for all others.
+                _log.error("cannot meet deadlines", exc_info=error)
+                return clock.now() + _TRY_AGAIN_MS
 
         kept = Kept(int(settings.history_hours * 3_600_000), settings.history_revisions)
         alarm = Alarm(clock, meet)
