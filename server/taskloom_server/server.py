@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import random
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -96,8 +96,13 @@ class Running:
 
 
 @contextlib.asynccontextmanager
-async def serving(settings: Settings, clock: Clock | None = None) -> AsyncIterator[Running]:
-    """Serve within the context.
+async def serving(
+    settings: Settings,
+    clock: Clock | None = None,
+    *,
+    also: Callable[[aio.Server], None] | None = None,
+) -> AsyncIterator[Running]:
+    """Serve within the context; ``also`` adds services of the caller's own, before the start.
 
     Raises CannotOpen, CannotListen, WorkflowFileError. Coming down: health says NOT_SERVING
     and new calls are turned away; watches end, each told where to resume; calls under way
@@ -180,6 +185,8 @@ async def serving(settings: Settings, clock: Clock | None = None) -> AsyncIterat
         health = HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(health, server)
         enable_reflection((*_SERVICES, _HEALTH), server)
+        if also is not None:
+            also(server)
         await server.start()
         for service in ("", *_SERVICES):
             await health.set(service, health_pb2.HealthCheckResponse.SERVING)
