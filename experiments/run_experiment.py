@@ -61,7 +61,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("--output", type=Path, required=True, metavar="DIR", help="the folder of the run")
+    add("--output", type=Path, required=True, metavar="DIR", help="the folder of the run; an earlier run there is replaced")
     add("--template", type=Path, metavar="FILE", help="a snapshot, as .json or .json.gz")
     add("--workflow", default=commands.DEFAULT_WORKFLOW, metavar="NAME")
     add("--agents", type=int, default=commands.DEFAULT_AGENTS, metavar="N")

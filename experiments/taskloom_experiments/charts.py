@@ -17,6 +17,7 @@ from taskloom_experiments.chart_throughput import draw_throughput
 from taskloom_experiments.chart_timeline import draw_timeline
 from taskloom_experiments.comparison import Comparison
 from taskloom_experiments.definition_parts import ChartKind
+from taskloom_experiments.whole_files import written_whole
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,8 @@ def save_charts(comparison: Comparison, prefix: str) -> tuple[ChartFile, ...]:
     for kind in comparison.definition.charts:
         drawing = draw(kind, comparison)
         file = Path(f"{prefix}{kind}.png")
-        drawing.figure.savefig(file, dpi=DPI)
+        with written_whole(file) as unfinished:
+            drawing.figure.savefig(unfinished, dpi=DPI, format="png")
         written.append(ChartFile(kind, file, drawing.title, drawing.caption))
     return tuple(written)
 

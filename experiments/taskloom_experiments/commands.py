@@ -8,10 +8,12 @@ error; wrong input is one sentence there. It returns the exit code of the proces
     2    wrong input
     3    partial results: a run was cut short, an agent or the server crashed
     130  interrupted by SIGINT, 143 by SIGTERM; what was done until then is kept and reported
+    141  the reader of the output went away, as `head` does; the report is written all the same
 
 Single steps of a run are in ``step_commands``.
 """
 
+import os
 import sys
 from collections.abc import Sequence
 from datetime import datetime
@@ -21,11 +23,12 @@ from typing import cast
 import grpc
 from taskloom_client import TaskloomError
 
+from taskloom_experiments import preflight
 from taskloom_experiments.compare import Report, compare
 from taskloom_experiments.definition import Definition, load_definition, plain_definition
 from taskloom_experiments.errors import ExperimentError
 from taskloom_experiments.experiment import Conducted, conduct
-from taskloom_experiments.formatting import duration, plural
+from taskloom_experiments.formatting import duration, listed, plural
 from taskloom_experiments.planning import DEFAULT_SPEED, PULLS, PlanError, RunPlan, plan_runs
 from taskloom_experiments.progress import Teller
 from taskloom_experiments.results import claimed_output, default_output
@@ -38,6 +41,7 @@ FAILED = 1
 WRONG_INPUT = 2
 PARTIAL = 3
 INTERRUPTED = 130
+PIPE_CLOSED = 141
 
 DEFAULT_WORKFLOW = "swarm"
 DEFAULT_AGENTS = 4
@@ -90,15 +94,20 @@ def run_command(
             tags=None if definition else ("worker", *graph.tags),
             flat=definition is None and len(pulls) == 1,
         )
-        with claimed_output(folder):
+        with claimed_output(folder, [plan.folder for plan in plans]) as kept:
             for warning in chosen.warnings:
                 teller.say(f"warning: {warning}")
+            if kept:
+                names = listed([place.name for place in kept])
+                teller.say(f"kept as it was, and not in the report: {names}")
             teller.say(_announcement(chosen, plans, folder))
             return _exit_code(conduct(chosen, plans, folder, teller, charts=charts), graph)
     except ExperimentError as error:
         return _refused(error)
     except KeyboardInterrupt:
         return INTERRUPTED
+    except BrokenPipeError:
+        return reader_gone()
 
 
 def compare_command(
@@ -117,12 +126,14 @@ def compare_command(
     try:
         chosen = load_definition(definition) if definition else None
         report = compare(databases, labels, output, charts, chosen)
+        _show(report)
+        return _verdict(report)
     except ExperimentError as error:
         return _refused(error)
     except KeyboardInterrupt:
         return INTERRUPTED
-    _show(report)
-    return _verdict(report)
+    except BrokenPipeError:
+        return reader_gone()
 
 
 def _chosen(
@@ -140,6 +151,7 @@ def _chosen(
         raise PlanError("a definition says template, workflow and agents itself; leave them out")
     else:
         chosen = load_definition(definition)
+    preflight.check(chosen)
     if chosen.template is None:
         raise PlanError(f"{chosen.name} names no template, so there is nothing to run")
     return chosen, read_template(chosen.template)
@@ -181,6 +193,7 @@ def _show(report: Report) -> None:
     print(f"report: {report.file}")
     for chart in report.charts:
         print(f"chart: {chart}")
+    sys.stdout.flush()  # a reader that went away is noticed here, not at the process's end
 
 
 def _announcement(definition: Definition, plans: Sequence[RunPlan], folder: Path) -> str:
@@ -190,6 +203,13 @@ def _announcement(definition: Definition, plans: Sequence[RunPlan], folder: Path
         f"{definition.name}: {plural(len(plans), 'run')}, {settings.speed:g} times as fast as "
         f"estimated, seed {settings.seed}, into {folder}: {duration(expected_ms)} at best"
     )
+
+
+def reader_gone() -> int:
+    """Give up standard output, which nobody reads any more; the exit code for that."""
+    # Python flushes it once more as it ends, and would complain.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return PIPE_CLOSED
 
 
 def _refused(error: object) -> int:

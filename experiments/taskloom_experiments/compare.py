@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from taskloom_experiments.analysis import analyse_run
+from taskloom_experiments.analysis import Run, analyse_run
 from taskloom_experiments.comparison import Comparison, compare_runs
 from taskloom_experiments.definition import Definition, definition_for_comparison
 from taskloom_experiments.errors import ExperimentError
@@ -49,21 +49,29 @@ def compare(
 
     Raises CompareError, DatabaseUnreadable, RunRecordError, each with one sentence.
     """
-    if not databases:
-        raise CompareError("there is nothing to compare; name the tasks.db of one run or more")
     if labels and len(labels) != len(databases):
         raise CompareError(
             f"there are {len(labels)} labels for {len(databases)} databases; give each a label"
         )
     definition = definition or definition_for_comparison()
     named: Sequence[str | None] = labels or [None] * len(databases)
-    comparison = compare_runs(
-        [
-            analyse_run(database, definition, label)
-            for database, label in zip(databases, named, strict=True)
-        ],
-        definition,
-    )
+    runs = [
+        analyse_run(database, definition, label)
+        for database, label in zip(databases, named, strict=True)
+    ]
+    return report_on(runs, definition, output, charts)
+
+
+def report_on(
+    runs: Sequence[Run], definition: Definition, output: Path | str, charts: bool
+) -> Report:
+    """Put analysed runs side by side, and write report and charts as ``compare`` does.
+
+    Raises CompareError.
+    """
+    if not runs:
+        raise CompareError("there is nothing to compare; name the tasks.db of one run or more")
+    comparison = compare_runs(runs, definition)
     file, chart_prefix = _places(output)
     try:
         file.parent.mkdir(parents=True, exist_ok=True)

@@ -11,7 +11,7 @@ from pathlib import Path
 from statistics import fmean
 
 from taskloom_experiments.analysis import Run
-from taskloom_experiments.catalogue import METRICS, Unit, agents_of_throughput, metric_named
+from taskloom_experiments.catalogue import METRICS, Unit, agents_of_throughput
 from taskloom_experiments.criteria import Condition, Outcome, evaluate
 from taskloom_experiments.definition import Definition
 from taskloom_experiments.definition_parts import Criterion, Measurement
@@ -185,9 +185,11 @@ def _rows(
 
 
 def _row(runs: Sequence[Run], series_of: Mapping[str, Series], measurement: Measurement) -> Row:
-    target = parse_target(measurement.target, measurement.name) if measurement.target else None
-    own = metric_named(measurement.name)
-    metric = own.name if own else measurement.name
+    own = measurement.metric
+    metric = own.name if own else measurement.figure
+    target = (
+        parse_target(measurement.target, measurement.name, metric) if measurement.target else None
+    )
     if target and target.clauses:
         metric = target.clauses[0].metric
     cells = []

@@ -92,6 +92,8 @@ def run_query(
     statements: list[tuple[str, ...]] = []
 
     def each_statement(cursor: apsw.Cursor, _sql: str, _bindings: object) -> bool:
+        if not cursor.is_readonly:  # VACUUM INTO is none of the authorizer's actions
+            raise apsw.ReadOnlyError
         columns = tuple(str(column[0]) for column in cursor.get_description())
         if columns:  # a comment behind the last semicolon has none
             statements.append(columns)
@@ -115,6 +117,13 @@ def run_query(
     if not statements:
         return MeasurementError("failed: it holds no statement that returns rows")
     return QueryResult(statements[0], found[: limits.rows], cut=len(found) > limits.rows)
+
+
+def check_query(connection: apsw.Connection, query: str) -> MeasurementError | None:
+    """Why a query could have no answer, whatever the rows; it is prepared, and not run."""
+    explained = query.lstrip()[:7].upper() == "EXPLAIN"
+    answer = run_query(connection, query if explained else f"EXPLAIN {query}")
+    return answer if isinstance(answer, MeasurementError) else None
 
 
 def table_columns(connection: apsw.Connection, table: str) -> frozenset[str]:

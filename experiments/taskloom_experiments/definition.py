@@ -2,8 +2,8 @@
 
 A definition is a YAML file. What taskloom uses of it is checked strictly when it is loaded, before
 anything is started; what is written for people (topology, protocol, execution, expectations) may
-say anything. Queries are not tried here: there is no database yet, and one that fails costs its
-own figure only. Nothing here runs, measures or draws.
+say anything. Nothing here runs, measures or draws, and nothing is asked of a server or a database:
+whether there is such a workflow and whether a query can be answered is in ``preflight``.
 """
 
 import difflib
@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from taskloom_experiments.catalogue import SERIES_MEASUREMENTS, is_known_name, metric_named
+from taskloom_experiments.catalogue import is_known_name
 from taskloom_experiments.definition_parts import (
     KNOWN_CHARTS,
     AgentConfig,
@@ -270,7 +270,7 @@ def _warnings(
         f"{path}: metrics.{one.group}: taskloom knows no derivation named {one.name}; the report "
         "will show it as not measured."
         for one in measurements
-        if not one.query and not metric_named(one.name) and one.name not in SERIES_MEASUREMENTS
+        if not (one.query or one.metric or one.is_series)
     ]
     # A query's columns are figures, too, and are known only when it has been run.
     unknown += [

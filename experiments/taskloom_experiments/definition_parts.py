@@ -4,12 +4,19 @@ Each is one entry of the file: a run, a measurement, a criterion, a chart. Readi
 putting the parts together is in ``definition``.
 """
 
+import difflib
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from taskloom_experiments.catalogue import SERIES_MEASUREMENTS, metric_named
+from taskloom_experiments.catalogue import (
+    METRICS,
+    SERIES_MEASUREMENTS,
+    Metric,
+    metric_named,
+    synonyms,
+)
 from taskloom_experiments.criteria import Condition, ConditionError, parse_condition
 
 ChartKind = Literal["throughput", "timeline", "completion", "contention"]
@@ -39,10 +46,11 @@ class PlannedRun(Part):
 
 
 class Measurement(Part):
-    """One figure asked for: by a ``query`` run as it stands, or by a ``derivation`` by its name.
+    """One figure asked for: by a ``query`` run as it stands, or by a ``derivation``.
 
-    A measurement whose name taskloom knows (see ``catalogue``) is computed from the tables in any
-    case; ``derivation`` is the formula in words. ``group`` is the heading it stands under.
+    A ``derivation`` of one word is the name of a figure (see ``catalogue``), one of several is the
+    formula in words: then, and beside a query, the measurement's own name says which figure it is.
+    ``group`` is the heading it stands under.
     """
 
     name: Annotated[str, Field(min_length=1)]
@@ -53,12 +61,40 @@ class Measurement(Part):
     notes: str = ""
     group: str = ""
 
+    @property
+    def metric(self) -> Metric | None:
+        """The figure that taskloom computes for it; None where it computes none."""
+        return metric_named(self.figure)
+
+    @property
+    def is_series(self) -> bool:
+        """Whether it is a list over time, which is charted."""
+        return self.figure in SERIES_MEASUREMENTS
+
+    @property
+    def figure(self) -> str:
+        """What it asks for, by name: a figure, or a list over time, or what only a query knows."""
+        return self.derivation if self.derivation and _is_name(self.derivation) else self.name
+
+    @field_validator("derivation")
+    @classmethod
+    def _is_known(cls, text: str | None) -> str | None:
+        known = [*METRICS, *synonyms(), *SERIES_MEASUREMENTS]
+        if text and _is_name(text) and text not in known:
+            close = difflib.get_close_matches(text, known, n=1)
+            instead = f"did you mean '{close[0]}'?" if close else "write the formula in words"
+            raise ValueError(f"no figure is called '{text}'; {instead}")
+        return text
+
     @model_validator(mode="after")
     def _measures_something(self) -> "Measurement":
-        known = metric_named(self.name) or self.name in SERIES_MEASUREMENTS
-        if not (self.query or self.derivation or known):
+        if not (self.query or self.derivation or self.metric or self.is_series):
             raise ValueError("says no way to measure it; give it a query or a derivation")
         return self
+
+
+def _is_name(derivation: str) -> bool:
+    return derivation.isidentifier()
 
 
 class Criterion(Part):

@@ -8,7 +8,7 @@ from pathlib import Path
 from taskloom_client import TaskloomError
 
 from taskloom_experiments.analysis import Run, analyse_run
-from taskloom_experiments.compare import Report, compare
+from taskloom_experiments.compare import Report, report_on
 from taskloom_experiments.database import DatabaseUnreadable
 from taskloom_experiments.definition import Definition
 from taskloom_experiments.interruption import Interruption
@@ -48,29 +48,28 @@ def conduct(
     Raises CompareError where the report cannot be written.
     """
     interruption = Interruption()
-    databases: list[Path] = []
+    runs: list[Run] = []
     error: ServerFailed | TaskloomError | None = None
     whole = False
     try:
-        whole = asyncio.run(_make_runs(definition, plans, interruption, teller, databases))
+        whole = asyncio.run(_make_runs(definition, plans, interruption, teller, runs))
     except asyncio.CancelledError:
         if not interruption.signal:
             raise
         teller.say("interrupted again: everything was killed")
     except (ServerFailed, TaskloomError) as failure:
         error = failure
-    report = compare(databases, None, folder, charts, definition) if databases else None
+    report = report_on(runs, definition, folder, charts) if runs else None
     for run in report.comparison.runs if report else ():
         save_metrics(run)  # with what only the comparison could tell
     return Conducted(whole, report, error, interruption.signal or 0)
 
 
 def save_metrics(run: Run) -> Path:
-    """Write a run's metrics beside its database, whole or not at all; return the file."""
+    """Write a run's metrics beside its database; return the file."""
     target = run.database.with_name(METRICS_FILE)
-    unfinished = target.with_name(f".{METRICS_FILE}.new")
-    write_metrics(run, unfinished)
-    return unfinished.replace(target)
+    write_metrics(run, target)
+    return target
 
 
 async def _make_runs(
@@ -78,9 +77,9 @@ async def _make_runs(
     plans: Sequence[RunPlan],
     interruption: Interruption,
     teller: Teller,
-    databases: list[Path],
+    runs: list[Run],
 ) -> bool:
-    """Make the runs; whether all are whole. The databases that can be read are added."""
+    """Make the runs; whether all are whole. Those that can be analysed are added to ``runs``."""
     whole = True
     with interruption.listening():
         for plan in plans:
@@ -89,11 +88,11 @@ async def _make_runs(
             record = await execute_run(plan, interruption, teller)
             teller.say(summary(plan, record))
             whole = whole and not record.partial
-            database = plan.folder / DATABASE_FILE
             try:
-                save_metrics(analyse_run(database, definition))
+                run = analyse_run(plan.folder / DATABASE_FILE, definition)
             except DatabaseUnreadable as error:
                 teller.say(f"{plan.label}: cannot be measured: {error}")
             else:
-                databases.append(database)
+                save_metrics(run)
+                runs.append(run)
     return whole

@@ -25,6 +25,7 @@ from typing import Any
 from taskloom_experiments.analysis import Run
 from taskloom_experiments.comparison import Comparison
 from taskloom_experiments.database import MeasurementError, QueryResult, Value
+from taskloom_experiments.whole_files import written_whole
 
 SCHEMA_VERSION = 1
 
@@ -54,7 +55,8 @@ def metrics_of(run: Run) -> dict[str, Any]:
 
 def write_metrics(run: Run, file: Path) -> None:
     """Write a run's ``metrics.json``; a run out of a comparison has its scaling efficiency, too."""
-    file.write_text(json.dumps(metrics_of(run), indent=2) + "\n", encoding="utf-8")
+    with written_whole(file) as unfinished:
+        unfinished.write_text(json.dumps(metrics_of(run), indent=2) + "\n", encoding="utf-8")
 
 
 def comparison_of(comparison: Comparison) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from taskloom_experiments.agents import AgentSettings
 from taskloom_experiments.definition import Definition
 from taskloom_experiments.errors import ExperimentError
+from taskloom_experiments.results import run_folder
 from taskloom_experiments.runs import Pull
 from taskloom_experiments.templates import Template
 
@@ -60,7 +61,7 @@ def plan_runs(
 
     ``only`` names the runs to make, empty: all. ``tags`` are given to every agent, None: those of
     the run's ``agent_config``. ``flat``: the one run lies in ``output`` itself.
-    Raises PlanError.
+    Raises PlanError and RunRecordError.
     """
     if not speed > 0:
         raise PlanError(f"the speed is {speed:g}; it must be above 0")
@@ -78,12 +79,12 @@ def plan_runs(
         config = run.agent_config
         expected_s = template.best_seconds(run.agents, seed=seed, speed=speed)
         for pull in pulls:
-            suffix = f"-{pull}" if len(pulls) > 1 else ""
+            folder = run_folder(output, run.name, pull, by_several_ways=len(pulls) > 1)
             plans.append(
                 RunPlan(
                     name=run.name,
                     label=f"{run.name} ({pull})",
-                    folder=output if flat else output / f"{run.name}{suffix}",
+                    folder=output if flat else folder,
                     template=template,
                     agents=run.agents,
                     settings=AgentSettings(

@@ -12,6 +12,8 @@ from datetime import timedelta
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
+from taskloom_experiments.consoles import PipedConsole
+
 _SECONDS_BETWEEN_LINES = 5.0
 
 
@@ -50,7 +52,7 @@ class Teller:
     """Tells a person how the runs go."""
 
     def __init__(self, console: Console | None = None) -> None:
-        self._console = console or Console(stderr=True, highlight=False)
+        self._console = console or PipedConsole(stderr=True, highlight=False)
 
     def say(self, sentence: str) -> None:
         """One line, as it is."""

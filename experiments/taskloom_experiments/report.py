@@ -16,6 +16,7 @@ from taskloom_experiments.comparison import Comparison
 from taskloom_experiments.database import QueryResult
 from taskloom_experiments.findings import findings, partial_runs
 from taskloom_experiments.formatting import duration, listed
+from taskloom_experiments.whole_files import written_whole
 
 if TYPE_CHECKING:
     from taskloom_experiments.charts import ChartFile
@@ -51,7 +52,9 @@ def write_report(comparison: Comparison, file: Path, charts: "Sequence[ChartFile
         "## Machine",
         _machine(comparison),
     ]
-    file.write_text("\n\n".join(part for part in sections if part) + "\n", encoding="utf-8")
+    text = "\n\n".join(part for part in sections if part) + "\n"
+    with written_whole(file) as unfinished:
+        unfinished.write_text(text, encoding="utf-8")
 
 
 def _warning(comparison: Comparison) -> str:

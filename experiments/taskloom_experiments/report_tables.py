@@ -117,7 +117,7 @@ def _no_figure(run: Run, row: Row) -> str:
     answer = run.answers.get(row.measurement)
     if isinstance(answer, MeasurementError):
         return ""  # told by _query_notes
-    if row.measurement in SERIES_MEASUREMENTS:
+    if row.metric in SERIES_MEASUREMENTS:
         return "is a list over time: see its chart"
     if isinstance(answer, QueryResult):
         return "returns rows, not one figure: see what the queries returned, below"

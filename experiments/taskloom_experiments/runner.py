@@ -24,12 +24,11 @@ from taskloom_experiments.observing import observe, tasks_left
 from taskloom_experiments.planning import RunPlan
 from taskloom_experiments.progress import Show, Teller
 from taskloom_experiments.results import AGENTS_LOG, DATABASE_FILE, SERVER_LOG, SNAPSHOT_FILE
-from taskloom_experiments.runs import RunRecord, describe_machine
+from taskloom_experiments.runs import UNFINISHED, RunRecord, describe_machine
 from taskloom_experiments.serving import Server, ServerFailed, last_words, serving
 from taskloom_experiments.snapshots import export_snapshot, import_template
 from taskloom_experiments.steps import export_from
 
-_UNFINISHED = "the runner ended before the run did"
 _DISCONNECT_S = 2.0
 
 
@@ -240,7 +239,7 @@ def _first_record(plan: RunPlan) -> RunRecord:
         started_at=now,
         ended_at=now,
         partial=True,
-        partial_reason=_UNFINISHED,
+        partial_reason=UNFINISHED,
         template=str(plan.template.file),
         workflow=plan.settings.workflow,
         machine=describe_machine(),

@@ -15,9 +15,13 @@ from typing import Literal
 from pydantic import TypeAdapter, ValidationError
 
 from taskloom_experiments.errors import ExperimentError
+from taskloom_experiments.whole_files import written_whole
 
 RUN_FILE = "run.json"
 SCHEMA_VERSION = 1
+
+UNFINISHED = "the runner ended before the run did"
+"""Why a run is partial, from its first moment until its runner knows better."""
 
 Pull = Literal["poll", "next"]
 
@@ -55,9 +59,8 @@ class RunRecord:
     def save(self, folder: Path) -> Path:
         """Write ``run.json`` into the folder of ``tasks.db``, whole or not at all; return it."""
         target = folder / RUN_FILE
-        unfinished = folder / f".{RUN_FILE}.{os.getpid()}"
-        unfinished.write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
-        unfinished.replace(target)
+        with written_whole(target) as unfinished:
+            unfinished.write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
         return target
 
     @staticmethod

@@ -1,11 +1,12 @@
 """A graph into a server, out of it, and away: what the runner asks of the admin service."""
 
-import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 from taskloom import v1
 from taskloom_client import Client
+
+from taskloom_experiments.whole_files import written_whole
 
 _CHUNK = 256 * 1024
 
@@ -27,14 +28,9 @@ async def import_template(
 
 async def export_snapshot(client: Client, target: Path) -> None:
     """Export the graph to a file, which is written whole or not at all. Raises TaskloomError."""
-    unfinished = target.with_name(f".{target.name}.{os.getpid()}")
-    try:
-        with unfinished.open("wb") as file:
-            async for message in client.admin.ExportSnapshot(v1.ExportSnapshotRequest()):
-                file.write(message.chunk)
-        unfinished.replace(target)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    with written_whole(target) as unfinished, unfinished.open("wb") as file:
+        async for message in client.admin.ExportSnapshot(v1.ExportSnapshotRequest()):
+            file.write(message.chunk)
 
 
 async def reset(client: Client) -> None:

@@ -15,7 +15,14 @@ from taskloom_client import Client
 from taskloom_experiments.database import open_database
 from taskloom_experiments.errors import ExperimentError
 from taskloom_experiments.history import ENDED
-from taskloom_experiments.results import DATABASE_FILE, SERVER_LOG, SNAPSHOT_FILE
+from taskloom_experiments.results import (
+    DATABASE_FILE,
+    SERVER_LOG,
+    SNAPSHOT_FILE,
+    is_at_work,
+    is_served,
+)
+from taskloom_experiments.runs import UNFINISHED, RunRecord
 from taskloom_experiments.serving import serving
 from taskloom_experiments.snapshots import export_snapshot, import_template, reset
 from taskloom_experiments.tables import read_tables
@@ -54,11 +61,13 @@ async def export_from(folder: Path) -> Path:
     return target
 
 
-def wait_until_ended(folder: Path, every_s: float, show: Callable[[int, int], None]) -> None:
+def wait_until_ended(folder: Path, every_s: float, show: Callable[[int, int], None]) -> str | None:
     """Wait until every task of the folder's database has ended, looking ``every_s`` seconds.
 
-    ``show`` hears each time how many have ended, of how many. Raises NothingThere where there is no
-    database or no task in it, and DatabaseUnreadable.
+    ``show`` hears each time how many have ended, of how many. Returns None when all is done, and a
+    clause where it is not or not as it should be: when a runner made the run and has left, nobody
+    serves the database any more, or its record calls the run partial. Raises NothingThere where
+    there is no database or no task in it, DatabaseUnreadable and RunRecordError.
     """
     database = _database_in(folder)
     while True:
@@ -68,8 +77,14 @@ def wait_until_ended(folder: Path, every_s: float, show: Callable[[int, int], No
             raise NothingThere(f"{database} holds no tasks, so there is nothing to wait for")
         ended = sum(task.status in ENDED for task in tasks)
         show(ended, len(tasks))
-        if ended == len(tasks):
-            return
+        record = RunRecord.beside(database)
+        if record is None and ended == len(tasks):
+            return None
+        if record and not (record.partial_reason == UNFINISHED and is_at_work(folder)):
+            if ended == len(tasks):
+                return record.partial_reason
+            if not is_served(database):
+                return record.partial_reason or f"{len(tasks) - ended} tasks have not ended"
         time.sleep(every_s)
 
 

@@ -115,8 +115,12 @@ class Verdict:
     out_of_reach: bool = False
 
 
-def parse_target(text: str, measurement: str) -> Target:
-    """Read the target of a measurement; never fails: what cannot be read is not judged."""
+def parse_target(text: str, measurement: str, metric: str | None = None) -> Target:
+    """Read the target of a measurement; never fails: what cannot be read is not judged.
+
+    ``metric`` is the figure it is about, by default the one of the measurement's name.
+    """
+    own = metric_named(metric or measurement)
     plain = _REMARK.sub(" ", text.lower())
     independent = bool(_INDEPENDENT.search(plain))
     plain = _INDEPENDENT.sub(" ", plain)
@@ -125,7 +129,7 @@ def parse_target(text: str, measurement: str) -> Target:
         match = _COMPARISON.fullmatch(part) or _ZERO.fullmatch(part)
         if match is None:
             return Target(text, not_judged="prose: for people to judge")
-        clause = _clause(match, measurement)
+        clause = _clause(match, measurement, own.name if own else measurement)
         if isinstance(clause, str):
             return Target(text, not_judged=clause)
         clauses.append(clause)
@@ -168,15 +172,13 @@ def _for_independent(target: Target, figures: Mapping[str, float]) -> str:
     )
 
 
-def _clause(match: re.Match[str], measurement: str) -> Clause | str:
+def _clause(match: re.Match[str], measurement: str, metric: str) -> Clause | str:
     """A clause, or why it cannot be judged."""
     parts = match.groupdict()
     words = f"{parts['subject']} {parts['rest']}"
     scope = _SCOPE.search(words)
     of_single_agent = bool(_OF_SINGLE.search(words))
     words = _OF_SINGLE.sub(" ", _SCOPE.sub(" ", words))
-    own = metric_named(measurement)
-    metric = own.name if own else measurement
     for phrase, name in _SUBJECTS:
         if phrase.search(words):
             metric, words = name, phrase.sub(" ", words)

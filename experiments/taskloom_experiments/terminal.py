@@ -8,6 +8,7 @@ from rich.text import Text
 from taskloom_experiments.analysis import Run
 from taskloom_experiments.catalogue import Unit
 from taskloom_experiments.comparison import Comparison
+from taskloom_experiments.consoles import PipedConsole
 from taskloom_experiments.formatting import show
 
 _COLOURS = {"pass": "green", "fail": "red", "cannot tell": "yellow"}
@@ -15,7 +16,7 @@ _COLOURS = {"pass": "green", "fail": "red", "cannot tell": "yellow"}
 
 def print_comparison(comparison: Comparison, console: Console | None = None) -> None:
     """Print the runs and the criteria, in 80 columns; a figure that is not there is a dash."""
-    console = console or Console()
+    console = console or PipedConsole()
     runs = _table(comparison.definition.name)
     runs.add_column("run", min_width=12, overflow="fold")
     for heading in (

@@ -147,6 +147,9 @@ def test_charts_are_all_four_where_none_are_named(write: Callable[[str], Path]) 
         ("pending_count == 0", "pending_count ==", "does not parse"),
         ("pending_count == 0", "a.b == 0", "holds something else than figures"),
         ("success_criteria:", "success_criterion:", "did you mean 'success_criteria'?"),
+        ("derivation: granted / tried", "derivation: gini_coeff", "no figure is called 'gini_coe"),
+        ("derivation: granted / tried", "derivation: gini_coef", "mean 'gini_coefficient'?"),
+        ("derivation: granted / tried", "derivation: charm", "write the formula in words"),
         (
             "workflow: swarm",
             "workflow: swarm\nworkflow: push",
@@ -195,9 +198,18 @@ def test_absent_file_and_folder(tmp_path: Path) -> None:
     assert "Is a directory" in refusal(tmp_path)
 
 
-def test_query_is_not_tried_at_load(write: Callable[[str], Path]) -> None:
-    """A query that would write or fail loads: it costs its own figure, and not the run."""
-    load_definition(write(GOOD.replace("SELECT MAX(time_actual_ms) FROM tasks", "DROP TABLE x")))
+def test_derivation_of_one_word_names_the_figure(write: Callable[[str], Path]) -> None:
+    """A measurement of any name is the figure that its derivation names; formulas name none."""
+    text = GOOD.replace(
+        "slowest, query: SELECT MAX(time_actual_ms) FROM tasks", "mine, derivation: gini"
+    )
+    definition = load_definition(write(text))
+    first, second = (measurement.metric for measurement in definition.measurements)
+    assert first is not None
+    assert first.name == "claim_success_rate"
+    assert second is not None
+    assert second.name == "gini_coefficient"
+    assert definition.warnings == ()
 
 
 def test_unknown_derivation_and_figure_are_warned_of(write: Callable[[str], Path]) -> None:

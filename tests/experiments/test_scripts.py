@@ -15,6 +15,7 @@ import yaml
 from taskloom_experiments import serving as serving_module
 from taskloom_experiments.agents import AgentSettings
 from taskloom_experiments.commands import compare_command, run_command
+from taskloom_experiments.database import run_query
 from taskloom_experiments.serving import serving
 
 SCRIPTS = Path(__file__).parents[2] / "experiments"
@@ -223,6 +224,110 @@ def test_database_that_is_none_is_code_2(
     )
     assert code == 2
     assert str(missing) in capsys.readouterr().err
+
+
+def test_query_that_cannot_be_answered_starts_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A slip in a definition is told before the fleet has worked for nothing."""
+    definition = write_definition(tmp_path, "pending_count == 0")
+    content = yaml.safe_load(definition.read_text())
+    content["metrics"] = {"mine": {"measurements": [{"name": "x", "query": "SELECT y FROM tasks"}]}}
+    definition.write_text(yaml.safe_dump(content))
+
+    assert run_definition(definition, tmp_path / "out") == 2
+
+    assert capsys.readouterr().err == (
+        f"error: {definition}: metrics.mine.measurements[0].query: x cannot be measured: "
+        "no such column: y\n"
+    )
+    assert not (tmp_path / "out").exists()
+
+
+def test_query_is_run_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A slow query costs its time once for a run: the report tells what metrics.json tells."""
+    definition = write_definition(tmp_path, "pending_count == 0")
+    content = yaml.safe_load(definition.read_text())
+    query = "SELECT count(*) AS n FROM tasks"
+    content["metrics"] = {"mine": {"measurements": [{"name": "n", "query": query}]}}
+    definition.write_text(yaml.safe_dump(content))
+    asked: list[str] = []
+
+    def counted(connection: Any, query: str, *more: Any) -> Any:
+        asked.append(query)
+        return run_query(connection, query, *more)
+
+    monkeypatch.setattr("taskloom_experiments.analysis.run_query", counted)
+    assert run_definition(definition, tmp_path / "out", pull=["next"]) == 0
+    assert asked == [query]
+    metrics = json.loads((tmp_path / "out" / "alone" / "metrics.json").read_text())
+    assert metrics["queries"]["n"]["rows"] == [[6]]
+    assert "| alone | 6 |" in (tmp_path / "out" / "report.md").read_text()
+
+
+def test_run_made_again_leaves_the_others(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Another way of pulling into the same folder replaces nothing, and what stays is told."""
+    definition = write_definition(tmp_path, "pending_count == 0")
+    out = tmp_path / "out"
+    assert run_definition(definition, out, pull=["poll"]) == 0
+    first = (out / "alone" / "run.json").read_bytes()
+
+    assert run_definition(definition, out, pull=["next"]) == 0
+
+    assert files(out) == {"report.md", "alone", "alone-next"}
+    assert (out / "alone" / "run.json").read_bytes() == first
+    assert "kept as it was, and not in the report: alone\n" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("unread", ["stdout", "stderr"])
+async def test_reader_that_went_away_is_code_141(tmp_path: Path, unread: str) -> None:
+    """As other commands do: quietly; and the report is there, if only the end was not read."""
+    definition = write_definition(tmp_path, "pending_count == 0")
+    reader, writer = os.pipe()
+    os.close(reader)
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "taskloom_client", "experiment", "run", str(definition)),
+        *("--output", str(tmp_path / "out"), "--pull", "next", "--speed", "72000", "--no-charts"),
+        stdout=writer if unread == "stdout" else PIPE,
+        stderr=writer if unread == "stderr" else PIPE,
+    )
+    _started.append(process)
+    os.close(writer)
+
+    async with asyncio.timeout(60):
+        told = await process.communicate()
+
+    assert process.returncode == 141
+    assert not any(b"Traceback" in part for part in told if part)
+    assert (tmp_path / "out" / "report.md").exists() == (unread == "stdout")
+
+
+async def test_waiting_for_a_run_whose_runner_is_gone(tmp_path: Path) -> None:
+    """kill -9 of the runner: nobody will finish the run, so it is measured and called partial."""
+    template = write_template(tmp_path / "t.json", never=True)
+    out = tmp_path / "out"
+    runner = await start(
+        *("run_experiment.py", "--template", template, "--agents", "2", "--output", out),
+        *("--speed", "72000", "--no-charts"),
+    )
+    assert runner.stderr is not None
+    async with asyncio.timeout(60):
+        while b"tasks done" not in await runner.stderr.readline():
+            pass
+    waiting = await start("run_experiment.py", "--wait", "--poll-interval", "0.05", "--output", out)
+    assert waiting.stderr is not None
+    assert b"6 tasks have ended" in await waiting.stderr.readline()
+
+    runner.kill()
+    code, told, _ = await ended(waiting)
+
+    assert code == 3
+    assert told == (
+        f"partial: the runner ended before the run did; {out}/metrics.json is written\n"
+    )
+    assert json.loads((out / "metrics.json").read_text())["partial"]
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

@@ -25,7 +25,13 @@ def run(
         Path, typer.Argument(metavar="DEFINITION", help="A YAML file.", show_default=False)
     ],
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", metavar="DIR", help="Where the results go.")
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="DIR",
+            help="Where the results go; runs made again replace themselves there, others stay.",
+        ),
     ] = None,
     speed: Annotated[
         float | None,
@@ -53,7 +59,8 @@ def run(
     """Run an experiment: servers and agents of its own, then a report.
 
     Exits with 0 when every required criterion holds, 1 when one does not,
-    2 for wrong input, 3 when the results are partial.
+    2 for wrong input, 3 when the results are partial, and 128 plus the number
+    of the signal when interrupted.
     """
     try:
         from taskloom_experiments.commands import run_command  # noqa: PLC0415 - an extra
