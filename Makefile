@@ -6,7 +6,7 @@ PROTOS := $(wildcard protos/taskloom/v1/*.proto)
 STUBS ?= protos
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint proto format tools clean
+.PHONY: help demo test bench lint proto format tools clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -17,6 +17,9 @@ demo: $(VENV)/installed ## Set up, run pure-pull with 1, 2, 4 and 8 agents both 
 
 test: $(VENV)/installed ## Set up, and run all tests
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+bench: $(VENV)/installed ## Measure wake-ups, idle agents and leases on this machine, into results/bench
+	$(BIN)/python -m taskloom_experiments.load --output results/bench
 
 lint: $(VENV)/installed ## Check protos, code style and types
 	$(BIN)/buf lint

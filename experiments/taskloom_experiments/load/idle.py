@@ -1,0 +1,89 @@
+"""Idle: what a thousand agents cost that wait for a task, or for news, while there is none.
+
+Memory is the server's resident memory, before the agents wait (they are connected and registered
+by then) and when all of them do, by agent; once as the operating system shows it and once after
+the process gave back what it does not need. Processor time at rest is what the server's process
+uses over some time in which nothing happens but keepalives, progress messages and the like. Then
+one task is made ready, and the answers are counted.
+"""
+
+import asyncio
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from taskloom import v1
+from taskloom_client import Client
+
+from taskloom_experiments.load.crowd import Crowd, crowd
+from taskloom_experiments.load.measured import Figure, Measured
+from taskloom_experiments.load.serving import serving
+from taskloom_experiments.load.waiting_agents import AGENT_TAG, CrowdSettings
+
+CPU_BAR = 1.0
+MEMORY_BAR = 64.0
+_SETTLED_S = 3.0
+_HERD_S = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class IdleSettings:
+    """How many agents wait, in which way and on how many connections, and for how long.
+
+    ``wait_s``: how long a claim waits before it is made anew.
+    """
+
+    way: str = "claim"
+    agents: int = 1_000
+    processes: int = 2
+    connections: int = 20
+    rest_s: float = 30.0
+    wait_s: float = 3600.0
+
+
+async def measure_idle(settings: IdleSettings, folder: Path) -> Measured:
+    """Measure it with a server and agents of its own, all of whose files lie in ``folder``."""
+    async with serving(folder) as server, Client(server.target) as client:
+        agents = CrowdSettings(
+            server.target,
+            settings.way,
+            settings.agents,
+            settings.connections,
+            wait_s=settings.wait_s,
+        )
+        async with crowd(agents, settings.processes, folder / "agents.log") as sleepers:
+            await sleepers.connected()
+            before = await server.settled_bytes(client)
+            await sleepers.wait()
+            await asyncio.sleep(_SETTLED_S)
+            resident = server.resident_bytes()
+            settled = await server.settled_bytes(client)
+            await asyncio.sleep(_SETTLED_S)
+            share = await server.cpu_share(settings.rest_s)
+            answers = await _answers(client, sleepers)
+    each = settings.agents * 1024
+    everybody, bar = (settings.agents, None) if settings.way == "watch" else (1, 1)
+    return Measured(
+        scenario=f"idle by {settings.way}, {settings.connections} connections"
+        + (
+            f", asking anew every {settings.wait_s:g} s"
+            if settings.wait_s < settings.rest_s
+            else ""
+        ),
+        settings=asdict(settings),
+        figures=(
+            Figure("server CPU at rest", 100 * share, "% of a core", CPU_BAR),
+            Figure("memory for each", (settled - before) / each, "KiB", MEMORY_BAR),
+            Figure("memory for each, untrimmed", (resident - before) / each, "KiB"),
+            Figure(f"answers to one task ({everybody} wanted)", answers, "answers", bar),
+        ),
+    )
+
+
+async def _answers(client: Client, sleepers: Crowd) -> int:
+    """Make one task ready; how many agents it reached. Raises TimeoutError for none."""
+    await client.tasks.CreateTask(
+        v1.CreateTaskRequest(id="the-task", title="Wake one", needed_tags=[AGENT_TAG])
+    )
+    await sleepers.received()
+    await asyncio.sleep(_HERD_S)  # for those that should not have been woken
+    return 1 + len(sleepers.rest())

@@ -1,0 +1,83 @@
+"""A server process to measure: started, looked at from outside, gone when the context is left."""
+
+import asyncio
+import contextlib
+import os
+import sys
+from asyncio.subprocess import Process
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from google.protobuf.empty_pb2 import Empty
+from taskloom_client import Client
+
+from taskloom_experiments import processes
+from taskloom_experiments.load.noop import settle
+from taskloom_experiments.load.server import LISTENING
+
+_STARTUP_S = 30.0
+_SHUTDOWN_S = 15.0
+_TICKS = os.sysconf("SC_CLK_TCK")
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+
+
+class ServerFailed(Exception):
+    """The server did not come up; the text says where its log is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A server that serves, and what the operating system (Linux: /proc) knows of its process."""
+
+    target: str
+    process: Process
+
+    def cpu_seconds(self) -> float:
+        """Processor time that it has used so far, in user and kernel mode, by all threads."""
+        stat = Path(f"/proc/{self.process.pid}/stat").read_text(encoding="ascii")
+        user, system = stat.rpartition(")")[2].split()[11:13]
+        return (int(user) + int(system)) / _TICKS
+
+    def resident_bytes(self) -> int:
+        """Memory that it has resident."""
+        statm = Path(f"/proc/{self.process.pid}/statm").read_text(encoding="ascii")
+        return int(statm.split()[1]) * _PAGE
+
+    async def settled_bytes(self, client: Client) -> int:
+        """Memory that is resident after it gave back what it does not need."""
+        await settle(client.channel)(Empty())
+        return self.resident_bytes()
+
+    async def cpu_share(self, seconds: float) -> float:
+        """The part of one core that it uses over so long from now; 0.01 is 1 %."""
+        loop = asyncio.get_running_loop()
+        began, used = loop.time(), self.cpu_seconds()
+        await asyncio.sleep(seconds)
+        return (self.cpu_seconds() - used) / (loop.time() - began)
+
+
+@contextlib.asynccontextmanager
+async def serving(folder: Path, **settings: object) -> AsyncIterator[Served]:
+    """Serve a new database in ``folder``, by settings given by name; its log lies there, too.
+
+    Raises ServerFailed, or TimeoutError where it says nothing.
+    """
+    database, log = folder / "tasks.db", folder / "server.log"
+    process = await processes.start(_command(database, settings), log=log)
+    try:
+        line = await asyncio.wait_for(processes.read_line(process), _STARTUP_S)
+        if line is None or not line.startswith(LISTENING):
+            raise ServerFailed(f"the server did not come up; see {log}")
+        yield Served(line.removeprefix(LISTENING), process)
+    finally:
+        await processes.stop([process], grace_s=_SHUTDOWN_S)
+
+
+def _command(database: Path, settings: dict[str, object]) -> list[str]:
+    python = [sys.executable, "-P", "-m"]
+    given = [f"{name}={value}" for name, value in settings.items()]
+    return [
+        *(*python, "taskloom_experiments.tether", str(os.getpid())),
+        *(*python, "taskloom_experiments.load.server", str(database), *given),
+    ]

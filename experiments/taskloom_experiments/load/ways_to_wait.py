@@ -1,0 +1,132 @@
+"""How an agent waits: in ClaimNextTask, in a Work stream, or with a watch.
+
+Each way calls ``agent.waits()`` once the server is known to have the agent in line, and
+``agent.tell()`` for each task or event that reached it.
+"""
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import timedelta
+
+from google.protobuf.empty_pb2 import Empty
+from taskloom import v1
+from taskloom_client import Client
+from taskloom_client.durations import proto_duration
+
+from taskloom_experiments.load.noop import noop
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """What reached an agent: the task, when by the monotonic clock, and a no-op call beside it."""
+
+    worker_id: str
+    task_id: str
+    received_ns: int
+    noop_ns: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class WaitingAgent:
+    """An agent on a connection on which others may be, too.
+
+    One that ``returns`` makes a no-op call when it is given a task, ends the task and waits again,
+    with pauses of so many seconds before and after the call; another one keeps the task.
+    """
+
+    client: Client
+    worker_id: str
+    wait_s: float
+    returns: bool
+    pause_s: tuple[float, float]
+    waits: Callable[[], None]
+    tell: Callable[[Received], None]
+
+    async def received(self, task: v1.Task, received_ns: int) -> Received:
+        """Do what is done with a task before it is ended; what there is to tell."""
+        if not self.returns:
+            return Received(self.worker_id, task.id, received_ns)
+        call = noop(self.client.channel)
+        await self._pause()
+        began = time.monotonic_ns()
+        await call(Empty())
+        took = time.monotonic_ns() - began
+        await self._pause()
+        return Received(self.worker_id, task.id, received_ns, took)
+
+    async def _pause(self) -> None:
+        await asyncio.sleep(random.uniform(*self.pause_s))
+
+
+async def wait_by_claim(agent: WaitingAgent) -> None:
+    """Wait in ClaimNextTask, again and again."""
+    claims = agent.client.claims
+    request = v1.ClaimNextTaskRequest(
+        worker_id=agent.worker_id,
+        wait=proto_duration(timedelta(seconds=agent.wait_s)),
+        wait_when_done=True,
+    )
+    call = asyncio.ensure_future(claims.ClaimNextTask(request))
+    await asyncio.sleep(0)  # the call goes out
+    # On the same connection: when it is answered, the claim before it has been looked at.
+    await agent.client.workers.Heartbeat(v1.HeartbeatRequest(worker_id=agent.worker_id))
+    agent.waits()
+    while True:
+        answer = await call
+        received_ns = time.monotonic_ns()
+        told = [await agent.received(task, received_ns) for task in answer.tasks]
+        if told and agent.returns:
+            await claims.CompleteTask(
+                v1.CompleteTaskRequest(worker_id=agent.worker_id, task_id=told[0].task_id)
+            )
+        if not told or agent.returns:
+            call = asyncio.ensure_future(claims.ClaimNextTask(request))
+            await asyncio.sleep(0)
+        for one in told:  # when the next call is out, so that who reads it finds the agent in line
+            agent.tell(one)
+        if told and not agent.returns:
+            return
+
+
+async def wait_by_stream(agent: WaitingAgent) -> None:
+    """Wait in a Work stream, with credit for one task at a time."""
+    stream = agent.client.claims.Work()
+    start = v1.WorkStart(worker_id=agent.worker_id)
+    await stream.write(v1.WorkRequest(start=start, credit=1))
+    told: list[Received] = []
+    async for message in stream:
+        received_ns = time.monotonic_ns()
+        content = message.WhichOneof("content")
+        if content == "waiting":
+            if not told:
+                agent.waits()
+            for one in told:
+                agent.tell(one)
+            told = []
+        elif content == "assigned":
+            one = await agent.received(message.assigned.tasks[0], received_ns)
+            if agent.returns:
+                told.append(one)
+                complete = v1.CompleteTaskRequest(task_id=one.task_id)
+                await stream.write(v1.WorkRequest(complete=complete, credit=1))
+            else:
+                agent.tell(one)
+
+
+async def wait_by_watch(agent: WaitingAgent) -> None:
+    """Wait with a watch of everything, and tell of the tasks that become ready."""
+    async with agent.client.watch() as watch:
+        agent.waits()
+        async for event in watch.events():
+            if event.type == v1.EVENT_TYPE_TASK_CREATED:
+                agent.tell(Received(agent.worker_id, event.task_id, time.monotonic_ns()))
+
+
+WAYS: dict[str, Callable[[WaitingAgent], Awaitable[None]]] = {
+    "claim": wait_by_claim,
+    "stream": wait_by_stream,
+    "watch": wait_by_watch,
+}
