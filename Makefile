@@ -6,10 +6,10 @@ PROTOS := $(wildcard protos/taskloom/v1/*.proto)
 STUBS ?= protos
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench lint proto format tools clean
+.PHONY: help demo test robustness bench lint proto format tools clean
 
 help: ## List the targets
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
 
 demo: $(VENV)/installed ## Set up, run pure-pull with 1, 2, 4 and 8 agents both ways, and compare
 	$(BIN)/taskloom experiment run experiments/definitions/pure-pull.yaml \
@@ -17,6 +17,9 @@ demo: $(VENV)/installed ## Set up, run pure-pull with 1, 2, 4 and 8 agents both 
 
 test: $(VENV)/installed ## Set up, and run all tests
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+robustness: $(VENV)/installed ## Attack a server for 20 minutes and 1,000,000 calls, and check its history
+	$(BIN)/python -m tests.robustness --calls 1000000 --minutes 20 --round-calls 50000 --faults 36
 
 bench: $(VENV)/installed ## Measure wake-ups, idle agents and leases on this machine, into results/bench
 	$(BIN)/python -m taskloom_experiments.load --output results/bench

@@ -1,0 +1,32 @@
+"""The checker: history is replayed once, and every promise looks on."""
+
+from taskloom import v1
+
+from tests.robustness.history import History, Step, Violation
+from tests.robustness.model import Model, Workflow
+from tests.robustness.promises import ALL
+
+
+def check(history: History, workflow: Workflow) -> list[Violation]:
+    """What was not kept, in the order in which it was found."""
+    violations: list[Violation] = []
+    promises = [promise(history, violations.append) for promise in ALL]
+    model = Model(workflow)
+    answered = history.answered()
+    begin = Step(0, (), answered.get(0, ()))
+    for promise in promises:
+        promise.after(begin, model)
+    for revision, contents in history.truth.messages:
+        message = v1.WatchTasksResponse.FromString(contents)
+        step = Step(revision, message.events.events, answered.get(revision, ()))
+        for promise in promises:
+            promise.before(step, model)
+        for event in step.events:
+            for promise in promises:
+                promise.event(step, event, model)
+            model.apply(event, revision)
+        for promise in promises:
+            promise.after(step, model)
+    for promise in promises:
+        promise.finish(model)
+    return violations

@@ -1,0 +1,27 @@
+"""The promises, a module for each kind; ``ALL`` of them judge every history."""
+
+from tests.robustness.history import Promise
+from tests.robustness.promises.acknowledged import Acknowledged
+from tests.robustness.promises.claims import Admission, BestFirst, Exclusive
+from tests.robustness.promises.database import Database
+from tests.robustness.promises.fencing import Fencing
+from tests.robustness.promises.leases import Leases
+from tests.robustness.promises.reads import Reads
+from tests.robustness.promises.transitions import Attempts, Explained, Readiness, Transitions
+from tests.robustness.promises.watches import Watches
+
+ALL: tuple[type[Promise], ...] = (
+    Exclusive,
+    Admission,
+    BestFirst,
+    Transitions,
+    Attempts,
+    Readiness,
+    Explained,
+    Leases,
+    Fencing,
+    Acknowledged,
+    Reads,
+    Watches,
+    Database,
+)

@@ -1,0 +1,166 @@
+"""At most one holder, only whom the rules admit, and the best task to whom asks for one."""
+
+from typing import Any
+
+from taskloom import v1
+
+from tests.robustness.history import Promise, Step
+from tests.robustness.model import Model, TaskState, WorkerState
+from tests.robustness.recording import Call
+
+
+class Exclusive(Promise):
+    """At most one worker holds a task exclusively at any revision."""
+
+    name = "exclusive"
+
+    def event(self, step: Step, event: Any, model: Model) -> None:  # noqa: D102
+        if not event.HasField("task"):
+            return
+        task, after = model.tasks.get(event.task_id), event.task
+        if task is None or not task.claim:
+            if after.claim_revision and after.claim_revision != step.revision:
+                self.violated(
+                    f"a claim begins at revision {step.revision}, but its token is "
+                    f"{after.claim_revision}",
+                    revision=step.revision,
+                    tasks=[event.task_id],
+                )
+            return
+        if after.claim_revision and (
+            after.worker_id != task.holder or after.claim_revision != task.claim
+        ):
+            self.violated(
+                f"{event.task_id} was given to {after.worker_id} by claim {after.claim_revision} "
+                f"while {task.holder} held it by claim {task.claim}",
+                revision=step.revision,
+                tasks=[event.task_id],
+                workers=[after.worker_id, task.holder],
+            )
+
+
+class Admission(Promise):
+    """Nobody is given a task that the rules keep from him."""
+
+    name = "admission"
+
+    def event(self, step: Step, event: Any, model: Model) -> None:  # noqa: D102
+        if event.type != v1.EVENT_TYPE_TASK_CLAIMED:
+            return
+        task = model.tasks.get(event.task_id)
+        if task is None:
+            why = "there is no such task"
+        else:
+            worker = model.worker(event.task.worker_id)
+            why = self._why_not(step, task, worker, model)
+        if why:
+            self.violated(
+                f"{event.task.worker_id} was given {event.task_id}, although {why}",
+                revision=step.revision,
+                tasks=[event.task_id],
+                workers=[event.task.worker_id],
+            )
+
+    def _why_not(self, step: Step, task: TaskState, worker: WorkerState, model: Model) -> str:
+        workflow = model.workflow
+        mine = task.holder == worker.image.id and task.image.status == workflow.assigned
+        if not worker.connected:
+            return "it is not connected"
+        if task.deleted:
+            return "it is deleted"
+        if not mine and task.image.status != workflow.initial:
+            return f"it was {task.image.status}"
+        if blockers := model.unmet_blockers(task.id):
+            return f"it is blocked by {', '.join(sorted(blockers))}"
+        if children := model.open_children(task.id):
+            return f"its children {', '.join(sorted(children))} are open"
+        if task.image.HasField("not_before") and (
+            task.image.not_before.ToMilliseconds() > step.time
+        ):
+            return "its not_before had not passed"
+        if not model.admits(worker, task):
+            return "its tags do not do"
+        if model.paused:
+            return "claims were paused"
+        if worker.rests_until > step.time:
+            return "it was resting"
+        held = len(worker.held)
+        if mine:
+            held = sum(model.tasks[id_].image.status != workflow.assigned for id_ in worker.held)
+        if held >= worker.image.max_claims:
+            return f"it held {held} tasks already, its limit"
+        return ""
+
+
+class BestFirst(Promise):
+    """Who asks for the best task is given the best, or told truly why there is none."""
+
+    name = "best first"
+
+    def before(self, step: Step, model: Model) -> None:  # noqa: D102
+        for call in step.calls:
+            if call.verb == "ClaimNextTask" and call.answer.tasks:
+                self._judge_tasks(step, call, model)
+
+    def _judge_tasks(self, step: Step, call: Call, model: Model) -> None:
+        ask, answer = call.ask, call.answer
+        worker = model.worker(ask.worker_id)
+        room = worker.image.max_claims - len(worker.held)
+        best = sorted(
+            model.takable(worker, ask.parent_id), key=lambda t: (-t.image.priority, t.number)
+        )
+        expected = [task.id for task in best[: min(ask.max_tasks or 1, room)]]
+        given = [task.id for task in answer.tasks]
+        if given != expected:
+            self.violated(
+                f"{ask.worker_id} was given {given}, but the best were {expected}",
+                revision=step.revision,
+                tasks=sorted(set(given) ^ set(expected)),
+                workers=[ask.worker_id],
+                call=call,
+            )
+
+    def after(self, step: Step, model: Model) -> None:  # noqa: D102
+        for call in step.calls:
+            if call.verb == "ClaimNextTask" and not call.answer.tasks:
+                why = self._why_false(call, model)
+                if why:
+                    outcome = v1.ClaimOutcome.Name(call.answer.outcome)
+                    self.violated(
+                        f"{call.ask.worker_id} was answered {outcome} at revision "
+                        f"{step.revision}, although {why}",
+                        revision=step.revision,
+                        workers=[call.ask.worker_id],
+                        call=call,
+                    )
+
+    def _why_false(self, call: Call, model: Model) -> str:
+        """Why the outcome is not true of the revision that it was seen at."""
+        ask, outcome = call.ask, call.answer.outcome
+        worker = model.worker(ask.worker_id)
+        if model.paused != (outcome == v1.CLAIM_OUTCOME_PAUSED):
+            return "claims were paused" if model.paused else "claims were not paused"
+        full = len(worker.held) >= worker.image.max_claims
+        if not model.paused and full != (outcome == v1.CLAIM_OUTCOME_LIMIT_REACHED):
+            return f"it held {len(worker.held)} of {worker.image.max_claims}"
+        if outcome not in (v1.CLAIM_OUTCOME_NONE_READY, v1.CLAIM_OUTCOME_ALL_DONE):
+            return ""
+        for task in model.takable(worker, ask.parent_id):
+            return f"{task.id} was ready for it"
+        is_done = not self._any_open(ask.parent_id, model)
+        if is_done != (outcome == v1.CLAIM_OUTCOME_ALL_DONE):
+            return "all was done" if is_done else "not all was done"
+        return ""
+
+    def _any_open(self, scope: str, model: Model) -> bool:
+        terminal = model.workflow.terminal
+        if not scope:
+            return any(n for status, n in model.statuses.items() if status not in terminal)
+        below = list(model.children.get(scope, ()))
+        while below:
+            id_ = below.pop()
+            task = model.tasks[id_]
+            if not task.deleted and task.image.status not in terminal:
+                return True
+            below.extend(model.children.get(id_, ()))
+        return False

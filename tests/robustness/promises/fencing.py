@@ -1,0 +1,151 @@
+"""Fencing: a stale claim does nothing, and a claim that holds is not refused."""
+
+from collections import defaultdict
+from typing import Any
+
+from tests.robustness.history import Promise, Step
+from tests.robustness.model import Model, TaskState
+from tests.robustness.recording import Call
+
+_HOLDERS_VERBS = frozenset({"ReleaseTask", "CompleteTask", "FailTask"})
+_WITH_CLAIM = frozenset({"UpdateTask", "LogMetrics", "MarkFiles", "Attach", "Detach"})
+_MARGIN_MS = 5  # by which the clocks' roundings may differ
+
+
+class Fencing(Promise):
+    """What is done with a claim is done only while that claim holds the task."""
+
+    name = "fencing"
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self._spans: defaultdict[str, list[_Span]] = defaultdict(list)  # by task
+
+    def before(self, step: Step, model: Model) -> None:  # noqa: D102
+        for call in step.calls:
+            if _is_change(step, call) and (why := self._why_stale(call, model)):
+                self._stale(step, call, why)
+
+    def after(self, step: Step, model: Model) -> None:  # noqa: D102
+        for call in step.calls:
+            if not _is_change(step, call) and (why := self._why_stale(call, model)):
+                self._stale(step, call, why)
+
+    def _stale(self, step: Step, call: Call, why: str) -> None:
+        self.violated(
+            f"{call.verb} of {call.worker_id} with claim {call.ask.claim_revision} was done, "
+            f"although {why}",
+            revision=step.revision,
+            tasks=[call.ask.task_id],
+            workers=[call.worker_id],
+            call=call,
+        )
+
+    def _why_stale(self, call: Call, model: Model) -> str:
+        """Why the call should have been refused; empty where it should not."""
+        if call.verb not in _HOLDERS_VERBS and call.verb not in _WITH_CLAIM:
+            return ""
+        ask = call.ask
+        if not ask.task_id:
+            return ""
+        task = model.tasks.get(ask.task_id)
+        if task is None:
+            return "there was no such task"
+        shown = ask.claim_revision
+        if call.verb in _HOLDERS_VERBS:
+            holds = task.holder == ask.worker_id and shown in (0, task.claim)
+            late = call.verb == "CompleteTask" and not task.claim and _lapsed(task, call)
+            return "" if holds or late else _who(task)
+        if shown and (shown != task.claim or ask.worker_id not in ("", task.holder)):
+            return _who(task)
+        if call.verb == "UpdateTask" and ask.HasField("status") and ask.worker_id:
+            moves = ask.status != task.image.status
+            if moves and task.claim and task.holder != ask.worker_id:
+                return _who(task)
+        return ""
+
+    def event(self, step: Step, event: Any, model: Model) -> None:  # noqa: D102
+        if not event.HasField("task"):
+            return
+        spans = self._spans[event.task_id]
+        time = event.time.ToMilliseconds()
+        claim = event.task.claim_revision
+        if spans and spans[-1].end is None and spans[-1].claim != claim:
+            spans[-1].end = time
+        if claim and (not spans or spans[-1].end is not None):
+            spans.append(_Span(event.task.worker_id, claim, time))
+
+    def finish(self, model: Model) -> None:  # noqa: D102
+        for call in self.history.calls:
+            for attempt in call.attempts:
+                if attempt.reason == "CLAIM_LOST":
+                    self._judge_lost(call, attempt)
+                elif attempt.reason == "TASK_CLAIMED" and call.verb == "ClaimTask":
+                    self._judge_claimed(call, attempt)
+
+    def _judge_lost(self, call: Call, attempt: Any) -> None:
+        """CLAIM_LOST is wrong where the claim held the task all through the call."""
+        ask = call.ask
+        for span in self._spans.get(ask.task_id, ()):
+            if (
+                span.worker_id == ask.worker_id
+                and ask.claim_revision in (0, span.claim)
+                and span.start + _MARGIN_MS < attempt.start
+                and (span.end is None or attempt.end + _MARGIN_MS < span.end)
+            ):
+                self.violated(
+                    f"{call.verb} of {ask.worker_id} was refused with CLAIM_LOST, although its "
+                    f"claim {span.claim} held {ask.task_id} all the time",
+                    revision=span.claim,
+                    tasks=[ask.task_id],
+                    workers=[ask.worker_id],
+                    call=call,
+                )
+
+    def _judge_claimed(self, call: Call, attempt: Any) -> None:
+        """TASK_CLAIMED is wrong where nobody else held the task at any time during the call."""
+        ask = call.ask
+        for span in self._spans.get(ask.task_id, ()):
+            if (
+                span.worker_id != ask.worker_id
+                and span.start - _MARGIN_MS <= attempt.end
+                and (span.end is None or span.end + _MARGIN_MS >= attempt.start)
+            ):
+                return
+        self.violated(
+            f"ClaimTask of {ask.worker_id} was refused with TASK_CLAIMED, although nobody else "
+            f"held {ask.task_id}",
+            tasks=[ask.task_id],
+            workers=[ask.worker_id],
+            call=call,
+        )
+
+
+class _Span:
+    """A claim in time; ``end`` is None while it lasts."""
+
+    def __init__(self, worker_id: str, claim: int, start: int) -> None:
+        self.worker_id = worker_id
+        self.claim = claim
+        self.start = start
+        self.end: int | None = None
+
+
+def _is_change(step: Step, call: Call) -> bool:
+    """Whether the call made this revision, or only saw it."""
+    if call.verb == "UpdateTask":
+        return any(event.reason == call.tag for event in step.events)
+    return call.verb in _HOLDERS_VERBS or call.verb in _WITH_CLAIM
+
+
+def _lapsed(task: TaskState, call: Call) -> bool:
+    if task.lapsed is None:
+        return False
+    worker_id, claim = task.lapsed
+    return worker_id == call.worker_id and call.ask.claim_revision in (0, claim)
+
+
+def _who(task: TaskState) -> str:
+    if task.claim:
+        return f"{task.holder} held {task.id} by claim {task.claim}"
+    return f"nobody held {task.id}, which was {task.image.status}"

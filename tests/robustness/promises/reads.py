@@ -1,0 +1,133 @@
+"""What is read at a revision is the graph as it was at that revision."""
+
+from collections import defaultdict
+from typing import Any
+
+from taskloom import v1
+
+from tests.robustness.history import Promise, Step
+from tests.robustness.model import Model
+from tests.robustness.promises.acknowledged import same
+from tests.robustness.recording import Call, Stream
+
+
+class Reads(Promise):
+    """GetTask, ListTasks, GetStatus and the state that a watch begins with show one revision."""
+
+    name = "reads"
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self._listed: defaultdict[int, list[Stream]] = defaultdict(list)
+        for stream in self.history.streams:
+            if stream.synced is not None:
+                self._listed[stream.synced].append(stream)
+
+    def after(self, step: Step, model: Model) -> None:  # noqa: D102
+        for call in step.calls:
+            if call.verb == "GetTask":
+                self._judge_task(step, call, model)
+            elif call.verb == "ListTasks":
+                for task in call.answer.tasks:
+                    self._judge_image(step, call, task, model)
+            elif call.verb == "GetStatus":
+                self._judge_status(step, call, model)
+        for stream in self._listed.get(step.revision, ()):
+            self._judge_state(step, stream, model)
+
+    def _judge_task(self, step: Step, call: Call, model: Model) -> None:
+        task = call.answer.task
+        self._judge_image(step, call, task, model)
+        told = {(d.from_task_id, d.to_task_id, d.type) for d in call.answer.dependencies}
+        there = {
+            key
+            for key in model.dependencies
+            if task.id in key[:2]
+            and not any(model.tasks[e].deleted for e in key[:2] if e != task.id)
+        }
+        if told != there:
+            self.violated(
+                f"GetTask showed dependencies {sorted(told)}, but at revision {step.revision} "
+                f"there were {sorted(there)}",
+                revision=step.revision,
+                tasks=[task.id],
+                call=call,
+            )
+
+    def _judge_image(self, step: Step, call: Call, task: Any, model: Model) -> None:
+        state = model.tasks.get(task.id)
+        if state is None or not same(state.image, task):
+            was = "not there" if state is None else _difference(state.image, task)
+            self.violated(
+                f"{call.verb} showed {task.id} at revision {step.revision} other than it was: "
+                f"{was}",
+                revision=step.revision,
+                tasks=[task.id],
+                call=call,
+            )
+
+    def _judge_status(self, step: Step, call: Call, model: Model) -> None:
+        answer = call.answer
+        told = {
+            "tasks by status": {k: n for k, n in answer.tasks_by_status.items() if n},
+            "ready": answer.ready_tasks,
+            "claimed": answer.claimed_tasks,
+            "workers": answer.connected_workers,
+            "paused": answer.HasField("paused"),
+        }
+        true = {
+            "tasks by status": {k: n for k, n in model.statuses.items() if n},
+            "ready": len(model.ready),
+            "claimed": sum(len(worker.held) for worker in model.workers.values()),
+            "workers": sum(worker.connected for worker in model.workers.values()),
+            "paused": model.paused,
+        }
+        for what, value in true.items():
+            if told[what] != value:
+                self.violated(
+                    f"GetStatus at revision {step.revision} told {what}: {told[what]}, but it was "
+                    f"{value}",
+                    revision=step.revision,
+                    call=call,
+                )
+
+    def _judge_state(self, step: Step, stream: Stream, model: Model) -> None:
+        """The state that a watch begins with; of a filter, only that what is listed is true."""
+        listed = {
+            event.task.id: event.task
+            for contents in stream.listed
+            for event in v1.WatchTasksResponse.FromString(contents).events.events
+        }
+        wrong = [
+            id_
+            for id_, task in listed.items()
+            if id_ not in model.tasks or not same(model.tasks[id_].image, task)
+        ]
+        if not stream.filter:
+            there = {id_ for id_, task in model.tasks.items() if not task.deleted}
+            wrong += sorted(there ^ set(listed))
+        elif stream.ask.filter.statuses:
+            statuses = set(stream.ask.filter.statuses)
+            wrong += sorted(
+                id_
+                for id_, task in model.tasks.items()
+                if not task.deleted and task.image.status in statuses and id_ not in listed
+            )
+        if wrong:
+            self.violated(
+                f"the state that a watch began with at revision {step.revision} is not the "
+                f"graph's: {', '.join(wrong[:5])}",
+                revision=step.revision,
+                tasks=wrong[:1],
+                stream=stream,
+            )
+
+
+def _difference(image: Any, task: Any) -> str:
+    """The fields in which two tasks differ."""
+    names = {field.name for one in (image, task) for field, _ in one.ListFields()}
+    return ", ".join(
+        f"{name} {getattr(image, name)!s} / {getattr(task, name)!s}".replace("\n", " ")
+        for name in sorted(names)
+        if getattr(image, name) != getattr(task, name)
+    )

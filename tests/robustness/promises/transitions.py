@@ -1,0 +1,223 @@
+"""No move that the workflow forbids, and a task is ready when the graph says so."""
+
+from typing import Any
+
+from taskloom import v1
+
+from tests.robustness.history import Promise, Step
+from tests.robustness.model import Model, TaskState, is_expiry
+from tests.robustness.recording import number_of
+
+# Which event may change a status, and into which of the workflow's states.
+_TO = {
+    v1.EVENT_TYPE_TASK_CLAIMED: "claimed",
+    v1.EVENT_TYPE_TASK_COMPLETED: "completed",
+    v1.EVENT_TYPE_TASK_FAILED: "failed",
+    v1.EVENT_TYPE_TASK_LEASE_EXPIRED: "disconnected",
+    v1.EVENT_TYPE_TASK_RELEASED: "initial",
+}
+_MAY_MOVE = frozenset({*_TO, v1.EVENT_TYPE_TASK_CANCELLED, v1.EVENT_TYPE_TASK_MOVED})
+
+
+class Transitions(Promise):
+    """A task moves along the exits of its workflow, and nowhere else."""
+
+    name = "transitions"
+
+    def event(self, step: Step, event: Any, model: Model) -> None:  # noqa: D102
+        if not event.HasField("task"):
+            return
+        task = model.tasks.get(event.task_id)
+        why = (
+            self._why_born_wrong(event, model)
+            if task is None
+            else self._why_not(event, task, model)
+        )
+        if why:
+            self.violated(
+                f"{event.task_id}: {v1.EventType.Name(event.type)}, {why}",
+                revision=step.revision,
+                tasks=[event.task_id],
+                workers=[event.worker_id],
+            )
+
+    def _why_born_wrong(self, event: Any, model: Model) -> str:
+        if event.type != v1.EVENT_TYPE_TASK_CREATED:
+            return "but nobody created it"
+        if event.task.status != model.workflow.initial:
+            return f"but it begins as {event.task.status}"
+        return ""
+
+    def _why_not(self, event: Any, task: TaskState, model: Model) -> str:
+        workflow = model.workflow
+        before, after = task.image, event.task
+        if event.type == v1.EVENT_TYPE_TASK_CREATED:
+            return "but there is one already"
+        if task.deleted:
+            # What it consumed may be reported still.
+            is_report = event.type == v1.EVENT_TYPE_TASK_UPDATED and not after.claim_revision
+            return "" if is_report and after.status == before.status else "but it is deleted"
+        wanted = _TO.get(event.type)
+        if wanted is not None and after.status != getattr(workflow, wanted):
+            return f"which leaves it {after.status}"
+        if before.status == after.status:
+            return ""
+        way = f"from {before.status} to {after.status}"
+        if event.previous_status != before.status:
+            return f"{way}, but it says that it was {event.previous_status!r} before"
+        if event.type not in _MAY_MOVE:
+            return f"which cannot move it {way}"
+        if after.status in workflow.terminal and after.claim_revision:
+            return f"{way}, with its claim"
+        if after.status in workflow.exits[before.status]:
+            return ""
+        if is_expiry(event) and after.status == workflow.failed:
+            return ""  # also of a task that was assigned and never begun: it may not circle
+        if event.type == v1.EVENT_TYPE_TASK_COMPLETED and not task.claim:
+            if task.lapsed is not None and task.lapsed[0] == event.worker_id:
+                return ""  # late work is accepted while nobody took the task since
+            has_children = any(
+                not model.tasks[id_].deleted for id_ in model.children.get(task.id, ())
+            )
+            is_done = not model.open_children(task.id) and not model.unmet_blockers(task.id)
+            if not event.worker_id and has_children and is_done:
+                return ""  # rolled up
+        return f"{way}, which the workflow does not allow"
+
+
+class Attempts(Promise):
+    """Failed attempts are counted, and a task that has spent them fails."""
+
+    name = "attempts"
+
+    def event(self, step: Step, event: Any, model: Model) -> None:  # noqa: D102
+        task = model.tasks.get(event.task_id) if event.HasField("task") else None
+        if task is None:
+            return
+        before, after = task.image, event.task
+        more = after.attempts - before.attempts
+        problem = ""
+        if is_expiry(event):
+            if more != 1:
+                problem = f"a lease ran out, and attempts went by {more}"
+            elif (after.attempts >= after.max_attempts) != (after.status == model.workflow.failed):
+                problem = (
+                    f"after attempt {after.attempts} of {after.max_attempts} it is {after.status}"
+                )
+        elif event.type == v1.EVENT_TYPE_TASK_FAILED:
+            if more != 1:
+                problem = f"it failed, and attempts went by {more}"
+        elif more > 0 and event.type != v1.EVENT_TYPE_TASK_RELEASED:
+            problem = f"{v1.EventType.Name(event.type)} counted an attempt"
+        elif more > 0 and after.attempts >= after.max_attempts:
+            problem = f"it goes back after attempt {after.attempts} of {after.max_attempts}"
+        if problem:
+            self.violated(
+                f"{event.task_id}: {problem}", revision=step.revision, tasks=[event.task_id]
+            )
+
+
+class Readiness(Promise):
+    """A task is shown as ready exactly when blockers, children, time and status allow it."""
+
+    name = "readiness"
+
+    def after(self, step: Step, model: Model) -> None:  # noqa: D102
+        touched: set[str] = set()
+        for event in step.events:
+            if not event.task_id or event.task_id not in model.tasks:
+                continue
+            touched.add(event.task_id)
+            if event.HasField("dependency"):
+                touched.add(event.dependency.from_task_id)
+            if event.HasField("task"):
+                if event.previous_status or event.type == v1.EVENT_TYPE_TASK_DELETED:
+                    touched |= model.dependents.get(event.task_id, set())
+                if event.task.parent_id:
+                    touched.add(event.task.parent_id)
+        for task_id in touched:
+            task = model.tasks[task_id]
+            ready = model.is_ready(task)
+            if bool(task.image.ready) != ready and not task.deleted:
+                self.violated(
+                    f"{task_id} is shown as {'' if task.image.ready else 'not '}ready, but by the "
+                    f"graph it is {'' if ready else 'not '}so: blockers "
+                    f"{sorted(model.unmet_blockers(task_id))}, children "
+                    f"{sorted(model.open_children(task_id))}",
+                    revision=step.revision,
+                    tasks=[task_id],
+                )
+
+
+class Explained(Promise):
+    """Nothing happens that nobody asked for, and nothing that was asked for once happens twice."""
+
+    name = "once"
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self._calls = {call.number: call for call in self.history.calls}
+        self._effects: dict[int, int] = {}  # the revision that each call made
+        self._unknown_claims: dict[str, list[Any]] = {}
+        for call in self.history.calls:
+            if call.verb in ("ClaimTask", "ClaimNextTask") and call.unknown:
+                self._unknown_claims.setdefault(call.worker_id, []).append(call)
+
+    def event(self, step: Step, event: Any, model: Model) -> None:  # noqa: D102
+        if event.type == v1.EVENT_TYPE_TASK_CLAIMED:
+            self._judge_claim(step, event)
+            return
+        tag = event.reason
+        if event.type == v1.EVENT_TYPE_TASK_CREATED:
+            tag = event.task.title
+        elif event.type == v1.EVENT_TYPE_ATTACHMENT_ADDED:
+            tag = event.attachment.name
+        number = number_of(tag)
+        if number is None:
+            return
+        call = self._calls.get(number)
+        if call is None:
+            self.violated(
+                f"{tag} took effect, but nobody made it",
+                revision=step.revision,
+                tasks=[event.task_id],
+            )
+            return
+        made = self._effects.setdefault(number, step.revision)
+        problem = ""
+        if made != step.revision:
+            problem = f"took effect twice, at revisions {made} and {step.revision}"
+        elif call.answer is not None and call.answer.revision != step.revision:
+            problem = (
+                f"was answered with revision {call.answer.revision}, "
+                f"but took effect at {step.revision}"
+            )
+        elif call.answer is None and not call.unknown:
+            problem = f"was refused, but took effect at revision {step.revision}"
+        if problem:
+            self.violated(
+                f"{call.verb} {tag} {problem}",
+                revision=step.revision,
+                tasks=[event.task_id],
+                call=call,
+            )
+
+    def _judge_claim(self, step: Step, event: Any) -> None:
+        for call in step.calls:
+            if call.verb == "ClaimTask" and call.answer.task.id == event.task_id:
+                return
+            if call.verb == "ClaimNextTask" and event.task_id in (
+                task.id for task in call.answer.tasks
+            ):
+                return
+        for call in self._unknown_claims.get(event.task.worker_id, ()):
+            asked = getattr(call.ask, "task_id", event.task_id)
+            if asked == event.task_id and call.start <= step.time + 1:
+                return
+        self.violated(
+            f"{event.task.worker_id} was given {event.task_id} without an answer or a call that "
+            "says so",
+            revision=step.revision,
+            tasks=[event.task_id],
+            workers=[event.task.worker_id],
+        )

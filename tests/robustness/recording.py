@@ -1,0 +1,228 @@
+"""What clients record: every call with every attempt, and every stream of a watch.
+
+Records go to a file as they are complete, so that neither a long round nor a client that dies takes
+memory or evidence. Requests and answers are kept as the bytes that were sent.
+"""
+
+import pickle
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from google.protobuf.message import Message
+from taskloom.v1 import (
+    admin_service_pb2,
+    attachment_service_pb2,
+    claim_service_pb2,
+    file_service_pb2,
+    task_service_pb2,
+    watch_service_pb2,
+    worker_service_pb2,
+)
+
+OK = "OK"
+
+
+@dataclass(frozen=True)
+class Verb:
+    """An RPC: its way on the wire, and the messages that it takes and gives."""
+
+    path: str
+    request: type[Message]
+    response: type[Message]
+
+
+def _verbs() -> dict[str, Verb]:
+    modules = (
+        admin_service_pb2,
+        attachment_service_pb2,
+        claim_service_pb2,
+        file_service_pb2,
+        task_service_pb2,
+        watch_service_pb2,
+        worker_service_pb2,
+    )
+    return {
+        method.name: Verb(
+            f"/{service.full_name}/{method.name}",
+            _class_of(method.input_type),
+            _class_of(method.output_type),
+        )
+        for module in modules
+        for service in module.DESCRIPTOR.services_by_name.values()
+        for method in service.methods
+    }
+
+
+def _class_of(descriptor: Any) -> type[Message]:
+    return descriptor._concrete_class  # type: ignore[no-any-return]
+
+
+VERBS = _verbs()
+
+
+def now_ms() -> float:
+    """The time in Unix ms, by the clock that the server uses."""
+    return time.time_ns() / 1e6
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One time that a call was sent, and what came of it."""
+
+    start: float  # Unix ms
+    end: float
+    code: str  # OK, or the name of a gRPC status code
+    reason: str  # of the ErrorInfo; empty where there was none
+    text: str  # what the status said
+    answer: bytes
+    holder: str = ""  # of a refused claim, as the refusal's metadata has it
+
+    @property
+    def answered(self) -> bool:
+        """Whether the server did it."""
+        return self.code == OK
+
+    @property
+    def refused(self) -> bool:
+        """Whether the server said that it did not do it."""
+        return bool(self.reason)
+
+    @property
+    def unknown(self) -> bool:
+        """Whether nobody knows if the server did it."""
+        return not self.answered and not self.refused
+
+
+@dataclass
+class Call:
+    """A call and its repetitions, all with the same request."""
+
+    number: int  # unique within the round
+    agent: str  # who called
+    verb: str
+    request: bytes
+    attempts: list[Attempt] = field(default_factory=list)
+
+    @property
+    def tag(self) -> str:
+        """By which the call's effect is known in the history: in a reason, a title, a name."""
+        return tag_of(self.number)
+
+    @cached_property
+    def ask(self) -> Any:
+        """The request."""
+        return VERBS[self.verb].request.FromString(self.request)
+
+    @cached_property
+    def answer(self) -> Any:
+        """The first answer; None where there was none."""
+        for attempt in self.attempts:
+            if attempt.answered:
+                return VERBS[self.verb].response.FromString(attempt.answer)
+        return None
+
+    @property
+    def unknown(self) -> bool:
+        """Whether it may have been done without an answer that says so."""
+        return self.answer is None and any(attempt.unknown for attempt in self.attempts)
+
+    @property
+    def start(self) -> float:
+        """When it was sent first."""
+        return self.attempts[0].start
+
+    @property
+    def end(self) -> float:
+        """When the last attempt was over."""
+        return self.attempts[-1].end
+
+    @property
+    def worker_id(self) -> str:
+        """The worker that it names; empty when it names none."""
+        return getattr(self.ask, "worker_id", "") or ""
+
+
+def tag_of(number: int) -> str:
+    """The tag of the call of this number."""
+    return f"call-{number}"
+
+
+def number_of(tag: str) -> int | None:
+    """The number of the call with this tag; None when it is no tag."""
+    head, _, number = tag.partition("-")
+    return int(number) if head == "call" and number.isdigit() else None
+
+
+@dataclass
+class Stream:
+    """One stream of a watch, from its request to its end."""
+
+    watcher: str
+    request: bytes
+    start: float = 0.0
+    end: float = 0.0
+    created: int | None = None  # the revision that `created` told
+    incarnation: str = ""
+    listed: list[bytes] = field(default_factory=list)  # the messages of the state
+    synced: int | None = None
+    told: list[tuple[int, bytes]] = field(default_factory=list)  # revision, digest of the message
+    reached: int | None = None  # how far the stream said it was when it ended
+    code: str = ""  # how it ended
+    reason: str = ""
+    disorder: str = ""  # what was seen to be wrong while it was read
+
+    @property
+    def filter(self) -> bytes:
+        """What it asked for, as bytes; empty: everything."""
+        contents: bytes = self.ask.filter.SerializeToString(deterministic=True)
+        return contents
+
+    @cached_property
+    def ask(self) -> Any:
+        """The request."""
+        return VERBS["WatchTasks"].request.FromString(self.request)
+
+
+Record = Call | Stream
+
+
+class Recorder:
+    """Writes records to a file."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("wb")
+
+    def add(self, record: Record) -> None:
+        """Write one."""
+        if isinstance(record, Call):
+            attempts = [
+                (a.start, a.end, a.code, a.reason, a.text, a.answer, a.holder)
+                for a in record.attempts
+            ]
+            kept: Any = (record.number, record.agent, record.verb, record.request, attempts)
+        else:
+            kept = {k: v for k, v in record.__dict__.items() if k != "ask"}
+        pickle.dump(kept, self._file, protocol=5)
+
+    def close(self) -> None:
+        """Write what is left."""
+        self._file.close()
+
+
+def read_records(path: Path) -> Iterator[Record]:
+    """The records of a file, in the order in which they were written."""
+    with path.open("rb") as file:
+        while True:
+            try:
+                kept = pickle.load(file)
+            except EOFError:
+                return
+            if isinstance(kept, dict):
+                yield Stream(**kept)
+            else:
+                number, agent, verb, request, attempts = kept
+                yield Call(number, agent, verb, request, [Attempt(*one) for one in attempts])
