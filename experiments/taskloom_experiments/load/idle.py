@@ -21,15 +21,14 @@ from taskloom_experiments.load.waiting_agents import AGENT_TAG, CrowdSettings
 
 CPU_BAR = 1.0
 MEMORY_BAR = 64.0
-_SETTLED_S = 3.0
-_HERD_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
 class IdleSettings:
     """How many agents wait, in which way and on how many connections, and for how long.
 
-    ``wait_s``: how long a claim waits before it is made anew.
+    ``wait_s``: how long a claim waits before it is made anew. ``settle_s``: how long to let things
+    come to rest, before the server is looked at and before the answers are counted.
     """
 
     way: str = "claim"
@@ -38,6 +37,7 @@ class IdleSettings:
     connections: int = 20
     rest_s: float = 30.0
     wait_s: float = 3600.0
+    settle_s: float = 3.0
 
 
 async def measure_idle(settings: IdleSettings, folder: Path) -> Measured:
@@ -54,12 +54,12 @@ async def measure_idle(settings: IdleSettings, folder: Path) -> Measured:
             await sleepers.connected()
             before = await server.settled_bytes(client)
             await sleepers.wait()
-            await asyncio.sleep(_SETTLED_S)
+            await asyncio.sleep(settings.settle_s)
             resident = server.resident_bytes()
             settled = await server.settled_bytes(client)
-            await asyncio.sleep(_SETTLED_S)
+            await asyncio.sleep(settings.settle_s)
             share = await server.cpu_share(settings.rest_s)
-            answers = await _answers(client, sleepers)
+            answers = await _answers(client, sleepers, settings.settle_s)
     each = settings.agents * 1024
     everybody, bar = (settings.agents, None) if settings.way == "watch" else (1, 1)
     return Measured(
@@ -79,11 +79,11 @@ async def measure_idle(settings: IdleSettings, folder: Path) -> Measured:
     )
 
 
-async def _answers(client: Client, sleepers: Crowd) -> int:
+async def _answers(client: Client, sleepers: Crowd, settle_s: float) -> int:
     """Make one task ready; how many agents it reached. Raises TimeoutError for none."""
     await client.tasks.CreateTask(
         v1.CreateTaskRequest(id="the-task", title="Wake one", needed_tags=[AGENT_TAG])
     )
     await sleepers.received()
-    await asyncio.sleep(_HERD_S)  # for those that should not have been woken
+    await asyncio.sleep(settle_s)  # for those that should not have been woken
     return 1 + len(sleepers.rest())

@@ -26,8 +26,6 @@ from taskloom_experiments.load.serving import serving
 BAR_MS = 100.0
 _AT_ONCE = 64
 _LONG = timedelta(hours=1)
-_SOONEST_S = 3.0
-_SPREAD_S = 20.0
 _LATEST_S = 60.0
 _HELD_TAG = "held"
 _WORK_TAG = "work"
@@ -38,6 +36,7 @@ _EXPIRED = v1.EVENT_TYPE_TASK_LEASE_EXPIRED
 class LeaseSettings:
     """Who holds how many leases, how many of them end, and what goes on meanwhile.
 
+    The leases that end last ``soonest_s``, and up to ``spread_s`` longer.
     ``busy_workers`` each make, claim and complete a task and then rest ``rest_s``; heartbeats come
     from the holders of long leases at ``heartbeats_s`` a second.
     """
@@ -45,6 +44,8 @@ class LeaseSettings:
     workers: int = 10_000
     claims_each: int = 1
     ending: int = 500
+    soonest_s: float = 3.0
+    spread_s: float = 20.0
     busy_workers: int = 4
     rest_s: float = 0.1
     heartbeats_s: float = 33.0
@@ -55,10 +56,9 @@ async def measure_leases(settings: LeaseSettings, folder: Path) -> Measured:
     """Measure it with a server of its own, whose files lie in ``folder``."""
     luck = random.Random(settings.seed)
     async with serving(folder) as server, Client(server.target) as client:
-        ending = [f"holder-{number}" for number in range(settings.ending)]
         await _hold(client, settings)
         async with client.watch(v1.WatchFilter(event_types=[_EXPIRED])) as watch:
-            due = await _hold_briefly(client, ending, luck)
+            due = await _hold_briefly(client, settings, luck)
             cpu_before, began = server.cpu_seconds(), time.monotonic()
             lateness, arrival = Latencies(), Latencies()
             others = [f"holder-{n}" for n in range(settings.ending, settings.workers)]
@@ -125,20 +125,20 @@ async def _hold(client: Client, settings: LeaseSettings) -> None:
 
 
 async def _hold_briefly(
-    client: Client, worker_ids: list[str], luck: random.Random
+    client: Client, settings: LeaseSettings, luck: random.Random
 ) -> dict[str, int]:
-    """Give each of the workers one short lease; when those end, in Unix ms, by task."""
+    """Give each of the first workers one short lease; when those end, in Unix ms, by task."""
     due: dict[str, int] = {}
 
-    async def hold(worker_id: str) -> None:
-        lease = timedelta(seconds=_SOONEST_S + luck.uniform(0, _SPREAD_S))
+    async def hold(number: int) -> None:
+        lease = timedelta(seconds=settings.soonest_s + luck.uniform(0, settings.spread_s))
         answer = await client.claims.ClaimNextTask(
-            v1.ClaimNextTaskRequest(worker_id=worker_id, lease=proto_duration(lease))
+            v1.ClaimNextTaskRequest(worker_id=f"holder-{number}", lease=proto_duration(lease))
         )
         (task,) = answer.tasks
         due[task.id] = task.lease_expire_time.ToMilliseconds()
 
-    await _in_parallel(partial(hold, worker_id) for worker_id in worker_ids)
+    await _in_parallel(partial(hold, number) for number in range(settings.ending))
     return due
 
 
