@@ -333,18 +333,27 @@ async def test_the_swarm_workflow(client: Client) -> None:
     assert {state.name: list(state.exits) for state in workflow.states} == {
         "pending": ["assigned", "working", "cancelled"],
         "assigned": ["working", "pending", "cancelled"],
-        "working": ["completed", "failed", "pending"],
+        "working": ["completed", "failed", "pending", "waiting"],
+        "waiting": ["working", "completed", "failed", "pending", "cancelled"],
         "completed": ["pending"],
         "failed": ["pending"],
         "cancelled": [],
     }
     assert [state.name for state in workflow.states if state.timed] == ["working"]
+    assert [state.name for state in workflow.states if state.parked] == ["waiting"]
     ended = [state.name for state in workflow.states if state.terminal]
     assert ended == ["completed", "failed", "cancelled"]
     assert (workflow.initial_state, workflow.claim_state) == ("pending", "working")
     assert (workflow.complete_state, workflow.fail_state) == ("completed", "failed")
     assert workflow.disconnect_state == "pending"
-    assert list(workflow.blocking_states) == ["assigned", "failed", "pending", "working"]
+    assert list(workflow.blocking_states) == [
+        "assigned",
+        "failed",
+        "pending",
+        "waiting",
+        "working",
+    ]
+    assert (workflow.assign_state, workflow.cancel_state) == ("assigned", "cancelled")
     assert "test" in workflow.phases
     named = await client.admin.GetWorkflow(v1.GetWorkflowRequest(name="swarm"))
     assert named == answer

@@ -135,6 +135,8 @@ async def test_a_title_is_all_that_a_task_needs(timed_client: Client, clock: "Te
         metrics=v1.Metrics(),
         create_time=now,
         update_time=now,
+        temperature=0.5,
+        temperature_time=now,
     )
     assert await show(timed_client, "a") == answer.task
 

@@ -1,46 +1,79 @@
-"""The alarm: meets deadlines when they are due, without anybody asking.
+"""The alarm: sees to what is due when it is due, without anybody asking.
 
-It sleeps until the earliest deadline that it has been told of. Leases that are renewed move
-theirs away without telling, so it may wake for nothing, but never late.
+It sleeps until the earliest time that it has been told of. What a time belongs to is a name:
+a worker, whose leases may end, or nothing, which is all the rest. One time a name is kept, the
+earliest: a lease that is renewed moves away without telling, so the alarm may look for nothing,
+but never late, and what it keeps does not grow with claims.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import heapq
+from collections.abc import Awaitable, Callable, Iterable
 
 from taskloom_server.clock import Clock
 
+EVERYTHING_ELSE = ""
+_AT_ONCE = 100  # names seen to together, so that other calls come between them
+
 
 class Alarm:
-    """Calls ``meet`` whenever something is due; that returns when the next is."""
+    """Calls ``meet`` with each name that is due; that returns when something of it is due next."""
 
-    def __init__(self, clock: Clock, meet: Callable[[], Awaitable[int | None]]) -> None:
+    def __init__(self, clock: Clock, meet: Callable[[str], Awaitable[int | None]]) -> None:
         self._clock = clock
         self._meet = meet
-        self._deadline: int | None = None
+        self._due_at: dict[str, int] = {}
+        self._times: list[tuple[int, str]] = []
         self._sooner = asyncio.Event()
 
-    def set(self, deadline: int | None) -> None:
-        """Something is due then, in Unix ms."""
-        if deadline is not None and (self._deadline is None or deadline < self._deadline):
-            self._deadline = deadline
+    def set(self, deadline: int | None, name: str = EVERYTHING_ELSE) -> None:
+        """Something of this name is due then, in Unix ms."""
+        if deadline is None or deadline >= self._due_at.get(name, deadline + 1):
+            return
+        if not self._times or deadline < self._times[0][0]:
             self._sooner.set()
+        self._due_at[name] = deadline
+        heapq.heappush(self._times, (deadline, name))
 
     async def run(self) -> None:
-        """Meet deadlines until cancelled."""
+        """See to what is due until cancelled."""
         while True:
             self._sooner.clear()
-            if self._deadline is None:
-                await self._sooner.wait()
-                continue
-            waits = {
-                asyncio.ensure_future(self._clock.until(self._deadline)),
-                asyncio.ensure_future(self._sooner.wait()),
-            }
-            try:
-                await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                for wait in waits:
-                    wait.cancel()
-            if self._deadline <= self._clock.now():
-                self._deadline = None
-                self.set(await self._meet())
+            due = self._take_due()
+            for start in range(0, len(due), _AT_ONCE):
+                await self._see_to(due[start : start + _AT_ONCE])
+            if not due:
+                await self._sleep()
+
+    def _take_due(self) -> list[str]:
+        """The names that are due, each once; they are forgotten until they are set again."""
+        due = []
+        now = self._clock.now()
+        while self._times and self._times[0][0] <= now:
+            deadline, name = heapq.heappop(self._times)
+            if self._due_at.get(name) == deadline:
+                del self._due_at[name]
+                due.append(name)
+        return due
+
+    async def _see_to(self, names: Iterable[str]) -> None:
+        async def one(name: str) -> None:
+            self.set(await self._meet(name), name)
+
+        async with asyncio.TaskGroup() as group:
+            for name in names:
+                group.create_task(one(name))
+
+    async def _sleep(self) -> None:
+        if not self._times:
+            await self._sooner.wait()
+            return
+        waits = {
+            asyncio.ensure_future(self._clock.until(self._times[0][0])),
+            asyncio.ensure_future(self._sooner.wait()),
+        }
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()

@@ -31,7 +31,7 @@ from taskloom.v1 import (
 
 from taskloom_server.alarm import Alarm
 from taskloom_server.clock import Clock, WallClock
-from taskloom_server.coordinator.deadlines import forget_answers, meet_deadlines
+from taskloom_server.coordinator.deadlines import end_leases, forget_answers, meet_due
 from taskloom_server.coordinator.history import Kept, compact
 from taskloom_server.feed import Feed
 from taskloom_server.service.admin import AdminServicer
@@ -43,6 +43,7 @@ from taskloom_server.service.interceptors import Gate
 from taskloom_server.service.reflection import enable_reflection
 from taskloom_server.service.tasks import TaskServicer
 from taskloom_server.service.watches import WatchServicer
+from taskloom_server.service.work import OpenStreams
 from taskloom_server.service.workers import WorkerServicer
 from taskloom_server.settings import Settings
 from taskloom_server.store.connections import exclusive
@@ -132,6 +133,8 @@ async def serving(
                 tail.append(revision)
             feed.announce(committed.revision, committed.incarnation)
             alarm.set(committed.deadline)
+            for worker_id, deadline in committed.leases:
+                alarm.set(deadline, worker_id)
 
         def on_failure(error: Exception) -> None:
             if not failed.done():
@@ -142,6 +145,7 @@ async def serving(
             workflows,
             clock=clock.now,
             rng=random.Random(),
+            weights=settings.weights,
             on_commit=on_commit,
             on_failure=on_failure,
         )
@@ -152,26 +156,33 @@ async def serving(
         readers = Readers(settings.db, workflows, clock=clock.now)
         stack.push_async_callback(asyncio.to_thread, readers.close)
 
-        async def meet() -> int | None:
+        async def meet(worker_id: str) -> int | None:
             try:
-                return await writer.run(meet_deadlines, None)
+                if worker_id:
+                    return await writer.run(end_leases, worker_id)
+                return await writer.run(meet_due, None)
             except WriterStopped:
                 return None
             except Exception as error:
-                # One deadline that cannot be met must not stop the clock for all others.
-                _log.error("cannot meet deadlines", exc_info=error)
+                # What cannot be done for one must not stop the clock for all others.
+                _log.error("cannot see to what is due", worker_id=worker_id, exc_info=error)
                 return clock.now() + _TRY_AGAIN_MS
 
         kept = Kept(int(settings.history_hours * 3_600_000), settings.history_revisions)
         alarm = Alarm(clock, meet)
         alarm.set(begun.deadline)
+        for worker_id, deadline in begun.leases:
+            alarm.set(deadline, worker_id)
         stack.push_async_callback(_cancel, asyncio.create_task(alarm.run()))
         stack.push_async_callback(_cancel, asyncio.create_task(_forget(writer, clock, kept)))
 
         calls = Calls(writer, readers, clock.now)
         worker_service_pb2_grpc.add_WorkerServiceServicer_to_server(WorkerServicer(calls), server)
         task_service_pb2_grpc.add_TaskServiceServicer_to_server(TaskServicer(calls), server)
-        claim_service_pb2_grpc.add_ClaimServiceServicer_to_server(ClaimServicer(calls), server)
+        streams = OpenStreams()
+        claim_service_pb2_grpc.add_ClaimServiceServicer_to_server(
+            ClaimServicer(calls, streams), server
+        )
         watch_service_pb2_grpc.add_WatchServiceServicer_to_server(
             WatchServicer(calls, feed, tail), server
         )
@@ -196,6 +207,7 @@ async def serving(
             await health.enter_graceful_shutdown()
             gate.closed = True
             feed.close()
+            streams.close()
             writer.dismiss()
             # A writer that has failed answers nobody: only the word of it needs time to be sent.
             grace = _LAST_WORD_SECONDS if failed.done() else settings.shutdown_grace_seconds

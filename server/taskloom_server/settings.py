@@ -12,6 +12,8 @@ from pydantic_settings import (
     YamlConfigSettingsSource,
 )
 
+from taskloom_server.graph.temperature import Weights
+
 
 class SettingsError(Exception):
     """A setting cannot be used; ``str()`` says which, and why."""
@@ -35,8 +37,8 @@ class Settings(BaseSettings):
     default_workflow: str = "swarm"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["auto", "console", "json"] = "auto"
-    # Calls, watches, and claims that wait, at once: apart, so that neither watches nor idle
-    # agents can keep claims out.
+    # Calls, watches, and claims that wait together with streams of work, at once: apart, so that
+    # neither watches nor idle agents can keep claims out.
     max_calls: int = Field(default=2_000, ge=1)
     max_watches: int = Field(default=10_000, ge=1)
     max_waits: int = Field(default=10_000, ge=1)
@@ -44,8 +46,23 @@ class Settings(BaseSettings):
     # this, among so many of the latest revisions.
     history_hours: float = Field(default=168, gt=0)
     history_revisions: int = Field(default=1_000_000, ge=1)
+    # What counts for how much in a task's temperature; silence is for a day of it.
+    weight_activity: float = Field(default=0.2, ge=0, le=1)
+    weight_breakthrough: float = Field(default=0.3, ge=0, le=1)
+    weight_silence: float = Field(default=0.1, ge=0, le=1)
+    weight_boost: float = Field(default=0.5, ge=0, le=1)
     # How long calls under way may take to end when the server stops.
     shutdown_grace_seconds: float = Field(default=5.0, ge=0)
+
+    @property
+    def weights(self) -> Weights:
+        """What makes up a temperature."""
+        return Weights(
+            self.weight_activity,
+            self.weight_breakthrough,
+            self.weight_silence,
+            self.weight_boost,
+        )
 
     @classmethod
     def settings_customise_sources(

@@ -21,6 +21,7 @@ class _State(BaseModel):
     exits: list[str]
     timed: bool = False
     terminal: bool = False
+    parked: bool = False
 
 
 class _Settings(BaseModel):
@@ -53,6 +54,13 @@ class _File(BaseModel):
             if field.endswith("_state"):
                 self._check(f"settings.{field}", [value])
         self._check("settings.blocking_states", self.settings.blocking_states)
+        for name, state in self.states.items():
+            if state.parked and (state.terminal or not state.exits):
+                raise ValueError(f"states.{name}.parked: a task in it has ended")
+        for field in ("initial_state", "assign_state", "claim_state", "disconnect_state"):
+            name = getattr(self.settings, field)
+            if self.states[name].parked:
+                raise ValueError(f"settings.{field}: {name!r} is parked, and holds its worker")
         if self.settings.initial_state != self.settings.disconnect_state:
             exits = self.states[self.settings.disconnect_state].exits
             if self.settings.initial_state not in exits:
@@ -80,7 +88,13 @@ def read_workflow(path: Path) -> Workflow:
         name=file.name,
         description=" ".join(file.description.split()),
         states={
-            name: State(name, tuple(s.exits), timed=s.timed, terminal=s.terminal or not s.exits)
+            name: State(
+                name,
+                tuple(s.exits),
+                timed=s.timed,
+                terminal=s.terminal or not s.exits,
+                parked=s.parked,
+            )
             for name, s in file.states.items()
         },
         phases=tuple(file.phases),

@@ -106,6 +106,8 @@ class GetStatusResponse(_message.Message):
     OPEN_TASKS_FIELD_NUMBER: _builtins.int
     CONNECTED_WORKERS_FIELD_NUMBER: _builtins.int
     OLDEST_REVISION_FIELD_NUMBER: _builtins.int
+    PAUSED_SUBTREES_FIELD_NUMBER: _builtins.int
+    UNMATCHED_TASKS_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
     version: _builtins.str
     """Of the server."""
@@ -121,6 +123,10 @@ class GetStatusResponse(_message.Message):
     connected_workers: _builtins.int
     oldest_revision: _builtins.int
     """The oldest revision that a watch can start from."""
+    unmatched_tasks: _builtins.int
+    """Of the ready tasks: how many no connected worker has the tags for. ExplainTask says
+    which tags.
+    """
     revision: _builtins.int
     @_builtins.property
     def server_time(self) -> _timestamp_pb2.Timestamp: ...
@@ -133,6 +139,10 @@ class GetStatusResponse(_message.Message):
     @_builtins.property
     def tasks_by_status(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
         """Tasks that are not deleted, by status."""
+
+    @_builtins.property
+    def paused_subtrees(self) -> _containers.RepeatedCompositeFieldContainer[Global___PauseState]:
+        """Subtrees that are paused, by task id."""
 
     def __init__(
         self,
@@ -149,11 +159,13 @@ class GetStatusResponse(_message.Message):
         open_tasks: _builtins.int = ...,
         connected_workers: _builtins.int = ...,
         oldest_revision: _builtins.int = ...,
+        paused_subtrees: _abc.Iterable[Global___PauseState] | None = ...,
+        unmatched_tasks: _builtins.int = ...,
         revision: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["paused", b"paused", "server_time", b"server_time", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["claimed_tasks", b"claimed_tasks", "connected_workers", b"connected_workers", "delayed_tasks", b"delayed_tasks", "incarnation", b"incarnation", "oldest_revision", b"oldest_revision", "open_tasks", b"open_tasks", "paused", b"paused", "ready_tasks", b"ready_tasks", "revision", b"revision", "server_time", b"server_time", "start_time", b"start_time", "tasks_by_status", b"tasks_by_status", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["claimed_tasks", b"claimed_tasks", "connected_workers", b"connected_workers", "delayed_tasks", b"delayed_tasks", "incarnation", b"incarnation", "oldest_revision", b"oldest_revision", "open_tasks", b"open_tasks", "paused", b"paused", "paused_subtrees", b"paused_subtrees", "ready_tasks", b"ready_tasks", "revision", b"revision", "server_time", b"server_time", "start_time", b"start_time", "tasks_by_status", b"tasks_by_status", "unmatched_tasks", b"unmatched_tasks", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -168,8 +180,11 @@ class PauseState(_message.Message):
     BY_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     TIME_FIELD_NUMBER: _builtins.int
+    TASK_ID_FIELD_NUMBER: _builtins.int
     by: _builtins.str
     reason: _builtins.str
+    task_id: _builtins.str
+    """The top of the subtree that is paused; empty: everything is."""
     @_builtins.property
     def time(self) -> _timestamp_pb2.Timestamp: ...
     def __init__(
@@ -178,10 +193,11 @@ class PauseState(_message.Message):
         by: _builtins.str = ...,
         reason: _builtins.str = ...,
         time: _timestamp_pb2.Timestamp | None = ...,
+        task_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["by", b"by", "reason", b"reason", "time", b"time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["by", b"by", "reason", b"reason", "task_id", b"task_id", "time", b"time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -193,21 +209,25 @@ class PauseRequest(_message.Message):
 
     BY_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
+    TASK_ID_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     by: _builtins.str
     """Who says so: a worker's id or a person's name."""
     reason: _builtins.str
+    task_id: _builtins.str
+    """This task and everything below it; empty: everything."""
     request_id: _builtins.str
     def __init__(
         self,
         *,
         by: _builtins.str = ...,
         reason: _builtins.str = ...,
+        task_id: _builtins.str = ...,
         request_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["by", b"by", "reason", b"reason", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["by", b"by", "reason", b"reason", "request_id", b"request_id", "task_id", b"task_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -242,20 +262,24 @@ class ResumeRequest(_message.Message):
 
     BY_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
+    TASK_ID_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     by: _builtins.str
     reason: _builtins.str
+    task_id: _builtins.str
+    """The task that was paused; empty: everything, which leaves paused subtrees paused."""
     request_id: _builtins.str
     def __init__(
         self,
         *,
         by: _builtins.str = ...,
         reason: _builtins.str = ...,
+        task_id: _builtins.str = ...,
         request_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["by", b"by", "reason", b"reason", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["by", b"by", "reason", b"reason", "request_id", b"request_id", "task_id", b"task_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -91,8 +91,17 @@ class AdminServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Pause(self, request, context):
-        """Stops new claims. Workers finish what they hold. Remembered across restarts and
-        told in the stream. Pausing what is paused takes over who and why.
+        """Stops new claims, of all tasks or of one task and everything below it. Workers finish
+        what they hold. Remembered across restarts and told in the stream. Pausing what is
+        paused takes over who and why.
+
+        A paused subtree is not ready: nothing of it is listed as ready or given out, and
+        tasks that are added to it, or moved into it, are paused, too. Pauses of tasks above
+        and below each other add up; each is resumed for itself.
+
+        Errors:
+        NOT_FOUND / TASK_NOT_FOUND
+        FAILED_PRECONDITION / TASK_DELETED
 
         Retry freely.
         """
@@ -102,6 +111,9 @@ class AdminServiceServicer:
 
     def Resume(self, request, context):
         """Lets claims go on. Resuming what is not paused changes nothing.
+
+        Errors:
+        NOT_FOUND / TASK_NOT_FOUND
 
         Retry freely.
         """

@@ -42,13 +42,25 @@ class AdminServiceStub:
     Retry freely.
     """
     Pause: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.PauseRequest, _admin_service_pb2.PauseResponse]
-    """Stops new claims. Workers finish what they hold. Remembered across restarts and
-    told in the stream. Pausing what is paused takes over who and why.
+    """Stops new claims, of all tasks or of one task and everything below it. Workers finish
+    what they hold. Remembered across restarts and told in the stream. Pausing what is
+    paused takes over who and why.
+
+    A paused subtree is not ready: nothing of it is listed as ready or given out, and
+    tasks that are added to it, or moved into it, are paused, too. Pauses of tasks above
+    and below each other add up; each is resumed for itself.
+
+    Errors:
+      NOT_FOUND / TASK_NOT_FOUND
+      FAILED_PRECONDITION / TASK_DELETED
 
     Retry freely.
     """
     Resume: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.ResumeRequest, _admin_service_pb2.ResumeResponse]
     """Lets claims go on. Resuming what is not paused changes nothing.
+
+    Errors:
+      NOT_FOUND / TASK_NOT_FOUND
 
     Retry freely.
     """
@@ -112,13 +124,25 @@ class AdminServiceAsyncStub(AdminServiceStub):
     Retry freely.
     """
     Pause: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.PauseRequest, _admin_service_pb2.PauseResponse]  # type: ignore[assignment]
-    """Stops new claims. Workers finish what they hold. Remembered across restarts and
-    told in the stream. Pausing what is paused takes over who and why.
+    """Stops new claims, of all tasks or of one task and everything below it. Workers finish
+    what they hold. Remembered across restarts and told in the stream. Pausing what is
+    paused takes over who and why.
+
+    A paused subtree is not ready: nothing of it is listed as ready or given out, and
+    tasks that are added to it, or moved into it, are paused, too. Pauses of tasks above
+    and below each other add up; each is resumed for itself.
+
+    Errors:
+      NOT_FOUND / TASK_NOT_FOUND
+      FAILED_PRECONDITION / TASK_DELETED
 
     Retry freely.
     """
     Resume: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.ResumeRequest, _admin_service_pb2.ResumeResponse]  # type: ignore[assignment]
     """Lets claims go on. Resuming what is not paused changes nothing.
+
+    Errors:
+      NOT_FOUND / TASK_NOT_FOUND
 
     Retry freely.
     """
@@ -191,8 +215,17 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_service_pb2.PauseRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_admin_service_pb2.PauseResponse, _abc.Awaitable[_admin_service_pb2.PauseResponse]]:
-        """Stops new claims. Workers finish what they hold. Remembered across restarts and
-        told in the stream. Pausing what is paused takes over who and why.
+        """Stops new claims, of all tasks or of one task and everything below it. Workers finish
+        what they hold. Remembered across restarts and told in the stream. Pausing what is
+        paused takes over who and why.
+
+        A paused subtree is not ready: nothing of it is listed as ready or given out, and
+        tasks that are added to it, or moved into it, are paused, too. Pauses of tasks above
+        and below each other add up; each is resumed for itself.
+
+        Errors:
+          NOT_FOUND / TASK_NOT_FOUND
+          FAILED_PRECONDITION / TASK_DELETED
 
         Retry freely.
         """
@@ -204,6 +237,9 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_admin_service_pb2.ResumeResponse, _abc.Awaitable[_admin_service_pb2.ResumeResponse]]:
         """Lets claims go on. Resuming what is not paused changes nothing.
+
+        Errors:
+          NOT_FOUND / TASK_NOT_FOUND
 
         Retry freely.
         """

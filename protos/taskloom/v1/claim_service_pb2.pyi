@@ -12,6 +12,14 @@ late, from a claim that is no longer, is refused with ABORTED / CLAIM_LOST and c
 nothing. There is one exception, in favour of finished work: if the lease ran out and
 nobody took the task since, its old claim may still complete it, even where that was
 the last attempt and the task has failed by it.
+
+All this is of exclusive claims, the usual ones. An advisory claim (CLAIM_MODE_ADVISORY) is
+a worker's word that it works on a task, for the others to see. It keeps nobody away,
+leaves the task ready, in its status, and may be held by several workers at once. It has a
+lease and a claim revision, too (Task.advisory_claims). Its holder completes or fails
+the task as any other, if nobody holds it exclusively by then: the first to do so ends
+it, the others learn CLAIM_LOST. It ends by that, by ReleaseTask or Disconnect,
+or when its worker gives no sign of life for the lease, which is no failed attempt.
 """
 
 from collections import abc as _abc
@@ -21,6 +29,8 @@ from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from taskloom.v1 import task_pb2 as _task_pb2
+from taskloom.v1 import worker_pb2 as _worker_pb2
+from taskloom.v1 import worker_service_pb2 as _worker_service_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -31,6 +41,30 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _ClaimMode:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ClaimModeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ClaimMode.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    CLAIM_MODE_UNSPECIFIED: _ClaimMode.ValueType  # 0
+    """As CLAIM_MODE_EXCLUSIVE."""
+    CLAIM_MODE_EXCLUSIVE: _ClaimMode.ValueType  # 1
+    """Nobody else can take the task."""
+    CLAIM_MODE_ADVISORY: _ClaimMode.ValueType  # 2
+    """Everybody can see it, and take the task all the same."""
+
+class ClaimMode(_ClaimMode, metaclass=_ClaimModeEnumTypeWrapper):
+    """What a claim means to other workers."""
+
+CLAIM_MODE_UNSPECIFIED: ClaimMode.ValueType  # 0
+"""As CLAIM_MODE_EXCLUSIVE."""
+CLAIM_MODE_EXCLUSIVE: ClaimMode.ValueType  # 1
+"""Nobody else can take the task."""
+CLAIM_MODE_ADVISORY: ClaimMode.ValueType  # 2
+"""Everybody can see it, and take the task all the same."""
+Global___ClaimMode: _TypeAlias = ClaimMode  # noqa: Y015
 
 class _ClaimOutcome:
     ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -77,9 +111,12 @@ class ClaimTaskRequest(_message.Message):
     WORKER_ID_FIELD_NUMBER: _builtins.int
     TASK_ID_FIELD_NUMBER: _builtins.int
     LEASE_FIELD_NUMBER: _builtins.int
+    MODE_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     worker_id: _builtins.str
     task_id: _builtins.str
+    mode: Global___ClaimMode.ValueType
+    """Absent: exclusive."""
     request_id: _builtins.str
     @_builtins.property
     def lease(self) -> _duration_pb2.Duration:
@@ -93,11 +130,12 @@ class ClaimTaskRequest(_message.Message):
         worker_id: _builtins.str = ...,
         task_id: _builtins.str = ...,
         lease: _duration_pb2.Duration | None = ...,
+        mode: Global___ClaimMode.ValueType = ...,
         request_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["lease", b"lease"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["lease", b"lease", "request_id", b"request_id", "task_id", b"task_id", "worker_id", b"worker_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lease", b"lease", "mode", b"mode", "request_id", b"request_id", "task_id", b"task_id", "worker_id", b"worker_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -112,7 +150,9 @@ class ClaimTaskResponse(_message.Message):
     revision: _builtins.int
     @_builtins.property
     def task(self) -> _task_pb2.Task:
-        """As claimed, with claim_revision and lease_expire_time."""
+        """As claimed, with claim_revision and lease_expire_time, or with the worker's entry in
+        advisory_claims.
+        """
 
     def __init__(
         self,
@@ -140,16 +180,19 @@ class ClaimNextTaskRequest(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     WAIT_FIELD_NUMBER: _builtins.int
     WAIT_WHEN_DONE_FIELD_NUMBER: _builtins.int
+    MODE_FIELD_NUMBER: _builtins.int
     worker_id: _builtins.str
     max_tasks: _builtins.int
     """At most so many, up to 100; 0: one."""
     order_by: _task_pb2.OrderBy.ValueType
-    """Absent or ORDER_BY_PRIORITY. The other orders are INVALID_FIELD here."""
+    """Absent, ORDER_BY_PRIORITY or ORDER_BY_TEMPERATURE. The others are INVALID_FIELD here."""
     parent_id: _builtins.str
     """Only descendants of this task; empty: any task."""
     request_id: _builtins.str
     wait_when_done: _builtins.bool
     """Wait also when every task has ended, for tasks that are yet to be made."""
+    mode: Global___ClaimMode.ValueType
+    """Absent: exclusive. An advisory claim is given on tasks on which the worker has none."""
     @_builtins.property
     def lease(self) -> _duration_pb2.Duration:
         """For these claims instead of the worker's own lease. Absent or zero: the worker's."""
@@ -172,10 +215,11 @@ class ClaimNextTaskRequest(_message.Message):
         request_id: _builtins.str = ...,
         wait: _duration_pb2.Duration | None = ...,
         wait_when_done: _builtins.bool = ...,
+        mode: Global___ClaimMode.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["lease", b"lease", "wait", b"wait"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["lease", b"lease", "max_tasks", b"max_tasks", "order_by", b"order_by", "parent_id", b"parent_id", "request_id", b"request_id", "wait", b"wait", "wait_when_done", b"wait_when_done", "worker_id", b"worker_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lease", b"lease", "max_tasks", b"max_tasks", "mode", b"mode", "order_by", b"order_by", "parent_id", b"parent_id", "request_id", b"request_id", "wait", b"wait", "wait_when_done", b"wait_when_done", "worker_id", b"worker_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -193,7 +237,7 @@ class ClaimNextTaskResponse(_message.Message):
     revision: _builtins.int
     @_builtins.property
     def tasks(self) -> _containers.RepeatedCompositeFieldContainer[_task_pb2.Task]:
-        """Best first, each with claim_revision and lease_expire_time."""
+        """Best first, each as ClaimTaskResponse.task."""
 
     @_builtins.property
     def retry_after(self) -> _duration_pb2.Duration:
@@ -355,7 +399,9 @@ class FailTaskRequest(_message.Message):
     request_id: _builtins.str
     @_builtins.property
     def retry_delay(self) -> _duration_pb2.Duration:
-        """With retry: not before this has passed, up to 7 days."""
+        """With retry: not before this has passed, up to 7 days. Absent: the task's own
+        retry_delay, doubled with every attempt before this one.
+        """
 
     def __init__(
         self,
@@ -404,3 +450,350 @@ class FailTaskResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___FailTaskResponse: _TypeAlias = FailTaskResponse  # noqa: Y015
+
+@_typing.final
+class WorkRequest(_message.Message):
+    """From the worker: one of these, credit, or both."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    START_FIELD_NUMBER: _builtins.int
+    COMPLETE_FIELD_NUMBER: _builtins.int
+    FAIL_FIELD_NUMBER: _builtins.int
+    RELEASE_FIELD_NUMBER: _builtins.int
+    HEARTBEAT_FIELD_NUMBER: _builtins.int
+    DRAIN_FIELD_NUMBER: _builtins.int
+    CREDIT_FIELD_NUMBER: _builtins.int
+    CALL_ID_FIELD_NUMBER: _builtins.int
+    credit: _builtins.int
+    """So many more tasks may be assigned; not negative, and never more than 1,000 open at
+    once.
+    """
+    call_id: _builtins.int
+    """Of the caller's choice; the answer carries it. 0 where the caller does not care."""
+    @_builtins.property
+    def start(self) -> Global___WorkStart: ...
+    @_builtins.property
+    def complete(self) -> Global___CompleteTaskRequest: ...
+    @_builtins.property
+    def fail(self) -> Global___FailTaskRequest: ...
+    @_builtins.property
+    def release(self) -> Global___ReleaseTaskRequest: ...
+    @_builtins.property
+    def heartbeat(self) -> _worker_service_pb2.HeartbeatRequest: ...
+    @_builtins.property
+    def drain(self) -> Global___WorkDrain: ...
+    def __init__(
+        self,
+        *,
+        start: Global___WorkStart | None = ...,
+        complete: Global___CompleteTaskRequest | None = ...,
+        fail: Global___FailTaskRequest | None = ...,
+        release: Global___ReleaseTaskRequest | None = ...,
+        heartbeat: _worker_service_pb2.HeartbeatRequest | None = ...,
+        drain: Global___WorkDrain | None = ...,
+        credit: _builtins.int = ...,
+        call_id: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["complete", b"complete", "content", b"content", "drain", b"drain", "fail", b"fail", "heartbeat", b"heartbeat", "release", b"release", "start", b"start"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["call_id", b"call_id", "complete", b"complete", "content", b"content", "credit", b"credit", "drain", b"drain", "fail", b"fail", "heartbeat", b"heartbeat", "release", b"release", "start", b"start"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_content: _TypeAlias = _typing.Literal["start", "complete", "fail", "release", "heartbeat", "drain"]  # noqa: Y015
+    _WhichOneofArgType_content: _TypeAlias = _typing.Literal["content", b"content"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_content) -> _WhichOneofReturnType_content | None: ...
+
+Global___WorkRequest: _TypeAlias = WorkRequest  # noqa: Y015
+
+@_typing.final
+class WorkStart(_message.Message):
+    """Who takes part, and how. Once, and first."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WORKER_ID_FIELD_NUMBER: _builtins.int
+    LEASE_FIELD_NUMBER: _builtins.int
+    ORDER_BY_FIELD_NUMBER: _builtins.int
+    PARENT_ID_FIELD_NUMBER: _builtins.int
+    GRACE_FIELD_NUMBER: _builtins.int
+    worker_id: _builtins.str
+    order_by: _task_pb2.OrderBy.ValueType
+    """Absent, ORDER_BY_PRIORITY or ORDER_BY_TEMPERATURE."""
+    parent_id: _builtins.str
+    """Only descendants of this task; empty: any task."""
+    @_builtins.property
+    def lease(self) -> _duration_pb2.Duration:
+        """For the claims of this stream instead of the worker's own lease. Absent or zero: the
+        worker's.
+        """
+
+    @_builtins.property
+    def grace(self) -> _duration_pb2.Duration:
+        """How long the worker's claims outlive a stream that breaks, from 1 s to 1 day, but never
+        their lease. Absent or zero: 30 s.
+        """
+
+    def __init__(
+        self,
+        *,
+        worker_id: _builtins.str = ...,
+        lease: _duration_pb2.Duration | None = ...,
+        order_by: _task_pb2.OrderBy.ValueType = ...,
+        parent_id: _builtins.str = ...,
+        grace: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["grace", b"grace", "lease", b"lease"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["grace", b"grace", "lease", b"lease", "order_by", b"order_by", "parent_id", b"parent_id", "worker_id", b"worker_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WorkStart: _TypeAlias = WorkStart  # noqa: Y015
+
+@_typing.final
+class WorkDrain(_message.Message):
+    """The worker wants no more tasks: all credit is taken back."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WorkDrain: _TypeAlias = WorkDrain  # noqa: Y015
+
+@_typing.final
+class WorkResponse(_message.Message):
+    """To the worker."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STARTED_FIELD_NUMBER: _builtins.int
+    ASSIGNED_FIELD_NUMBER: _builtins.int
+    WAITING_FIELD_NUMBER: _builtins.int
+    COMPLETED_FIELD_NUMBER: _builtins.int
+    FAILED_FIELD_NUMBER: _builtins.int
+    RELEASED_FIELD_NUMBER: _builtins.int
+    ALIVE_FIELD_NUMBER: _builtins.int
+    REFUSED_FIELD_NUMBER: _builtins.int
+    DRAINED_FIELD_NUMBER: _builtins.int
+    CALL_ID_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    call_id: _builtins.int
+    """Of the message that this answers; 0 where it answers none."""
+    revision: _builtins.int
+    @_builtins.property
+    def started(self) -> Global___WorkStarted: ...
+    @_builtins.property
+    def assigned(self) -> Global___WorkAssigned: ...
+    @_builtins.property
+    def waiting(self) -> Global___WorkWaiting: ...
+    @_builtins.property
+    def completed(self) -> Global___CompleteTaskResponse: ...
+    @_builtins.property
+    def failed(self) -> Global___FailTaskResponse: ...
+    @_builtins.property
+    def released(self) -> Global___ReleaseTaskResponse: ...
+    @_builtins.property
+    def alive(self) -> _worker_service_pb2.HeartbeatResponse: ...
+    @_builtins.property
+    def refused(self) -> Global___WorkRefused: ...
+    @_builtins.property
+    def drained(self) -> Global___WorkDrained: ...
+    def __init__(
+        self,
+        *,
+        started: Global___WorkStarted | None = ...,
+        assigned: Global___WorkAssigned | None = ...,
+        waiting: Global___WorkWaiting | None = ...,
+        completed: Global___CompleteTaskResponse | None = ...,
+        failed: Global___FailTaskResponse | None = ...,
+        released: Global___ReleaseTaskResponse | None = ...,
+        alive: _worker_service_pb2.HeartbeatResponse | None = ...,
+        refused: Global___WorkRefused | None = ...,
+        drained: Global___WorkDrained | None = ...,
+        call_id: _builtins.int = ...,
+        revision: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["alive", b"alive", "assigned", b"assigned", "completed", b"completed", "content", b"content", "drained", b"drained", "failed", b"failed", "refused", b"refused", "released", b"released", "started", b"started", "waiting", b"waiting"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alive", b"alive", "assigned", b"assigned", "call_id", b"call_id", "completed", b"completed", "content", b"content", "drained", b"drained", "failed", b"failed", "refused", b"refused", "released", b"released", "revision", b"revision", "started", b"started", "waiting", b"waiting"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_content: _TypeAlias = _typing.Literal["started", "assigned", "waiting", "completed", "failed", "released", "alive", "refused", "drained"]  # noqa: Y015
+    _WhichOneofArgType_content: _TypeAlias = _typing.Literal["content", b"content"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_content) -> _WhichOneofReturnType_content | None: ...
+
+Global___WorkResponse: _TypeAlias = WorkResponse  # noqa: Y015
+
+@_typing.final
+class WorkStarted(_message.Message):
+    """The stream has begun."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WORKER_FIELD_NUMBER: _builtins.int
+    HELD_TASKS_FIELD_NUMBER: _builtins.int
+    INCARNATION_FIELD_NUMBER: _builtins.int
+    incarnation: _builtins.str
+    @_builtins.property
+    def worker(self) -> _worker_pb2.Worker: ...
+    @_builtins.property
+    def held_tasks(self) -> _containers.RepeatedCompositeFieldContainer[_task_pb2.Task]:
+        """What the worker holds, from before this stream."""
+
+    def __init__(
+        self,
+        *,
+        worker: _worker_pb2.Worker | None = ...,
+        held_tasks: _abc.Iterable[_task_pb2.Task] | None = ...,
+        incarnation: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["worker", b"worker"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["held_tasks", b"held_tasks", "incarnation", b"incarnation", "worker", b"worker"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WorkStarted: _TypeAlias = WorkStarted  # noqa: Y015
+
+@_typing.final
+class WorkAssigned(_message.Message):
+    """Tasks that the worker holds now, best first. Each uses up one credit."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TASKS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def tasks(self) -> _containers.RepeatedCompositeFieldContainer[_task_pb2.Task]: ...
+    def __init__(
+        self,
+        *,
+        tasks: _abc.Iterable[_task_pb2.Task] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["tasks", b"tasks"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WorkAssigned: _TypeAlias = WorkAssigned  # noqa: Y015
+
+@_typing.final
+class WorkWaiting(_message.Message):
+    """There is credit and nothing to assign. Said once, and again when the reason changes."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OUTCOME_FIELD_NUMBER: _builtins.int
+    RETRY_AFTER_FIELD_NUMBER: _builtins.int
+    outcome: Global___ClaimOutcome.ValueType
+    """CLAIM_OUTCOME_CLAIMED never."""
+    @_builtins.property
+    def retry_after(self) -> _duration_pb2.Duration:
+        """With COOLING_DOWN: the rest of the rest."""
+
+    def __init__(
+        self,
+        *,
+        outcome: Global___ClaimOutcome.ValueType = ...,
+        retry_after: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["retry_after", b"retry_after"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["outcome", b"outcome", "retry_after", b"retry_after"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WorkWaiting: _TypeAlias = WorkWaiting  # noqa: Y015
+
+@_typing.final
+class WorkRefused(_message.Message):
+    """A complete, fail, release or heartbeat was refused, as the call of that name would have
+    been. The stream goes on.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class MetadataEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    CODE_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    METADATA_FIELD_NUMBER: _builtins.int
+    SUBJECTS_FIELD_NUMBER: _builtins.int
+    RETRY_DELAY_FIELD_NUMBER: _builtins.int
+    code: _builtins.int
+    """The number of the gRPC status code, such as 10 for ABORTED."""
+    reason: _builtins.str
+    """Such as CLAIM_LOST."""
+    message: _builtins.str
+    """A sentence for people."""
+    @_builtins.property
+    def metadata(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Of the ErrorInfo."""
+
+    @_builtins.property
+    def subjects(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The ids or names that it is about, such as open children."""
+
+    @_builtins.property
+    def retry_delay(self) -> _duration_pb2.Duration:
+        """When to try again; absent: no retry will help."""
+
+    def __init__(
+        self,
+        *,
+        code: _builtins.int = ...,
+        reason: _builtins.str = ...,
+        message: _builtins.str = ...,
+        metadata: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        subjects: _abc.Iterable[_builtins.str] | None = ...,
+        retry_delay: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["retry_delay", b"retry_delay"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "message", b"message", "metadata", b"metadata", "reason", b"reason", "retry_delay", b"retry_delay", "subjects", b"subjects"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WorkRefused: _TypeAlias = WorkRefused  # noqa: Y015
+
+@_typing.final
+class WorkDrained(_message.Message):
+    """Nothing is assigned any more."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WorkDrained: _TypeAlias = WorkDrained  # noqa: Y015

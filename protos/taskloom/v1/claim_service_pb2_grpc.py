@@ -45,6 +45,11 @@ class ClaimServiceStub:
                 request_serializer=taskloom_dot_v1_dot_claim__service__pb2.ClaimNextTaskRequest.SerializeToString,
                 response_deserializer=taskloom_dot_v1_dot_claim__service__pb2.ClaimNextTaskResponse.FromString,
                 _registered_method=True)
+        self.Work = channel.stream_stream(
+                '/taskloom.v1.ClaimService/Work',
+                request_serializer=taskloom_dot_v1_dot_claim__service__pb2.WorkRequest.SerializeToString,
+                response_deserializer=taskloom_dot_v1_dot_claim__service__pb2.WorkResponse.FromString,
+                _registered_method=True)
         self.ReleaseTask = channel.unary_unary(
                 '/taskloom.v1.ClaimService/ReleaseTask',
                 request_serializer=taskloom_dot_v1_dot_claim__service__pb2.ReleaseTaskRequest.SerializeToString,
@@ -70,7 +75,8 @@ class ClaimServiceServicer:
         """Takes the task that is named.
 
         Claiming what one holds already is a fresh start of the same claim: the lease is
-        renewed, the claim revision stays. A task assigned to the worker begins by it.
+        renewed, the claim revision stays. A task assigned to the worker begins by it. Claiming
+        exclusively what one holds by an advisory claim takes it over.
 
         Errors:
         NOT_FOUND / TASK_NOT_FOUND
@@ -86,7 +92,8 @@ class ClaimServiceServicer:
         FAILED_PRECONDITION / COOLING_DOWN         RetryInfo says for how long
         FAILED_PRECONDITION / ILLEGAL_TRANSITION   the task has ended, or waits elsewhere
         FAILED_PRECONDITION / TASK_DELETED
-        FAILED_PRECONDITION / PAUSED               until somebody resumes; watch for it
+        FAILED_PRECONDITION / PAUSED               everything, or the task's subtree, until
+        somebody resumes; watch for it
 
         Retry with the same request_id.
         """
@@ -97,9 +104,11 @@ class ClaimServiceServicer:
     def ClaimNextTask(self, request, context):
         """Takes the best tasks that this worker may take, or waits for one.
 
-        Best is the highest priority, then the oldest. No two callers are given the same
-        task, so a claim is never refused for being late. With less than max_tasks to be
-        had, or less room under the worker's max_claims, the answer has fewer.
+        Best is the highest priority, then the oldest, or with ORDER_BY_TEMPERATURE the hottest;
+        but a task on which somebody works by an advisory claim comes after all on which nobody
+        does. No two callers are given the same task exclusively, so a claim is never refused
+        for being late. With less than max_tasks to be had, or less room under the worker's
+        max_claims, the answer has fewer.
 
         With `wait`, a worker for whom there is nothing stands in line. A task that becomes
         ready, by whatever change, goes to exactly one of those who may take it, to the one
@@ -117,6 +126,40 @@ class ClaimServiceServicer:
 
         Retry with the same request_id: the tasks given first are given again. Without one,
         tasks given to a caller who had gone are given back.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Work(self, request_iterator, context):
+        """Takes part in the work over one stream: the server assigns tasks as they come, up to
+        the credit that the worker grants, and the worker reports how they ended. Completing
+        one and getting the next is one round trip.
+
+        The worker sends `start` first, and in this or any later message `credit`: how many
+        more tasks it will take. The server answers `started`, with what the worker holds from
+        before, and sends `assigned` whenever there is something for it, by the rules of
+        ClaimNextTask with `wait`; each task uses up one credit. While there is nothing, it says
+        why once (`waiting`). complete, fail, release and heartbeat are the calls of these names,
+        their worker_id left empty; each is answered, or `refused`, with the call_id it came
+        with, in the order in which they are done. These are signs of life; a stream that is
+        merely open is not.
+
+        `drain` takes back the credit: after `drained` nothing is assigned any more, and the
+        worker ends what it holds and closes its side, which ends the stream with OK. A stream
+        that ends in any other way is broken: what was assigned and not yet sent is undone, the
+        claims last on for the grace that `start` asked for, at most for their lease, and a
+        worker that is back by then, with a new stream or any other sign of life, goes on where
+        it was. A worker may have several streams; only the end of the last one counts.
+
+        Errors, as the end of the stream:
+        NOT_FOUND / WORKER_NOT_FOUND       connect first; or it disconnected meanwhile
+        NOT_FOUND / TASK_NOT_FOUND         the scope
+        INVALID_ARGUMENT / INVALID_FIELD   among others: no `start`, or a second one
+        RESOURCE_EXHAUSTED / TOO_MANY_CALLS
+        UNAVAILABLE / SHUTTING_DOWN        come back; no grace runs meanwhile
+
+        After a break: start anew, and repeat what was not answered with the same request_id.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -156,7 +199,7 @@ class ClaimServiceServicer:
         """Says that the work failed, and counts an attempt.
 
         With `retry`, and attempts left, the task goes back for anybody to take, not before
-        retry_delay has passed. Else it goes to the workflow's fail state, where it holds
+        its retry delay has passed. Else it goes to the workflow's fail state, where it holds
         back what depends on it until somebody reopens or cancels it.
 
         Errors: those of CompleteTask but CHILDREN_OPEN.
@@ -179,6 +222,11 @@ def add_ClaimServiceServicer_to_server(servicer, server):
                     servicer.ClaimNextTask,
                     request_deserializer=taskloom_dot_v1_dot_claim__service__pb2.ClaimNextTaskRequest.FromString,
                     response_serializer=taskloom_dot_v1_dot_claim__service__pb2.ClaimNextTaskResponse.SerializeToString,
+            ),
+            'Work': grpc.stream_stream_rpc_method_handler(
+                    servicer.Work,
+                    request_deserializer=taskloom_dot_v1_dot_claim__service__pb2.WorkRequest.FromString,
+                    response_serializer=taskloom_dot_v1_dot_claim__service__pb2.WorkResponse.SerializeToString,
             ),
             'ReleaseTask': grpc.unary_unary_rpc_method_handler(
                     servicer.ReleaseTask,
@@ -251,6 +299,33 @@ class ClaimService:
             '/taskloom.v1.ClaimService/ClaimNextTask',
             taskloom_dot_v1_dot_claim__service__pb2.ClaimNextTaskRequest.SerializeToString,
             taskloom_dot_v1_dot_claim__service__pb2.ClaimNextTaskResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Work(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/taskloom.v1.ClaimService/Work',
+            taskloom_dot_v1_dot_claim__service__pb2.WorkRequest.SerializeToString,
+            taskloom_dot_v1_dot_claim__service__pb2.WorkResponse.FromString,
             options,
             channel_credentials,
             insecure,

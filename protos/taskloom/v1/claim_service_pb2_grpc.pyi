@@ -12,6 +12,14 @@ late, from a claim that is no longer, is refused with ABORTED / CLAIM_LOST and c
 nothing. There is one exception, in favour of finished work: if the lease ran out and
 nobody took the task since, its old claim may still complete it, even where that was
 the last attempt and the task has failed by it.
+
+All this is of exclusive claims, the usual ones. An advisory claim (CLAIM_MODE_ADVISORY) is
+a worker's word that it works on a task, for the others to see. It keeps nobody away,
+leaves the task ready, in its status, and may be held by several workers at once. It has a
+lease and a claim revision, too (Task.advisory_claims). Its holder completes or fails
+the task as any other, if nobody holds it exclusively by then: the first to do so ends
+it, the others learn CLAIM_LOST. It ends by that, by ReleaseTask or Disconnect,
+or when its worker gives no sign of life for the lease, which is no failed attempt.
 """
 
 from collections import abc as _abc
@@ -48,7 +56,8 @@ class ClaimServiceStub:
     """Takes the task that is named.
 
     Claiming what one holds already is a fresh start of the same claim: the lease is
-    renewed, the claim revision stays. A task assigned to the worker begins by it.
+    renewed, the claim revision stays. A task assigned to the worker begins by it. Claiming
+    exclusively what one holds by an advisory claim takes it over.
 
     Errors:
       NOT_FOUND / TASK_NOT_FOUND
@@ -64,16 +73,19 @@ class ClaimServiceStub:
       FAILED_PRECONDITION / COOLING_DOWN         RetryInfo says for how long
       FAILED_PRECONDITION / ILLEGAL_TRANSITION   the task has ended, or waits elsewhere
       FAILED_PRECONDITION / TASK_DELETED
-      FAILED_PRECONDITION / PAUSED               until somebody resumes; watch for it
+      FAILED_PRECONDITION / PAUSED               everything, or the task's subtree, until
+                                                 somebody resumes; watch for it
 
     Retry with the same request_id.
     """
     ClaimNextTask: _grpc.UnaryUnaryMultiCallable[_claim_service_pb2.ClaimNextTaskRequest, _claim_service_pb2.ClaimNextTaskResponse]
     """Takes the best tasks that this worker may take, or waits for one.
 
-    Best is the highest priority, then the oldest. No two callers are given the same
-    task, so a claim is never refused for being late. With less than max_tasks to be
-    had, or less room under the worker's max_claims, the answer has fewer.
+    Best is the highest priority, then the oldest, or with ORDER_BY_TEMPERATURE the hottest;
+    but a task on which somebody works by an advisory claim comes after all on which nobody
+    does. No two callers are given the same task exclusively, so a claim is never refused
+    for being late. With less than max_tasks to be had, or less room under the worker's
+    max_claims, the answer has fewer.
 
     With `wait`, a worker for whom there is nothing stands in line. A task that becomes
     ready, by whatever change, goes to exactly one of those who may take it, to the one
@@ -91,6 +103,36 @@ class ClaimServiceStub:
 
     Retry with the same request_id: the tasks given first are given again. Without one,
     tasks given to a caller who had gone are given back.
+    """
+    Work: _grpc.StreamStreamMultiCallable[_claim_service_pb2.WorkRequest, _claim_service_pb2.WorkResponse]
+    """Takes part in the work over one stream: the server assigns tasks as they come, up to
+    the credit that the worker grants, and the worker reports how they ended. Completing
+    one and getting the next is one round trip.
+
+    The worker sends `start` first, and in this or any later message `credit`: how many
+    more tasks it will take. The server answers `started`, with what the worker holds from
+    before, and sends `assigned` whenever there is something for it, by the rules of
+    ClaimNextTask with `wait`; each task uses up one credit. While there is nothing, it says
+    why once (`waiting`). complete, fail, release and heartbeat are the calls of these names,
+    their worker_id left empty; each is answered, or `refused`, with the call_id it came
+    with, in the order in which they are done. These are signs of life; a stream that is
+    merely open is not.
+
+    `drain` takes back the credit: after `drained` nothing is assigned any more, and the
+    worker ends what it holds and closes its side, which ends the stream with OK. A stream
+    that ends in any other way is broken: what was assigned and not yet sent is undone, the
+    claims last on for the grace that `start` asked for, at most for their lease, and a
+    worker that is back by then, with a new stream or any other sign of life, goes on where
+    it was. A worker may have several streams; only the end of the last one counts.
+
+    Errors, as the end of the stream:
+      NOT_FOUND / WORKER_NOT_FOUND       connect first; or it disconnected meanwhile
+      NOT_FOUND / TASK_NOT_FOUND         the scope
+      INVALID_ARGUMENT / INVALID_FIELD   among others: no `start`, or a second one
+      RESOURCE_EXHAUSTED / TOO_MANY_CALLS
+      UNAVAILABLE / SHUTTING_DOWN        come back; no grace runs meanwhile
+
+    After a break: start anew, and repeat what was not answered with the same request_id.
     """
     ReleaseTask: _grpc.UnaryUnaryMultiCallable[_claim_service_pb2.ReleaseTaskRequest, _claim_service_pb2.ReleaseTaskResponse]
     """Gives a task back, to the initial state of its workflow.
@@ -118,7 +160,7 @@ class ClaimServiceStub:
     """Says that the work failed, and counts an attempt.
 
     With `retry`, and attempts left, the task goes back for anybody to take, not before
-    retry_delay has passed. Else it goes to the workflow's fail state, where it holds
+    its retry delay has passed. Else it goes to the workflow's fail state, where it holds
     back what depends on it until somebody reopens or cancels it.
 
     Errors: those of CompleteTask but CHILDREN_OPEN.
@@ -135,7 +177,8 @@ class ClaimServiceAsyncStub(ClaimServiceStub):
     """Takes the task that is named.
 
     Claiming what one holds already is a fresh start of the same claim: the lease is
-    renewed, the claim revision stays. A task assigned to the worker begins by it.
+    renewed, the claim revision stays. A task assigned to the worker begins by it. Claiming
+    exclusively what one holds by an advisory claim takes it over.
 
     Errors:
       NOT_FOUND / TASK_NOT_FOUND
@@ -151,16 +194,19 @@ class ClaimServiceAsyncStub(ClaimServiceStub):
       FAILED_PRECONDITION / COOLING_DOWN         RetryInfo says for how long
       FAILED_PRECONDITION / ILLEGAL_TRANSITION   the task has ended, or waits elsewhere
       FAILED_PRECONDITION / TASK_DELETED
-      FAILED_PRECONDITION / PAUSED               until somebody resumes; watch for it
+      FAILED_PRECONDITION / PAUSED               everything, or the task's subtree, until
+                                                 somebody resumes; watch for it
 
     Retry with the same request_id.
     """
     ClaimNextTask: _aio.UnaryUnaryMultiCallable[_claim_service_pb2.ClaimNextTaskRequest, _claim_service_pb2.ClaimNextTaskResponse]  # type: ignore[assignment]
     """Takes the best tasks that this worker may take, or waits for one.
 
-    Best is the highest priority, then the oldest. No two callers are given the same
-    task, so a claim is never refused for being late. With less than max_tasks to be
-    had, or less room under the worker's max_claims, the answer has fewer.
+    Best is the highest priority, then the oldest, or with ORDER_BY_TEMPERATURE the hottest;
+    but a task on which somebody works by an advisory claim comes after all on which nobody
+    does. No two callers are given the same task exclusively, so a claim is never refused
+    for being late. With less than max_tasks to be had, or less room under the worker's
+    max_claims, the answer has fewer.
 
     With `wait`, a worker for whom there is nothing stands in line. A task that becomes
     ready, by whatever change, goes to exactly one of those who may take it, to the one
@@ -178,6 +224,36 @@ class ClaimServiceAsyncStub(ClaimServiceStub):
 
     Retry with the same request_id: the tasks given first are given again. Without one,
     tasks given to a caller who had gone are given back.
+    """
+    Work: _aio.StreamStreamMultiCallable[_claim_service_pb2.WorkRequest, _claim_service_pb2.WorkResponse]  # type: ignore[assignment]
+    """Takes part in the work over one stream: the server assigns tasks as they come, up to
+    the credit that the worker grants, and the worker reports how they ended. Completing
+    one and getting the next is one round trip.
+
+    The worker sends `start` first, and in this or any later message `credit`: how many
+    more tasks it will take. The server answers `started`, with what the worker holds from
+    before, and sends `assigned` whenever there is something for it, by the rules of
+    ClaimNextTask with `wait`; each task uses up one credit. While there is nothing, it says
+    why once (`waiting`). complete, fail, release and heartbeat are the calls of these names,
+    their worker_id left empty; each is answered, or `refused`, with the call_id it came
+    with, in the order in which they are done. These are signs of life; a stream that is
+    merely open is not.
+
+    `drain` takes back the credit: after `drained` nothing is assigned any more, and the
+    worker ends what it holds and closes its side, which ends the stream with OK. A stream
+    that ends in any other way is broken: what was assigned and not yet sent is undone, the
+    claims last on for the grace that `start` asked for, at most for their lease, and a
+    worker that is back by then, with a new stream or any other sign of life, goes on where
+    it was. A worker may have several streams; only the end of the last one counts.
+
+    Errors, as the end of the stream:
+      NOT_FOUND / WORKER_NOT_FOUND       connect first; or it disconnected meanwhile
+      NOT_FOUND / TASK_NOT_FOUND         the scope
+      INVALID_ARGUMENT / INVALID_FIELD   among others: no `start`, or a second one
+      RESOURCE_EXHAUSTED / TOO_MANY_CALLS
+      UNAVAILABLE / SHUTTING_DOWN        come back; no grace runs meanwhile
+
+    After a break: start anew, and repeat what was not answered with the same request_id.
     """
     ReleaseTask: _aio.UnaryUnaryMultiCallable[_claim_service_pb2.ReleaseTaskRequest, _claim_service_pb2.ReleaseTaskResponse]  # type: ignore[assignment]
     """Gives a task back, to the initial state of its workflow.
@@ -205,7 +281,7 @@ class ClaimServiceAsyncStub(ClaimServiceStub):
     """Says that the work failed, and counts an attempt.
 
     With `retry`, and attempts left, the task goes back for anybody to take, not before
-    retry_delay has passed. Else it goes to the workflow's fail state, where it holds
+    its retry delay has passed. Else it goes to the workflow's fail state, where it holds
     back what depends on it until somebody reopens or cancels it.
 
     Errors: those of CompleteTask but CHILDREN_OPEN.
@@ -225,7 +301,8 @@ class ClaimServiceServicer(metaclass=_abc_1.ABCMeta):
         """Takes the task that is named.
 
         Claiming what one holds already is a fresh start of the same claim: the lease is
-        renewed, the claim revision stays. A task assigned to the worker begins by it.
+        renewed, the claim revision stays. A task assigned to the worker begins by it. Claiming
+        exclusively what one holds by an advisory claim takes it over.
 
         Errors:
           NOT_FOUND / TASK_NOT_FOUND
@@ -241,7 +318,8 @@ class ClaimServiceServicer(metaclass=_abc_1.ABCMeta):
           FAILED_PRECONDITION / COOLING_DOWN         RetryInfo says for how long
           FAILED_PRECONDITION / ILLEGAL_TRANSITION   the task has ended, or waits elsewhere
           FAILED_PRECONDITION / TASK_DELETED
-          FAILED_PRECONDITION / PAUSED               until somebody resumes; watch for it
+          FAILED_PRECONDITION / PAUSED               everything, or the task's subtree, until
+                                                     somebody resumes; watch for it
 
         Retry with the same request_id.
         """
@@ -254,9 +332,11 @@ class ClaimServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_claim_service_pb2.ClaimNextTaskResponse, _abc.Awaitable[_claim_service_pb2.ClaimNextTaskResponse]]:
         """Takes the best tasks that this worker may take, or waits for one.
 
-        Best is the highest priority, then the oldest. No two callers are given the same
-        task, so a claim is never refused for being late. With less than max_tasks to be
-        had, or less room under the worker's max_claims, the answer has fewer.
+        Best is the highest priority, then the oldest, or with ORDER_BY_TEMPERATURE the hottest;
+        but a task on which somebody works by an advisory claim comes after all on which nobody
+        does. No two callers are given the same task exclusively, so a claim is never refused
+        for being late. With less than max_tasks to be had, or less room under the worker's
+        max_claims, the answer has fewer.
 
         With `wait`, a worker for whom there is nothing stands in line. A task that becomes
         ready, by whatever change, goes to exactly one of those who may take it, to the one
@@ -274,6 +354,42 @@ class ClaimServiceServicer(metaclass=_abc_1.ABCMeta):
 
         Retry with the same request_id: the tasks given first are given again. Without one,
         tasks given to a caller who had gone are given back.
+        """
+
+    @_abc_1.abstractmethod
+    def Work(
+        self,
+        request_iterator: _MaybeAsyncIterator[_claim_service_pb2.WorkRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_claim_service_pb2.WorkResponse], _abc.AsyncIterator[_claim_service_pb2.WorkResponse]]:
+        """Takes part in the work over one stream: the server assigns tasks as they come, up to
+        the credit that the worker grants, and the worker reports how they ended. Completing
+        one and getting the next is one round trip.
+
+        The worker sends `start` first, and in this or any later message `credit`: how many
+        more tasks it will take. The server answers `started`, with what the worker holds from
+        before, and sends `assigned` whenever there is something for it, by the rules of
+        ClaimNextTask with `wait`; each task uses up one credit. While there is nothing, it says
+        why once (`waiting`). complete, fail, release and heartbeat are the calls of these names,
+        their worker_id left empty; each is answered, or `refused`, with the call_id it came
+        with, in the order in which they are done. These are signs of life; a stream that is
+        merely open is not.
+
+        `drain` takes back the credit: after `drained` nothing is assigned any more, and the
+        worker ends what it holds and closes its side, which ends the stream with OK. A stream
+        that ends in any other way is broken: what was assigned and not yet sent is undone, the
+        claims last on for the grace that `start` asked for, at most for their lease, and a
+        worker that is back by then, with a new stream or any other sign of life, goes on where
+        it was. A worker may have several streams; only the end of the last one counts.
+
+        Errors, as the end of the stream:
+          NOT_FOUND / WORKER_NOT_FOUND       connect first; or it disconnected meanwhile
+          NOT_FOUND / TASK_NOT_FOUND         the scope
+          INVALID_ARGUMENT / INVALID_FIELD   among others: no `start`, or a second one
+          RESOURCE_EXHAUSTED / TOO_MANY_CALLS
+          UNAVAILABLE / SHUTTING_DOWN        come back; no grace runs meanwhile
+
+        After a break: start anew, and repeat what was not answered with the same request_id.
         """
 
     @_abc_1.abstractmethod
@@ -319,7 +435,7 @@ class ClaimServiceServicer(metaclass=_abc_1.ABCMeta):
         """Says that the work failed, and counts an attempt.
 
         With `retry`, and attempts left, the task goes back for anybody to take, not before
-        retry_delay has passed. Else it goes to the workflow's fail state, where it holds
+        its retry delay has passed. Else it goes to the workflow's fail state, where it holds
         back what depends on it until somebody reopens or cancels it.
 
         Errors: those of CompleteTask but CHILDREN_OPEN.

@@ -52,6 +52,14 @@ class _EventTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_EventType.V
     EVENT_TYPE_TASK_MOVED: _EventType.ValueType  # 12
     """Any other change of status, such as an ended task that was reopened."""
     EVENT_TYPE_TASK_DELETED: _EventType.ValueType  # 13
+    EVENT_TYPE_TASK_SIGNALED: _EventType.ValueType  # 14
+    """Somebody told of progress, or of a breakthrough."""
+    EVENT_TYPE_TASK_BOOSTED: _EventType.ValueType  # 15
+    EVENT_TYPE_ADVISORY_CLAIM_MADE: _EventType.ValueType  # 16
+    """A worker works on the task by an advisory claim, or does so no more: it let go,
+    disconnected, gave no sign of life for too long, or the task ended.
+    """
+    EVENT_TYPE_ADVISORY_CLAIM_ENDED: _EventType.ValueType  # 17
     EVENT_TYPE_DEPENDENCY_ADDED: _EventType.ValueType  # 20
     EVENT_TYPE_DEPENDENCY_REMOVED: _EventType.ValueType  # 21
     EVENT_TYPE_WORKER_CONNECTED: _EventType.ValueType  # 30
@@ -61,6 +69,7 @@ class _EventTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_EventType.V
     EVENT_TYPE_ATTACHMENT_ADDED: _EventType.ValueType  # 50
     EVENT_TYPE_ATTACHMENT_REMOVED: _EventType.ValueType  # 51
     EVENT_TYPE_PAUSED: _EventType.ValueType  # 60
+    """Of everything, or of the task that is named and all below it."""
     EVENT_TYPE_RESUMED: _EventType.ValueType  # 61
 
 class EventType(_EventType, metaclass=_EventTypeEnumTypeWrapper):
@@ -90,6 +99,14 @@ EVENT_TYPE_TASK_CANCELLED: EventType.ValueType  # 11
 EVENT_TYPE_TASK_MOVED: EventType.ValueType  # 12
 """Any other change of status, such as an ended task that was reopened."""
 EVENT_TYPE_TASK_DELETED: EventType.ValueType  # 13
+EVENT_TYPE_TASK_SIGNALED: EventType.ValueType  # 14
+"""Somebody told of progress, or of a breakthrough."""
+EVENT_TYPE_TASK_BOOSTED: EventType.ValueType  # 15
+EVENT_TYPE_ADVISORY_CLAIM_MADE: EventType.ValueType  # 16
+"""A worker works on the task by an advisory claim, or does so no more: it let go,
+disconnected, gave no sign of life for too long, or the task ended.
+"""
+EVENT_TYPE_ADVISORY_CLAIM_ENDED: EventType.ValueType  # 17
 EVENT_TYPE_DEPENDENCY_ADDED: EventType.ValueType  # 20
 EVENT_TYPE_DEPENDENCY_REMOVED: EventType.ValueType  # 21
 EVENT_TYPE_WORKER_CONNECTED: EventType.ValueType  # 30
@@ -99,6 +116,7 @@ EVENT_TYPE_FILE_UNMARKED: EventType.ValueType  # 41
 EVENT_TYPE_ATTACHMENT_ADDED: EventType.ValueType  # 50
 EVENT_TYPE_ATTACHMENT_REMOVED: EventType.ValueType  # 51
 EVENT_TYPE_PAUSED: EventType.ValueType  # 60
+"""Of everything, or of the task that is named and all below it."""
 EVENT_TYPE_RESUMED: EventType.ValueType  # 61
 Global___EventType: _TypeAlias = EventType  # noqa: Y015
 

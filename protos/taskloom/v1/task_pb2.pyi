@@ -77,6 +77,17 @@ class _OrderByEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_OrderBy.Value
     """The default of the request: ORDER_BY_PRIORITY."""
     ORDER_BY_PRIORITY: _OrderBy.ValueType  # 1
     """Highest priority first, then the oldest."""
+    ORDER_BY_TEMPERATURE: _OrderBy.ValueType  # 2
+    """Hottest first, then the oldest. A task's temperature is worked out anew with every
+    activity on it, a move, an update, metrics, a signal or a boost:
+
+      priority / 10 + 0.2 recent activity + 0.3 breakthrough
+        - 0.1 hours since progress / 24 + 0.5 boost, clamped to 0 ... 1
+
+    and halves every 24 h from there. Each activity brings the recent activity half of the
+    way up to 1; it, a breakthrough and a boost fade by half in 24 h. Progress is a move or
+    a signal. The four weights are the server's settings.
+    """
     ORDER_BY_CREATE_TIME: _OrderBy.ValueType  # 3
     """Oldest first. The order of creation, also where times are equal."""
     ORDER_BY_UPDATE_TIME: _OrderBy.ValueType  # 4
@@ -91,6 +102,17 @@ ORDER_BY_UNSPECIFIED: OrderBy.ValueType  # 0
 """The default of the request: ORDER_BY_PRIORITY."""
 ORDER_BY_PRIORITY: OrderBy.ValueType  # 1
 """Highest priority first, then the oldest."""
+ORDER_BY_TEMPERATURE: OrderBy.ValueType  # 2
+"""Hottest first, then the oldest. A task's temperature is worked out anew with every
+activity on it, a move, an update, metrics, a signal or a boost:
+
+  priority / 10 + 0.2 recent activity + 0.3 breakthrough
+    - 0.1 hours since progress / 24 + 0.5 boost, clamped to 0 ... 1
+
+and halves every 24 h from there. Each activity brings the recent activity half of the
+way up to 1; it, a breakthrough and a boost fade by half in 24 h. Progress is a move or
+a signal. The four weights are the server's settings.
+"""
 ORDER_BY_CREATE_TIME: OrderBy.ValueType  # 3
 """Oldest first. The order of creation, also where times are equal."""
 ORDER_BY_UPDATE_TIME: OrderBy.ValueType  # 4
@@ -98,6 +120,32 @@ ORDER_BY_UPDATE_TIME: OrderBy.ValueType  # 4
 ORDER_BY_ID: OrderBy.ValueType  # 5
 """By id, as bytes compare."""
 Global___OrderBy: _TypeAlias = OrderBy  # noqa: Y015
+
+class _Heat:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _HeatEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Heat.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    HEAT_UNSPECIFIED: _Heat.ValueType  # 0
+    HEAT_HOT: _Heat.ValueType  # 1
+    """0.7 and above."""
+    HEAT_WARM: _Heat.ValueType  # 2
+    """Between the two others."""
+    HEAT_COLD: _Heat.ValueType  # 3
+    """Below 0.3."""
+
+class Heat(_Heat, metaclass=_HeatEnumTypeWrapper):
+    """Which part of the scale a temperature is in."""
+
+HEAT_UNSPECIFIED: Heat.ValueType  # 0
+HEAT_HOT: Heat.ValueType  # 1
+"""0.7 and above."""
+HEAT_WARM: Heat.ValueType  # 2
+"""Between the two others."""
+HEAT_COLD: Heat.ValueType  # 3
+"""Below 0.3."""
+Global___Heat: _TypeAlias = Heat  # noqa: Y015
 
 @_typing.final
 class Task(_message.Message):
@@ -143,6 +191,11 @@ class Task(_message.Message):
     DELETE_TIME_FIELD_NUMBER: _builtins.int
     DELETED_BY_FIELD_NUMBER: _builtins.int
     DELETED_REASON_FIELD_NUMBER: _builtins.int
+    TEMPERATURE_FIELD_NUMBER: _builtins.int
+    TEMPERATURE_TIME_FIELD_NUMBER: _builtins.int
+    BOOST_FIELD_NUMBER: _builtins.int
+    ADVISORY_CLAIMS_FIELD_NUMBER: _builtins.int
+    RETRY_DELAY_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Unique among all tasks, deleted ones included. 1 to 128 characters, none of
     them blank or a control character; never changed by the server.
@@ -181,6 +234,13 @@ class Task(_message.Message):
     """What its worker said last about it."""
     deleted_by: _builtins.str
     deleted_reason: _builtins.str
+    temperature: _builtins.float
+    """How much the task called for attention at temperature_time, 0 to 1: hot from 0.7 on,
+    cold below 0.3, warm between. It halves with every 24 h that pass since; see
+    ORDER_BY_TEMPERATURE.
+    """
+    boost: _builtins.float
+    """What people added to the temperature, 0 to 1, as of temperature_time; see BoostTask."""
     @_builtins.property
     def tags(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Free labels, in no order."""
@@ -235,6 +295,20 @@ class Task(_message.Message):
     def delete_time(self) -> _timestamp_pb2.Timestamp:
         """Set when the task is deleted, together with who did it and why."""
 
+    @_builtins.property
+    def temperature_time(self) -> _timestamp_pb2.Timestamp:
+        """When something was last done about the task."""
+
+    @_builtins.property
+    def advisory_claims(self) -> _containers.RepeatedCompositeFieldContainer[Global___AdvisoryClaim]:
+        """Who works on it by an advisory claim, oldest first."""
+
+    @_builtins.property
+    def retry_delay(self) -> _duration_pb2.Duration:
+        """After a failed attempt the task cannot be taken before this has passed, doubled
+        with every further attempt. Absent: at once.
+        """
+
     def __init__(
         self,
         *,
@@ -271,16 +345,56 @@ class Task(_message.Message):
         delete_time: _timestamp_pb2.Timestamp | None = ...,
         deleted_by: _builtins.str = ...,
         deleted_reason: _builtins.str = ...,
+        temperature: _builtins.float = ...,
+        temperature_time: _timestamp_pb2.Timestamp | None = ...,
+        boost: _builtins.float = ...,
+        advisory_claims: _abc.Iterable[Global___AdvisoryClaim] | None = ...,
+        retry_delay: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_points", b"_points", "claim_time", b"claim_time", "complete_time", b"complete_time", "create_time", b"create_time", "delete_time", b"delete_time", "lease_expire_time", b"lease_expire_time", "metrics", b"metrics", "not_before", b"not_before", "points", b"points", "ready_time", b"ready_time", "start_time", b"start_time", "time_actual", b"time_actual", "time_estimate", b"time_estimate", "update_time", b"update_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_points", b"_points", "claim_time", b"claim_time", "complete_time", b"complete_time", "create_time", b"create_time", "delete_time", b"delete_time", "lease_expire_time", b"lease_expire_time", "metrics", b"metrics", "not_before", b"not_before", "points", b"points", "ready_time", b"ready_time", "retry_delay", b"retry_delay", "start_time", b"start_time", "temperature_time", b"temperature_time", "time_actual", b"time_actual", "time_estimate", b"time_estimate", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_points", b"_points", "attempts", b"attempts", "claim_revision", b"claim_revision", "claim_time", b"claim_time", "complete_time", b"complete_time", "create_time", b"create_time", "current_thought", b"current_thought", "delete_time", b"delete_time", "deleted_by", b"deleted_by", "deleted_reason", b"deleted_reason", "description", b"description", "id", b"id", "lease_expire_time", b"lease_expire_time", "max_attempts", b"max_attempts", "metrics", b"metrics", "needed_tags", b"needed_tags", "not_before", b"not_before", "parent_id", b"parent_id", "phase", b"phase", "points", b"points", "priority", b"priority", "ready", b"ready", "ready_time", b"ready_time", "revision", b"revision", "start_time", b"start_time", "status", b"status", "tags", b"tags", "time_actual", b"time_actual", "time_estimate", b"time_estimate", "title", b"title", "update_time", b"update_time", "wanted_tags", b"wanted_tags", "worker_id", b"worker_id", "workflow", b"workflow"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_points", b"_points", "advisory_claims", b"advisory_claims", "attempts", b"attempts", "boost", b"boost", "claim_revision", b"claim_revision", "claim_time", b"claim_time", "complete_time", b"complete_time", "create_time", b"create_time", "current_thought", b"current_thought", "delete_time", b"delete_time", "deleted_by", b"deleted_by", "deleted_reason", b"deleted_reason", "description", b"description", "id", b"id", "lease_expire_time", b"lease_expire_time", "max_attempts", b"max_attempts", "metrics", b"metrics", "needed_tags", b"needed_tags", "not_before", b"not_before", "parent_id", b"parent_id", "phase", b"phase", "points", b"points", "priority", b"priority", "ready", b"ready", "ready_time", b"ready_time", "retry_delay", b"retry_delay", "revision", b"revision", "start_time", b"start_time", "status", b"status", "tags", b"tags", "temperature", b"temperature", "temperature_time", b"temperature_time", "time_actual", b"time_actual", "time_estimate", b"time_estimate", "title", b"title", "update_time", b"update_time", "wanted_tags", b"wanted_tags", "worker_id", b"worker_id", "workflow", b"workflow"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__points: _TypeAlias = _typing.Literal["points"]  # noqa: Y015
     _WhichOneofArgType__points: _TypeAlias = _typing.Literal["_points", b"_points"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType__points) -> _WhichOneofReturnType__points | None: ...
 
 Global___Task: _TypeAlias = Task  # noqa: Y015
+
+@_typing.final
+class AdvisoryClaim(_message.Message):
+    """A worker's word that it works on a task, which keeps nobody else from it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WORKER_ID_FIELD_NUMBER: _builtins.int
+    CLAIM_REVISION_FIELD_NUMBER: _builtins.int
+    CLAIM_TIME_FIELD_NUMBER: _builtins.int
+    LEASE_FIELD_NUMBER: _builtins.int
+    worker_id: _builtins.str
+    claim_revision: _builtins.int
+    """The fencing token of this claim; send it back with every verb about the task."""
+    @_builtins.property
+    def claim_time(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def lease(self) -> _duration_pb2.Duration:
+        """It ends so long after the worker's last sign of life."""
+
+    def __init__(
+        self,
+        *,
+        worker_id: _builtins.str = ...,
+        claim_revision: _builtins.int = ...,
+        claim_time: _timestamp_pb2.Timestamp | None = ...,
+        lease: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["claim_time", b"claim_time", "lease", b"lease"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["claim_revision", b"claim_revision", "claim_time", b"claim_time", "lease", b"lease", "worker_id", b"worker_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AdvisoryClaim: _TypeAlias = AdvisoryClaim  # noqa: Y015
 
 @_typing.final
 class Metrics(_message.Message):

@@ -12,6 +12,7 @@ from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from taskloom.v1 import task_pb2 as _task_pb2
 import builtins as _builtins
 import sys
@@ -23,6 +24,86 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _ObstacleType:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ObstacleTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ObstacleType.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    OBSTACLE_TYPE_UNSPECIFIED: _ObstacleType.ValueType  # 0
+    OBSTACLE_TYPE_DELETED: _ObstacleType.ValueType  # 1
+    OBSTACLE_TYPE_ENDED: _ObstacleType.ValueType  # 2
+    """The task has ended."""
+    OBSTACLE_TYPE_CLAIMED: _ObstacleType.ValueType  # 3
+    """A worker holds it."""
+    OBSTACLE_TYPE_STATUS: _ObstacleType.ValueType  # 4
+    """It is in a state from which it cannot be claimed."""
+    OBSTACLE_TYPE_BLOCKER: _ObstacleType.ValueType  # 5
+    """A start-blocker has not ended well; one obstacle for each."""
+    OBSTACLE_TYPE_CHILD: _ObstacleType.ValueType  # 6
+    """A child has not ended; one obstacle for each."""
+    OBSTACLE_TYPE_NOT_BEFORE: _ObstacleType.ValueType  # 7
+    OBSTACLE_TYPE_PAUSED: _ObstacleType.ValueType  # 8
+    """All claims are paused."""
+    OBSTACLE_TYPE_SUBTREE_PAUSED: _ObstacleType.ValueType  # 9
+    """The task, or one above it, is paused; one obstacle for each."""
+    OBSTACLE_TYPE_TAGS: _ObstacleType.ValueType  # 10
+    """The worker, or everybody who is connected, lacks tags."""
+    OBSTACLE_TYPE_NOT_CONNECTED: _ObstacleType.ValueType  # 11
+    """The worker is not connected, or nobody is."""
+    OBSTACLE_TYPE_CLAIM_LIMIT: _ObstacleType.ValueType  # 12
+    """The worker holds its max_claims."""
+    OBSTACLE_TYPE_COOLING_DOWN: _ObstacleType.ValueType  # 13
+
+class ObstacleType(_ObstacleType, metaclass=_ObstacleTypeEnumTypeWrapper):
+    """What kind of reason."""
+
+OBSTACLE_TYPE_UNSPECIFIED: ObstacleType.ValueType  # 0
+OBSTACLE_TYPE_DELETED: ObstacleType.ValueType  # 1
+OBSTACLE_TYPE_ENDED: ObstacleType.ValueType  # 2
+"""The task has ended."""
+OBSTACLE_TYPE_CLAIMED: ObstacleType.ValueType  # 3
+"""A worker holds it."""
+OBSTACLE_TYPE_STATUS: ObstacleType.ValueType  # 4
+"""It is in a state from which it cannot be claimed."""
+OBSTACLE_TYPE_BLOCKER: ObstacleType.ValueType  # 5
+"""A start-blocker has not ended well; one obstacle for each."""
+OBSTACLE_TYPE_CHILD: ObstacleType.ValueType  # 6
+"""A child has not ended; one obstacle for each."""
+OBSTACLE_TYPE_NOT_BEFORE: ObstacleType.ValueType  # 7
+OBSTACLE_TYPE_PAUSED: ObstacleType.ValueType  # 8
+"""All claims are paused."""
+OBSTACLE_TYPE_SUBTREE_PAUSED: ObstacleType.ValueType  # 9
+"""The task, or one above it, is paused; one obstacle for each."""
+OBSTACLE_TYPE_TAGS: ObstacleType.ValueType  # 10
+"""The worker, or everybody who is connected, lacks tags."""
+OBSTACLE_TYPE_NOT_CONNECTED: ObstacleType.ValueType  # 11
+"""The worker is not connected, or nobody is."""
+OBSTACLE_TYPE_CLAIM_LIMIT: ObstacleType.ValueType  # 12
+"""The worker holds its max_claims."""
+OBSTACLE_TYPE_COOLING_DOWN: ObstacleType.ValueType  # 13
+Global___ObstacleType: _TypeAlias = ObstacleType  # noqa: Y015
+
+class _SignalType:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _SignalTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SignalType.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    SIGNAL_TYPE_UNSPECIFIED: _SignalType.ValueType  # 0
+    """As SIGNAL_TYPE_PROGRESS."""
+    SIGNAL_TYPE_PROGRESS: _SignalType.ValueType  # 1
+    SIGNAL_TYPE_BREAKTHROUGH: _SignalType.ValueType  # 2
+
+class SignalType(_SignalType, metaclass=_SignalTypeEnumTypeWrapper):
+    """What there is to tell of a task."""
+
+SIGNAL_TYPE_UNSPECIFIED: SignalType.ValueType  # 0
+"""As SIGNAL_TYPE_PROGRESS."""
+SIGNAL_TYPE_PROGRESS: SignalType.ValueType  # 1
+SIGNAL_TYPE_BREAKTHROUGH: SignalType.ValueType  # 2
+Global___SignalType: _TypeAlias = SignalType  # noqa: Y015
 
 @_typing.final
 class CreateTaskRequest(_message.Message):
@@ -45,6 +126,7 @@ class CreateTaskRequest(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     WORKFLOW_FIELD_NUMBER: _builtins.int
     WORKER_ID_FIELD_NUMBER: _builtins.int
+    RETRY_DELAY_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """1 to 128 characters, none blank or a control character. Empty: the server makes
     one up, readable and short.
@@ -88,6 +170,12 @@ class CreateTaskRequest(_message.Message):
     def not_before(self) -> _timestamp_pb2.Timestamp:
         """The task cannot be taken before."""
 
+    @_builtins.property
+    def retry_delay(self) -> _duration_pb2.Duration:
+        """How long the task rests after its first failed attempt, twice as long after the
+        second, and so on up to 1 day; at most 1 day. Absent or zero: not at all.
+        """
+
     def __init__(
         self,
         *,
@@ -108,10 +196,11 @@ class CreateTaskRequest(_message.Message):
         request_id: _builtins.str = ...,
         workflow: _builtins.str = ...,
         worker_id: _builtins.str = ...,
+        retry_delay: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_points", b"_points", "_priority", b"_priority", "not_before", b"not_before", "points", b"points", "priority", b"priority", "time_estimate", b"time_estimate"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_points", b"_points", "_priority", b"_priority", "not_before", b"not_before", "points", b"points", "priority", b"priority", "retry_delay", b"retry_delay", "time_estimate", b"time_estimate"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_points", b"_points", "_priority", b"_priority", "blocked_by", b"blocked_by", "description", b"description", "id", b"id", "max_attempts", b"max_attempts", "needed_tags", b"needed_tags", "not_before", b"not_before", "parent_id", b"parent_id", "phase", b"phase", "points", b"points", "priority", b"priority", "request_id", b"request_id", "tags", b"tags", "time_estimate", b"time_estimate", "title", b"title", "wanted_tags", b"wanted_tags", "worker_id", b"worker_id", "workflow", b"workflow"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_points", b"_points", "_priority", b"_priority", "blocked_by", b"blocked_by", "description", b"description", "id", b"id", "max_attempts", b"max_attempts", "needed_tags", b"needed_tags", "not_before", b"not_before", "parent_id", b"parent_id", "phase", b"phase", "points", b"points", "priority", b"priority", "request_id", b"request_id", "retry_delay", b"retry_delay", "tags", b"tags", "time_estimate", b"time_estimate", "title", b"title", "wanted_tags", b"wanted_tags", "worker_id", b"worker_id", "workflow", b"workflow"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__points: _TypeAlias = _typing.Literal["points"]  # noqa: Y015
     _WhichOneofArgType__points: _TypeAlias = _typing.Literal["_points", b"_points"]  # noqa: Y015
@@ -204,6 +293,7 @@ class TaskNode(_message.Message):
     NOT_BEFORE_FIELD_NUMBER: _builtins.int
     MAX_ATTEMPTS_FIELD_NUMBER: _builtins.int
     CHILDREN_FIELD_NUMBER: _builtins.int
+    RETRY_DELAY_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     title: _builtins.str
     description: _builtins.str
@@ -225,6 +315,8 @@ class TaskNode(_message.Message):
     def not_before(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
     def children(self) -> _containers.RepeatedCompositeFieldContainer[Global___TaskNode]: ...
+    @_builtins.property
+    def retry_delay(self) -> _duration_pb2.Duration: ...
     def __init__(
         self,
         *,
@@ -242,10 +334,11 @@ class TaskNode(_message.Message):
         not_before: _timestamp_pb2.Timestamp | None = ...,
         max_attempts: _builtins.int = ...,
         children: _abc.Iterable[Global___TaskNode] | None = ...,
+        retry_delay: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_points", b"_points", "_priority", b"_priority", "not_before", b"not_before", "points", b"points", "priority", b"priority", "time_estimate", b"time_estimate"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_points", b"_points", "_priority", b"_priority", "not_before", b"not_before", "points", b"points", "priority", b"priority", "retry_delay", b"retry_delay", "time_estimate", b"time_estimate"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_points", b"_points", "_priority", b"_priority", "blocked_by", b"blocked_by", "children", b"children", "description", b"description", "id", b"id", "max_attempts", b"max_attempts", "needed_tags", b"needed_tags", "not_before", b"not_before", "phase", b"phase", "points", b"points", "priority", b"priority", "tags", b"tags", "time_estimate", b"time_estimate", "title", b"title", "wanted_tags", b"wanted_tags"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_points", b"_points", "_priority", b"_priority", "blocked_by", b"blocked_by", "children", b"children", "description", b"description", "id", b"id", "max_attempts", b"max_attempts", "needed_tags", b"needed_tags", "not_before", b"not_before", "phase", b"phase", "points", b"points", "priority", b"priority", "retry_delay", b"retry_delay", "tags", b"tags", "time_estimate", b"time_estimate", "title", b"title", "wanted_tags", b"wanted_tags"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__points: _TypeAlias = _typing.Literal["points"]  # noqa: Y015
     _WhichOneofArgType__points: _TypeAlias = _typing.Literal["_points", b"_points"]  # noqa: Y015
@@ -350,6 +443,7 @@ class ListTasksRequest(_message.Message):
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     INCLUDE_DELETED_FIELD_NUMBER: _builtins.int
+    HEAT_FIELD_NUMBER: _builtins.int
     ready: _builtins.bool
     """True: only tasks that could be claimed now. False: only others."""
     blocked: _builtins.bool
@@ -372,6 +466,8 @@ class ListTasksRequest(_message.Message):
     """next_page_token of the page before, with otherwise the same request."""
     include_deleted: _builtins.bool
     """Also deleted tasks."""
+    heat: _task_pb2.Heat.ValueType
+    """Only hot, only warm, or only cold tasks."""
     @_builtins.property
     def statuses(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Any of these statuses. Empty: any status."""
@@ -402,10 +498,11 @@ class ListTasksRequest(_message.Message):
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
         include_deleted: _builtins.bool = ...,
+        heat: _task_pb2.Heat.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_blocked", b"_blocked", "_claimed", b"_claimed", "_ready", b"_ready", "blocked", b"blocked", "claimed", b"claimed", "ready", b"ready"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_blocked", b"_blocked", "_claimed", b"_claimed", "_ready", b"_ready", "blocked", b"blocked", "claimed", b"claimed", "include_deleted", b"include_deleted", "order_by", b"order_by", "owner", b"owner", "page_size", b"page_size", "page_token", b"page_token", "parent_id", b"parent_id", "phase", b"phase", "qualified_for_worker_id", b"qualified_for_worker_id", "ready", b"ready", "recursive", b"recursive", "statuses", b"statuses", "tags_all", b"tags_all", "tags_any", b"tags_any"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_blocked", b"_blocked", "_claimed", b"_claimed", "_ready", b"_ready", "blocked", b"blocked", "claimed", b"claimed", "heat", b"heat", "include_deleted", b"include_deleted", "order_by", b"order_by", "owner", b"owner", "page_size", b"page_size", "page_token", b"page_token", "parent_id", b"parent_id", "phase", b"phase", "qualified_for_worker_id", b"qualified_for_worker_id", "ready", b"ready", "recursive", b"recursive", "statuses", b"statuses", "tags_all", b"tags_all", "tags_any", b"tags_any"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__blocked: _TypeAlias = _typing.Literal["blocked"]  # noqa: Y015
     _WhichOneofArgType__blocked: _TypeAlias = _typing.Literal["_blocked", b"_blocked"]  # noqa: Y015
@@ -472,6 +569,7 @@ class UpdateTaskRequest(_message.Message):
     TAGS_FIELD_NUMBER: _builtins.int
     NEEDED_TAGS_FIELD_NUMBER: _builtins.int
     WANTED_TAGS_FIELD_NUMBER: _builtins.int
+    RETRY_DELAY_FIELD_NUMBER: _builtins.int
     task_id: _builtins.str
     worker_id: _builtins.str
     """Who changes it; empty: a person."""
@@ -507,6 +605,10 @@ class UpdateTaskRequest(_message.Message):
     def needed_tags(self) -> Global___Tags: ...
     @_builtins.property
     def wanted_tags(self) -> Global___Tags: ...
+    @_builtins.property
+    def retry_delay(self) -> _duration_pb2.Duration:
+        """Present and zero: not at all."""
+
     def __init__(
         self,
         *,
@@ -529,10 +631,11 @@ class UpdateTaskRequest(_message.Message):
         tags: Global___Tags | None = ...,
         needed_tags: Global___Tags | None = ...,
         wanted_tags: Global___Tags | None = ...,
+        retry_delay: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_assignee", b"_assignee", "_description", b"_description", "_max_attempts", b"_max_attempts", "_phase", b"_phase", "_points", b"_points", "_priority", b"_priority", "_status", b"_status", "_title", b"_title", "assignee", b"assignee", "description", b"description", "max_attempts", b"max_attempts", "needed_tags", b"needed_tags", "not_before", b"not_before", "phase", b"phase", "points", b"points", "priority", b"priority", "status", b"status", "tags", b"tags", "time_estimate", b"time_estimate", "title", b"title", "wanted_tags", b"wanted_tags"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_assignee", b"_assignee", "_description", b"_description", "_max_attempts", b"_max_attempts", "_phase", b"_phase", "_points", b"_points", "_priority", b"_priority", "_status", b"_status", "_title", b"_title", "assignee", b"assignee", "description", b"description", "max_attempts", b"max_attempts", "needed_tags", b"needed_tags", "not_before", b"not_before", "phase", b"phase", "points", b"points", "priority", b"priority", "retry_delay", b"retry_delay", "status", b"status", "tags", b"tags", "time_estimate", b"time_estimate", "title", b"title", "wanted_tags", b"wanted_tags"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_assignee", b"_assignee", "_description", b"_description", "_max_attempts", b"_max_attempts", "_phase", b"_phase", "_points", b"_points", "_priority", b"_priority", "_status", b"_status", "_title", b"_title", "assignee", b"assignee", "claim_revision", b"claim_revision", "description", b"description", "etag", b"etag", "max_attempts", b"max_attempts", "needed_tags", b"needed_tags", "not_before", b"not_before", "phase", b"phase", "points", b"points", "priority", b"priority", "reason", b"reason", "request_id", b"request_id", "status", b"status", "tags", b"tags", "task_id", b"task_id", "time_estimate", b"time_estimate", "title", b"title", "wanted_tags", b"wanted_tags", "worker_id", b"worker_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_assignee", b"_assignee", "_description", b"_description", "_max_attempts", b"_max_attempts", "_phase", b"_phase", "_points", b"_points", "_priority", b"_priority", "_status", b"_status", "_title", b"_title", "assignee", b"assignee", "claim_revision", b"claim_revision", "description", b"description", "etag", b"etag", "max_attempts", b"max_attempts", "needed_tags", b"needed_tags", "not_before", b"not_before", "phase", b"phase", "points", b"points", "priority", b"priority", "reason", b"reason", "request_id", b"request_id", "retry_delay", b"retry_delay", "status", b"status", "tags", b"tags", "task_id", b"task_id", "time_estimate", b"time_estimate", "title", b"title", "wanted_tags", b"wanted_tags", "worker_id", b"worker_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__assignee: _TypeAlias = _typing.Literal["assignee"]  # noqa: Y015
     _WhichOneofArgType__assignee: _TypeAlias = _typing.Literal["_assignee", b"_assignee"]  # noqa: Y015
@@ -865,6 +968,231 @@ class ListTransitionsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListTransitionsResponse: _TypeAlias = ListTransitionsResponse  # noqa: Y015
+
+@_typing.final
+class ExplainTaskRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TASK_ID_FIELD_NUMBER: _builtins.int
+    WORKER_ID_FIELD_NUMBER: _builtins.int
+    task_id: _builtins.str
+    worker_id: _builtins.str
+    """Why this worker cannot take it. Empty: why nobody who is connected can."""
+    def __init__(
+        self,
+        *,
+        task_id: _builtins.str = ...,
+        worker_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["task_id", b"task_id", "worker_id", b"worker_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExplainTaskRequest: _TypeAlias = ExplainTaskRequest  # noqa: Y015
+
+@_typing.final
+class ExplainTaskResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TASK_FIELD_NUMBER: _builtins.int
+    OBSTACLES_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    revision: _builtins.int
+    @_builtins.property
+    def task(self) -> _task_pb2.Task: ...
+    @_builtins.property
+    def obstacles(self) -> _containers.RepeatedCompositeFieldContainer[Global___Obstacle]:
+        """What is in the way, what must happen first on top. Empty: the task can be taken."""
+
+    def __init__(
+        self,
+        *,
+        task: _task_pb2.Task | None = ...,
+        obstacles: _abc.Iterable[Global___Obstacle] | None = ...,
+        revision: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["task", b"task"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["obstacles", b"obstacles", "revision", b"revision", "task", b"task"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExplainTaskResponse: _TypeAlias = ExplainTaskResponse  # noqa: Y015
+
+@_typing.final
+class Obstacle(_message.Message):
+    """One reason why a task cannot be taken."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TYPE_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    REMEDY_FIELD_NUMBER: _builtins.int
+    TASK_IDS_FIELD_NUMBER: _builtins.int
+    WORKER_IDS_FIELD_NUMBER: _builtins.int
+    TAGS_FIELD_NUMBER: _builtins.int
+    UNTIL_FIELD_NUMBER: _builtins.int
+    type: Global___ObstacleType.ValueType
+    message: _builtins.str
+    """The reason as a sentence, with the names, such as
+    "blocked by 'parse', which failed".
+    """
+    remedy: _builtins.str
+    """What would have to happen, as a sentence."""
+    @_builtins.property
+    def task_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The tasks it is about: a blocker, a child, the top of a paused subtree."""
+
+    @_builtins.property
+    def worker_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The workers it is about: the holder."""
+
+    @_builtins.property
+    def tags(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The tags that are missing."""
+
+    @_builtins.property
+    def until(self) -> _timestamp_pb2.Timestamp:
+        """When it passes by itself: a lease's end, a not_before, the end of a rest. Absent when
+        it does not.
+        """
+
+    def __init__(
+        self,
+        *,
+        type: Global___ObstacleType.ValueType = ...,
+        message: _builtins.str = ...,
+        remedy: _builtins.str = ...,
+        task_ids: _abc.Iterable[_builtins.str] | None = ...,
+        worker_ids: _abc.Iterable[_builtins.str] | None = ...,
+        tags: _abc.Iterable[_builtins.str] | None = ...,
+        until: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["until", b"until"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["message", b"message", "remedy", b"remedy", "tags", b"tags", "task_ids", b"task_ids", "type", b"type", "until", b"until", "worker_ids", b"worker_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Obstacle: _TypeAlias = Obstacle  # noqa: Y015
+
+@_typing.final
+class SignalTaskRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TASK_ID_FIELD_NUMBER: _builtins.int
+    WORKER_ID_FIELD_NUMBER: _builtins.int
+    CLAIM_REVISION_FIELD_NUMBER: _builtins.int
+    TYPE_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    task_id: _builtins.str
+    worker_id: _builtins.str
+    """Who tells it; empty: a person."""
+    claim_revision: _builtins.int
+    """The claim to which it belongs; 0: not checked."""
+    type: Global___SignalType.ValueType
+    reason: _builtins.str
+    """What happened, for the stream."""
+    request_id: _builtins.str
+    def __init__(
+        self,
+        *,
+        task_id: _builtins.str = ...,
+        worker_id: _builtins.str = ...,
+        claim_revision: _builtins.int = ...,
+        type: Global___SignalType.ValueType = ...,
+        reason: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["claim_revision", b"claim_revision", "reason", b"reason", "request_id", b"request_id", "task_id", b"task_id", "type", b"type", "worker_id", b"worker_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SignalTaskRequest: _TypeAlias = SignalTaskRequest  # noqa: Y015
+
+@_typing.final
+class SignalTaskResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TASK_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    revision: _builtins.int
+    @_builtins.property
+    def task(self) -> _task_pb2.Task: ...
+    def __init__(
+        self,
+        *,
+        task: _task_pb2.Task | None = ...,
+        revision: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["task", b"task"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["revision", b"revision", "task", b"task"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SignalTaskResponse: _TypeAlias = SignalTaskResponse  # noqa: Y015
+
+@_typing.final
+class BoostTaskRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TASK_ID_FIELD_NUMBER: _builtins.int
+    BOOST_FIELD_NUMBER: _builtins.int
+    WORKER_ID_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    task_id: _builtins.str
+    boost: _builtins.float
+    """0 to 1, instead of the boost there is; 0 takes it back."""
+    worker_id: _builtins.str
+    """Who boosts it; empty: a person."""
+    reason: _builtins.str
+    request_id: _builtins.str
+    def __init__(
+        self,
+        *,
+        task_id: _builtins.str = ...,
+        boost: _builtins.float = ...,
+        worker_id: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["boost", b"boost", "reason", b"reason", "request_id", b"request_id", "task_id", b"task_id", "worker_id", b"worker_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BoostTaskRequest: _TypeAlias = BoostTaskRequest  # noqa: Y015
+
+@_typing.final
+class BoostTaskResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TASK_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    revision: _builtins.int
+    @_builtins.property
+    def task(self) -> _task_pb2.Task: ...
+    def __init__(
+        self,
+        *,
+        task: _task_pb2.Task | None = ...,
+        revision: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["task", b"task"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["revision", b"revision", "task", b"task"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BoostTaskResponse: _TypeAlias = BoostTaskResponse  # noqa: Y015
 
 @_typing.final
 class LogMetricsRequest(_message.Message):

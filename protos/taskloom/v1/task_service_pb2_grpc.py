@@ -80,6 +80,21 @@ class TaskServiceStub:
                 request_serializer=taskloom_dot_v1_dot_task__service__pb2.ListTransitionsRequest.SerializeToString,
                 response_deserializer=taskloom_dot_v1_dot_task__service__pb2.ListTransitionsResponse.FromString,
                 _registered_method=True)
+        self.ExplainTask = channel.unary_unary(
+                '/taskloom.v1.TaskService/ExplainTask',
+                request_serializer=taskloom_dot_v1_dot_task__service__pb2.ExplainTaskRequest.SerializeToString,
+                response_deserializer=taskloom_dot_v1_dot_task__service__pb2.ExplainTaskResponse.FromString,
+                _registered_method=True)
+        self.SignalTask = channel.unary_unary(
+                '/taskloom.v1.TaskService/SignalTask',
+                request_serializer=taskloom_dot_v1_dot_task__service__pb2.SignalTaskRequest.SerializeToString,
+                response_deserializer=taskloom_dot_v1_dot_task__service__pb2.SignalTaskResponse.FromString,
+                _registered_method=True)
+        self.BoostTask = channel.unary_unary(
+                '/taskloom.v1.TaskService/BoostTask',
+                request_serializer=taskloom_dot_v1_dot_task__service__pb2.BoostTaskRequest.SerializeToString,
+                response_deserializer=taskloom_dot_v1_dot_task__service__pb2.BoostTaskResponse.FromString,
+                _registered_method=True)
         self.LogMetrics = channel.unary_unary(
                 '/taskloom.v1.TaskService/LogMetrics',
                 request_serializer=taskloom_dot_v1_dot_task__service__pb2.LogMetricsRequest.SerializeToString,
@@ -240,6 +255,48 @@ class TaskServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ExplainTask(self, request, context):
+        """Says why a task cannot be taken, by anybody or by one worker, and what would have to
+        happen. With nothing in the way `obstacles` is empty.
+
+        Errors:
+        NOT_FOUND / TASK_NOT_FOUND
+        NOT_FOUND / WORKER_NOT_FOUND   the worker never connected
+
+        Retry freely.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SignalTask(self, request, context):
+        """Tells of progress or of a breakthrough, which raises the task's temperature.
+
+        Errors:
+        NOT_FOUND / TASK_NOT_FOUND, WORKER_NOT_FOUND
+        ABORTED / CLAIM_LOST   claim_revision is given and not the claim's
+        FAILED_PRECONDITION / TASK_DELETED
+
+        Retry with the same request_id.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def BoostTask(self, request, context):
+        """Raises a task's temperature because a person wants it so, or takes the boost back.
+
+        Errors:
+        NOT_FOUND / TASK_NOT_FOUND
+        FAILED_PRECONDITION / TASK_DELETED
+        INVALID_ARGUMENT / INVALID_FIELD   a boost outside 0 ... 1
+
+        Retry freely.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def LogMetrics(self, request, context):
         """Adds to what a task consumed.
 
@@ -301,6 +358,21 @@ def add_TaskServiceServicer_to_server(servicer, server):
                     servicer.ListTransitions,
                     request_deserializer=taskloom_dot_v1_dot_task__service__pb2.ListTransitionsRequest.FromString,
                     response_serializer=taskloom_dot_v1_dot_task__service__pb2.ListTransitionsResponse.SerializeToString,
+            ),
+            'ExplainTask': grpc.unary_unary_rpc_method_handler(
+                    servicer.ExplainTask,
+                    request_deserializer=taskloom_dot_v1_dot_task__service__pb2.ExplainTaskRequest.FromString,
+                    response_serializer=taskloom_dot_v1_dot_task__service__pb2.ExplainTaskResponse.SerializeToString,
+            ),
+            'SignalTask': grpc.unary_unary_rpc_method_handler(
+                    servicer.SignalTask,
+                    request_deserializer=taskloom_dot_v1_dot_task__service__pb2.SignalTaskRequest.FromString,
+                    response_serializer=taskloom_dot_v1_dot_task__service__pb2.SignalTaskResponse.SerializeToString,
+            ),
+            'BoostTask': grpc.unary_unary_rpc_method_handler(
+                    servicer.BoostTask,
+                    request_deserializer=taskloom_dot_v1_dot_task__service__pb2.BoostTaskRequest.FromString,
+                    response_serializer=taskloom_dot_v1_dot_task__service__pb2.BoostTaskResponse.SerializeToString,
             ),
             'LogMetrics': grpc.unary_unary_rpc_method_handler(
                     servicer.LogMetrics,
@@ -552,6 +624,87 @@ class TaskService:
             '/taskloom.v1.TaskService/ListTransitions',
             taskloom_dot_v1_dot_task__service__pb2.ListTransitionsRequest.SerializeToString,
             taskloom_dot_v1_dot_task__service__pb2.ListTransitionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExplainTask(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/taskloom.v1.TaskService/ExplainTask',
+            taskloom_dot_v1_dot_task__service__pb2.ExplainTaskRequest.SerializeToString,
+            taskloom_dot_v1_dot_task__service__pb2.ExplainTaskResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SignalTask(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/taskloom.v1.TaskService/SignalTask',
+            taskloom_dot_v1_dot_task__service__pb2.SignalTaskRequest.SerializeToString,
+            taskloom_dot_v1_dot_task__service__pb2.SignalTaskResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def BoostTask(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/taskloom.v1.TaskService/BoostTask',
+            taskloom_dot_v1_dot_task__service__pb2.BoostTaskRequest.SerializeToString,
+            taskloom_dot_v1_dot_task__service__pb2.BoostTaskResponse.FromString,
             options,
             channel_credentials,
             insecure,

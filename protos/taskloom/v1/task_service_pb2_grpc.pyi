@@ -149,6 +149,36 @@ class TaskServiceStub:
 
     Retry freely.
     """
+    ExplainTask: _grpc.UnaryUnaryMultiCallable[_task_service_pb2.ExplainTaskRequest, _task_service_pb2.ExplainTaskResponse]
+    """Says why a task cannot be taken, by anybody or by one worker, and what would have to
+    happen. With nothing in the way `obstacles` is empty.
+
+    Errors:
+      NOT_FOUND / TASK_NOT_FOUND
+      NOT_FOUND / WORKER_NOT_FOUND   the worker never connected
+
+    Retry freely.
+    """
+    SignalTask: _grpc.UnaryUnaryMultiCallable[_task_service_pb2.SignalTaskRequest, _task_service_pb2.SignalTaskResponse]
+    """Tells of progress or of a breakthrough, which raises the task's temperature.
+
+    Errors:
+      NOT_FOUND / TASK_NOT_FOUND, WORKER_NOT_FOUND
+      ABORTED / CLAIM_LOST   claim_revision is given and not the claim's
+      FAILED_PRECONDITION / TASK_DELETED
+
+    Retry with the same request_id.
+    """
+    BoostTask: _grpc.UnaryUnaryMultiCallable[_task_service_pb2.BoostTaskRequest, _task_service_pb2.BoostTaskResponse]
+    """Raises a task's temperature because a person wants it so, or takes the boost back.
+
+    Errors:
+      NOT_FOUND / TASK_NOT_FOUND
+      FAILED_PRECONDITION / TASK_DELETED
+      INVALID_ARGUMENT / INVALID_FIELD   a boost outside 0 ... 1
+
+    Retry freely.
+    """
     LogMetrics: _grpc.UnaryUnaryMultiCallable[_task_service_pb2.LogMetricsRequest, _task_service_pb2.LogMetricsResponse]
     """Adds to what a task consumed.
 
@@ -275,6 +305,36 @@ class TaskServiceAsyncStub(TaskServiceStub):
 
     Errors:
       NOT_FOUND / TASK_NOT_FOUND
+
+    Retry freely.
+    """
+    ExplainTask: _aio.UnaryUnaryMultiCallable[_task_service_pb2.ExplainTaskRequest, _task_service_pb2.ExplainTaskResponse]  # type: ignore[assignment]
+    """Says why a task cannot be taken, by anybody or by one worker, and what would have to
+    happen. With nothing in the way `obstacles` is empty.
+
+    Errors:
+      NOT_FOUND / TASK_NOT_FOUND
+      NOT_FOUND / WORKER_NOT_FOUND   the worker never connected
+
+    Retry freely.
+    """
+    SignalTask: _aio.UnaryUnaryMultiCallable[_task_service_pb2.SignalTaskRequest, _task_service_pb2.SignalTaskResponse]  # type: ignore[assignment]
+    """Tells of progress or of a breakthrough, which raises the task's temperature.
+
+    Errors:
+      NOT_FOUND / TASK_NOT_FOUND, WORKER_NOT_FOUND
+      ABORTED / CLAIM_LOST   claim_revision is given and not the claim's
+      FAILED_PRECONDITION / TASK_DELETED
+
+    Retry with the same request_id.
+    """
+    BoostTask: _aio.UnaryUnaryMultiCallable[_task_service_pb2.BoostTaskRequest, _task_service_pb2.BoostTaskResponse]  # type: ignore[assignment]
+    """Raises a task's temperature because a person wants it so, or takes the boost back.
+
+    Errors:
+      NOT_FOUND / TASK_NOT_FOUND
+      FAILED_PRECONDITION / TASK_DELETED
+      INVALID_ARGUMENT / INVALID_FIELD   a boost outside 0 ... 1
 
     Retry freely.
     """
@@ -455,6 +515,54 @@ class TaskServiceServicer(metaclass=_abc_1.ABCMeta):
 
         Errors:
           NOT_FOUND / TASK_NOT_FOUND
+
+        Retry freely.
+        """
+
+    @_abc_1.abstractmethod
+    def ExplainTask(
+        self,
+        request: _task_service_pb2.ExplainTaskRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_task_service_pb2.ExplainTaskResponse, _abc.Awaitable[_task_service_pb2.ExplainTaskResponse]]:
+        """Says why a task cannot be taken, by anybody or by one worker, and what would have to
+        happen. With nothing in the way `obstacles` is empty.
+
+        Errors:
+          NOT_FOUND / TASK_NOT_FOUND
+          NOT_FOUND / WORKER_NOT_FOUND   the worker never connected
+
+        Retry freely.
+        """
+
+    @_abc_1.abstractmethod
+    def SignalTask(
+        self,
+        request: _task_service_pb2.SignalTaskRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_task_service_pb2.SignalTaskResponse, _abc.Awaitable[_task_service_pb2.SignalTaskResponse]]:
+        """Tells of progress or of a breakthrough, which raises the task's temperature.
+
+        Errors:
+          NOT_FOUND / TASK_NOT_FOUND, WORKER_NOT_FOUND
+          ABORTED / CLAIM_LOST   claim_revision is given and not the claim's
+          FAILED_PRECONDITION / TASK_DELETED
+
+        Retry with the same request_id.
+        """
+
+    @_abc_1.abstractmethod
+    def BoostTask(
+        self,
+        request: _task_service_pb2.BoostTaskRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_task_service_pb2.BoostTaskResponse, _abc.Awaitable[_task_service_pb2.BoostTaskResponse]]:
+        """Raises a task's temperature because a person wants it so, or takes the boost back.
+
+        Errors:
+          NOT_FOUND / TASK_NOT_FOUND
+          FAILED_PRECONDITION / TASK_DELETED
+          INVALID_ARGUMENT / INVALID_FIELD   a boost outside 0 ... 1
 
         Retry freely.
         """

@@ -26,7 +26,7 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from taskloom.v1 import event_pb2 as taskloom_dot_v1_dot_event__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ftaskloom/v1/watch_service.proto\x12\x0btaskloom.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x17taskloom/v1/event.proto\"\xb7\x01\n\x11WatchTasksRequest\x12\x16\n\x0estart_revision\x18\x01 \x01(\x03\x12\x15\n\rinclude_state\x18\x02 \x01(\x08\x12(\n\x06\x66ilter\x18\x03 \x01(\x0b\x32\x18.taskloom.v1.WatchFilter\x12\x34\n\x11progress_interval\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x13\n\x0bincarnation\x18\x05 \x01(\t\"\x9f\x01\n\x0bWatchFilter\x12\x10\n\x08statuses\x18\x01 \x03(\t\x12\x0c\n\x04tags\x18\x02 \x03(\t\x12\r\n\x05owner\x18\x03 \x01(\t\x12\x12\n\nsubtree_of\x18\x04 \x01(\t\x12\x10\n\x08task_ids\x18\x05 \x03(\t\x12\x0e\n\x06phases\x18\x06 \x03(\t\x12+\n\x0b\x65vent_types\x18\x07 \x03(\x0e\x32\x16.taskloom.v1.EventType\"\xe7\x01\n\x12WatchTasksResponse\x12\x10\n\x08revision\x18\x0f \x01(\x03\x12,\n\x07\x63reated\x18\x01 \x01(\x0b\x32\x19.taskloom.v1.WatchCreatedH\x00\x12*\n\x06synced\x18\x02 \x01(\x0b\x32\x18.taskloom.v1.WatchSyncedH\x00\x12.\n\x08progress\x18\x03 \x01(\x0b\x32\x1a.taskloom.v1.WatchProgressH\x00\x12*\n\x06\x65vents\x18\x04 \x01(\x0b\x32\x18.taskloom.v1.WatchEventsH\x00\x42\t\n\x07\x63ontent\"#\n\x0cWatchCreated\x12\x13\n\x0bincarnation\x18\x01 \x01(\t\"\r\n\x0bWatchSynced\"\x0f\n\rWatchProgress\"?\n\x0bWatchEvents\x12\"\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x12.taskloom.v1.Event\x12\x0c\n\x04more\x18\x02 \x01(\x08\x32_\n\x0cWatchService\x12O\n\nWatchTasks\x12\x1e.taskloom.v1.WatchTasksRequest\x1a\x1f.taskloom.v1.WatchTasksResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ftaskloom/v1/watch_service.proto\x12\x0btaskloom.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x17taskloom/v1/event.proto\"\xb7\x01\n\x11WatchTasksRequest\x12\x16\n\x0estart_revision\x18\x01 \x01(\x03\x12\x15\n\rinclude_state\x18\x02 \x01(\x08\x12(\n\x06\x66ilter\x18\x03 \x01(\x0b\x32\x18.taskloom.v1.WatchFilter\x12\x34\n\x11progress_interval\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x13\n\x0bincarnation\x18\x05 \x01(\t\"\xc4\x01\n\x0bWatchFilter\x12\x10\n\x08statuses\x18\x01 \x03(\t\x12\x0c\n\x04tags\x18\x02 \x03(\t\x12\r\n\x05owner\x18\x03 \x01(\t\x12\x12\n\nsubtree_of\x18\x04 \x01(\t\x12\x10\n\x08task_ids\x18\x05 \x03(\t\x12\x0e\n\x06phases\x18\x06 \x03(\t\x12+\n\x0b\x65vent_types\x18\x07 \x03(\x0e\x32\x16.taskloom.v1.EventType\x12\x10\n\x08\x61ssignee\x18\x08 \x01(\t\x12\x11\n\tready_for\x18\t \x01(\t\"\xe7\x01\n\x12WatchTasksResponse\x12\x10\n\x08revision\x18\x0f \x01(\x03\x12,\n\x07\x63reated\x18\x01 \x01(\x0b\x32\x19.taskloom.v1.WatchCreatedH\x00\x12*\n\x06synced\x18\x02 \x01(\x0b\x32\x18.taskloom.v1.WatchSyncedH\x00\x12.\n\x08progress\x18\x03 \x01(\x0b\x32\x1a.taskloom.v1.WatchProgressH\x00\x12*\n\x06\x65vents\x18\x04 \x01(\x0b\x32\x18.taskloom.v1.WatchEventsH\x00\x42\t\n\x07\x63ontent\"#\n\x0cWatchCreated\x12\x13\n\x0bincarnation\x18\x01 \x01(\t\"\r\n\x0bWatchSynced\"\x0f\n\rWatchProgress\"?\n\x0bWatchEvents\x12\"\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x12.taskloom.v1.Event\x12\x0c\n\x04more\x18\x02 \x01(\x08\x32_\n\x0cWatchService\x12O\n\nWatchTasks\x12\x1e.taskloom.v1.WatchTasksRequest\x1a\x1f.taskloom.v1.WatchTasksResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,17 +36,17 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_WATCHTASKSREQUEST']._serialized_start=106
   _globals['_WATCHTASKSREQUEST']._serialized_end=289
   _globals['_WATCHFILTER']._serialized_start=292
-  _globals['_WATCHFILTER']._serialized_end=451
-  _globals['_WATCHTASKSRESPONSE']._serialized_start=454
-  _globals['_WATCHTASKSRESPONSE']._serialized_end=685
-  _globals['_WATCHCREATED']._serialized_start=687
-  _globals['_WATCHCREATED']._serialized_end=722
-  _globals['_WATCHSYNCED']._serialized_start=724
-  _globals['_WATCHSYNCED']._serialized_end=737
-  _globals['_WATCHPROGRESS']._serialized_start=739
-  _globals['_WATCHPROGRESS']._serialized_end=754
-  _globals['_WATCHEVENTS']._serialized_start=756
-  _globals['_WATCHEVENTS']._serialized_end=819
-  _globals['_WATCHSERVICE']._serialized_start=821
-  _globals['_WATCHSERVICE']._serialized_end=916
+  _globals['_WATCHFILTER']._serialized_end=488
+  _globals['_WATCHTASKSRESPONSE']._serialized_start=491
+  _globals['_WATCHTASKSRESPONSE']._serialized_end=722
+  _globals['_WATCHCREATED']._serialized_start=724
+  _globals['_WATCHCREATED']._serialized_end=759
+  _globals['_WATCHSYNCED']._serialized_start=761
+  _globals['_WATCHSYNCED']._serialized_end=774
+  _globals['_WATCHPROGRESS']._serialized_start=776
+  _globals['_WATCHPROGRESS']._serialized_end=791
+  _globals['_WATCHEVENTS']._serialized_start=793
+  _globals['_WATCHEVENTS']._serialized_end=856
+  _globals['_WATCHSERVICE']._serialized_start=858
+  _globals['_WATCHSERVICE']._serialized_end=953
 # @@protoc_insertion_point(module_scope)

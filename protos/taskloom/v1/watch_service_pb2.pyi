@@ -76,9 +76,9 @@ class WatchFilter(_message.Message):
     when all fields let it.
 
     A task that matched before an event and does not after it is told once more, with
-    left_filter set. The fields that look at a task (statuses, tags, owner, subtree_of,
-    task_ids, phases) look at the task on which a mark, an attachment or a dependency (its
-    `to`) hangs, and let no event pass that is about no task.
+    left_filter set. The fields that look at a task, all but event_types, look at the task on
+    which a mark, an attachment, a dependency (its `to`) or a pause of a subtree hangs, and let
+    no event pass that is about no task.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -90,10 +90,18 @@ class WatchFilter(_message.Message):
     TASK_IDS_FIELD_NUMBER: _builtins.int
     PHASES_FIELD_NUMBER: _builtins.int
     EVENT_TYPES_FIELD_NUMBER: _builtins.int
+    ASSIGNEE_FIELD_NUMBER: _builtins.int
+    READY_FOR_FIELD_NUMBER: _builtins.int
     owner: _builtins.str
     """Tasks that this worker holds, or held last."""
     subtree_of: _builtins.str
     """This task and everything below it."""
+    assignee: _builtins.str
+    """Tasks that are assigned to this worker and that it has not begun."""
+    ready_for: _builtins.str
+    """Ready tasks that this worker may take, by the tags it has when the stream begins.
+    A task that another worker takes is told with left_filter, as ever.
+    """
     @_builtins.property
     def statuses(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     @_builtins.property
@@ -116,10 +124,12 @@ class WatchFilter(_message.Message):
         task_ids: _abc.Iterable[_builtins.str] | None = ...,
         phases: _abc.Iterable[_builtins.str] | None = ...,
         event_types: _abc.Iterable[_event_pb2.EventType.ValueType] | None = ...,
+        assignee: _builtins.str = ...,
+        ready_for: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["event_types", b"event_types", "owner", b"owner", "phases", b"phases", "statuses", b"statuses", "subtree_of", b"subtree_of", "tags", b"tags", "task_ids", b"task_ids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["assignee", b"assignee", "event_types", b"event_types", "owner", b"owner", "phases", b"phases", "ready_for", b"ready_for", "statuses", b"statuses", "subtree_of", b"subtree_of", "tags", b"tags", "task_ids", b"task_ids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -63,6 +63,7 @@ class WatchServiceServicer:
         is kept; metadata oldest_revision says where
         that begins; start anew with include_state
         NOT_FOUND / TASK_NOT_FOUND           the task of filter.subtree_of
+        NOT_FOUND / WORKER_NOT_FOUND         the worker of filter.ready_for
         RESOURCE_EXHAUSTED / TOO_MANY_WATCHES   come back after the RetryInfo delay
         UNAVAILABLE / SHUTTING_DOWN          resume when the server is back
         """

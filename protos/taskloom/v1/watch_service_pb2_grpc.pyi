@@ -53,6 +53,7 @@ class WatchServiceStub:
                                            is kept; metadata oldest_revision says where
                                            that begins; start anew with include_state
       NOT_FOUND / TASK_NOT_FOUND           the task of filter.subtree_of
+      NOT_FOUND / WORKER_NOT_FOUND         the worker of filter.ready_for
       RESOURCE_EXHAUSTED / TOO_MANY_WATCHES   come back after the RetryInfo delay
       UNAVAILABLE / SHUTTING_DOWN          resume when the server is back
     """
@@ -79,6 +80,7 @@ class WatchServiceAsyncStub(WatchServiceStub):
                                            is kept; metadata oldest_revision says where
                                            that begins; start anew with include_state
       NOT_FOUND / TASK_NOT_FOUND           the task of filter.subtree_of
+      NOT_FOUND / WORKER_NOT_FOUND         the worker of filter.ready_for
       RESOURCE_EXHAUSTED / TOO_MANY_WATCHES   come back after the RetryInfo delay
       UNAVAILABLE / SHUTTING_DOWN          resume when the server is back
     """
@@ -108,6 +110,7 @@ class WatchServiceServicer(metaclass=_abc_1.ABCMeta):
                                                is kept; metadata oldest_revision says where
                                                that begins; start anew with include_state
           NOT_FOUND / TASK_NOT_FOUND           the task of filter.subtree_of
+          NOT_FOUND / WORKER_NOT_FOUND         the worker of filter.ready_for
           RESOURCE_EXHAUSTED / TOO_MANY_WATCHES   come back after the RetryInfo delay
           UNAVAILABLE / SHUTTING_DOWN          resume when the server is back
         """

@@ -44,15 +44,18 @@ class Worker(_message.Message):
     CLAIM_ATTEMPTS_FIELD_NUMBER: _builtins.int
     CLAIMS_GRANTED_FIELD_NUMBER: _builtins.int
     CLAIMS_LOST_FIELD_NUMBER: _builtins.int
+    GRACE_EXPIRE_TIME_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     workflow: _builtins.str
     max_claims: _builtins.int
-    """How many tasks it may hold at once."""
+    """How many tasks it may hold at once, parked ones not counted."""
     last_status: _builtins.str
     """The status and phase of the last task that it moved."""
     last_phase: _builtins.str
     claims_held: _builtins.int
-    """How many tasks it holds now. Left out of events."""
+    """How many tasks it holds now, parked ones not counted, by claims of either mode. Left
+    out of events.
+    """
     claim_attempts: _builtins.int
     """Tasks it tried to take: one a ClaimTask, unless there is no such task or the worker
     holds it already, and one a task that ClaimNextTask gave.
@@ -87,6 +90,12 @@ class Worker(_message.Message):
     def disconnect_time(self) -> _timestamp_pb2.Timestamp:
         """When it disconnected; absent while it is connected."""
 
+    @_builtins.property
+    def grace_expire_time(self) -> _timestamp_pb2.Timestamp:
+        """Its Work stream broke: its claims end then, unless it gives a sign of life before.
+        Absent otherwise.
+        """
+
     def __init__(
         self,
         *,
@@ -106,10 +115,11 @@ class Worker(_message.Message):
         claim_attempts: _builtins.int = ...,
         claims_granted: _builtins.int = ...,
         claims_lost: _builtins.int = ...,
+        grace_expire_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["cool_down", b"cool_down", "cooling_until", b"cooling_until", "disconnect_time", b"disconnect_time", "heartbeat_time", b"heartbeat_time", "lease", b"lease", "register_time", b"register_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cool_down", b"cool_down", "cooling_until", b"cooling_until", "disconnect_time", b"disconnect_time", "grace_expire_time", b"grace_expire_time", "heartbeat_time", b"heartbeat_time", "lease", b"lease", "register_time", b"register_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["claim_attempts", b"claim_attempts", "claims_granted", b"claims_granted", "claims_held", b"claims_held", "claims_lost", b"claims_lost", "cool_down", b"cool_down", "cooling_until", b"cooling_until", "disconnect_time", b"disconnect_time", "heartbeat_time", b"heartbeat_time", "id", b"id", "last_phase", b"last_phase", "last_status", b"last_status", "lease", b"lease", "max_claims", b"max_claims", "register_time", b"register_time", "tags", b"tags", "workflow", b"workflow"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["claim_attempts", b"claim_attempts", "claims_granted", b"claims_granted", "claims_held", b"claims_held", "claims_lost", b"claims_lost", "cool_down", b"cool_down", "cooling_until", b"cooling_until", "disconnect_time", b"disconnect_time", "grace_expire_time", b"grace_expire_time", "heartbeat_time", b"heartbeat_time", "id", b"id", "last_phase", b"last_phase", "last_status", b"last_status", "lease", b"lease", "max_claims", b"max_claims", "register_time", b"register_time", "tags", b"tags", "workflow", b"workflow"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

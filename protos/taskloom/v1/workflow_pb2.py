@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ataskloom/v1/workflow.proto\x12\x0btaskloom.v1\"\xec\x01\n\x08Workflow\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12\"\n\x06states\x18\x03 \x03(\x0b\x32\x12.taskloom.v1.State\x12\x0e\n\x06phases\x18\x04 \x03(\t\x12\x15\n\rinitial_state\x18\x05 \x01(\t\x12\x13\n\x0b\x63laim_state\x18\x06 \x01(\t\x12\x16\n\x0e\x63omplete_state\x18\x07 \x01(\t\x12\x12\n\nfail_state\x18\x08 \x01(\t\x12\x18\n\x10\x64isconnect_state\x18\t \x01(\t\x12\x17\n\x0f\x62locking_states\x18\n \x03(\t\"E\n\x05State\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05\x65xits\x18\x02 \x03(\t\x12\r\n\x05timed\x18\x03 \x01(\x08\x12\x10\n\x08terminal\x18\x04 \x01(\x08\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ataskloom/v1/workflow.proto\x12\x0btaskloom.v1\"\x98\x02\n\x08Workflow\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12\"\n\x06states\x18\x03 \x03(\x0b\x32\x12.taskloom.v1.State\x12\x0e\n\x06phases\x18\x04 \x03(\t\x12\x15\n\rinitial_state\x18\x05 \x01(\t\x12\x13\n\x0b\x63laim_state\x18\x06 \x01(\t\x12\x16\n\x0e\x63omplete_state\x18\x07 \x01(\t\x12\x12\n\nfail_state\x18\x08 \x01(\t\x12\x18\n\x10\x64isconnect_state\x18\t \x01(\t\x12\x17\n\x0f\x62locking_states\x18\n \x03(\t\x12\x14\n\x0c\x61ssign_state\x18\x0b \x01(\t\x12\x14\n\x0c\x63\x61ncel_state\x18\x0c \x01(\t\"U\n\x05State\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05\x65xits\x18\x02 \x03(\t\x12\r\n\x05timed\x18\x03 \x01(\x08\x12\x10\n\x08terminal\x18\x04 \x01(\x08\x12\x0e\n\x06parked\x18\x05 \x01(\x08\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,7 +32,7 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'taskloom.v1.workflow_pb2', 
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_WORKFLOW']._serialized_start=44
-  _globals['_WORKFLOW']._serialized_end=280
-  _globals['_STATE']._serialized_start=282
-  _globals['_STATE']._serialized_end=351
+  _globals['_WORKFLOW']._serialized_end=324
+  _globals['_STATE']._serialized_start=326
+  _globals['_STATE']._serialized_end=411
 # @@protoc_insertion_point(module_scope)

@@ -34,6 +34,8 @@ class Workflow(_message.Message):
     FAIL_STATE_FIELD_NUMBER: _builtins.int
     DISCONNECT_STATE_FIELD_NUMBER: _builtins.int
     BLOCKING_STATES_FIELD_NUMBER: _builtins.int
+    ASSIGN_STATE_FIELD_NUMBER: _builtins.int
+    CANCEL_STATE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     description: _builtins.str
     initial_state: _builtins.str
@@ -45,6 +47,10 @@ class Workflow(_message.Message):
     fail_state: _builtins.str
     disconnect_state: _builtins.str
     """Where a task goes whose claim ended without a word."""
+    assign_state: _builtins.str
+    """Where an assignment puts a task."""
+    cancel_state: _builtins.str
+    """Where a task goes that is given up."""
     @_builtins.property
     def states(self) -> _containers.RepeatedCompositeFieldContainer[Global___State]: ...
     @_builtins.property
@@ -66,10 +72,12 @@ class Workflow(_message.Message):
         fail_state: _builtins.str = ...,
         disconnect_state: _builtins.str = ...,
         blocking_states: _abc.Iterable[_builtins.str] | None = ...,
+        assign_state: _builtins.str = ...,
+        cancel_state: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["blocking_states", b"blocking_states", "claim_state", b"claim_state", "complete_state", b"complete_state", "description", b"description", "disconnect_state", b"disconnect_state", "fail_state", b"fail_state", "initial_state", b"initial_state", "name", b"name", "phases", b"phases", "states", b"states"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["assign_state", b"assign_state", "blocking_states", b"blocking_states", "cancel_state", b"cancel_state", "claim_state", b"claim_state", "complete_state", b"complete_state", "description", b"description", "disconnect_state", b"disconnect_state", "fail_state", b"fail_state", "initial_state", b"initial_state", "name", b"name", "phases", b"phases", "states", b"states"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -85,11 +93,16 @@ class State(_message.Message):
     EXITS_FIELD_NUMBER: _builtins.int
     TIMED_FIELD_NUMBER: _builtins.int
     TERMINAL_FIELD_NUMBER: _builtins.int
+    PARKED_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     timed: _builtins.bool
     """Time spent in it counts as time worked."""
     terminal: _builtins.bool
     """A task in it has ended."""
+    parked: _builtins.bool
+    """A task in it waits for something outside, such as a person or a build. It stays its
+    worker's, whose lease does not run meanwhile and whose max_claims it does not use up.
+    """
     @_builtins.property
     def exits(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The states that may follow this one."""
@@ -101,10 +114,11 @@ class State(_message.Message):
         exits: _abc.Iterable[_builtins.str] | None = ...,
         timed: _builtins.bool = ...,
         terminal: _builtins.bool = ...,
+        parked: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["exits", b"exits", "name", b"name", "terminal", b"terminal", "timed", b"timed"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["exits", b"exits", "name", b"name", "parked", b"parked", "terminal", b"terminal", "timed", b"timed"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

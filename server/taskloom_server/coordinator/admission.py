@@ -18,7 +18,7 @@ from taskloom_server.graph.errors import (
     TaskClaimed,
 )
 from taskloom_server.graph.tasks import Task
-from taskloom_server.graph.workers import Outcome, Worker, refusal
+from taskloom_server.graph.workers import Outcome, Pause, Worker, refusal
 from taskloom_server.store.transaction import Transaction
 
 
@@ -33,7 +33,7 @@ class Held:
 
 
 def require_holder(tx: Transaction, ask: Held, *, also_lapsed: bool = False) -> tuple[Worker, Task]:
-    """The worker and the task that it holds.
+    """The worker and the task that it holds, exclusively or, if nobody does, by an advisory claim.
 
     Raises WorkerNotFound, TaskNotFound, TaskDeleted, and ClaimLost unless the worker holds
     the task by the claim that it shows.
@@ -42,6 +42,8 @@ def require_holder(tx: Transaction, ask: Held, *, also_lapsed: bool = False) -> 
     task = require_live_task(tx, ask.task_id)
     if task.claimed:
         holder, current = task.worker_id, task.claim_revision
+    elif claim := task.advisory_claim(worker.id):
+        holder, current, *_ = claim
     elif also_lapsed:
         holder, current = task.lapsed_worker_id, task.lapsed_claim_revision
     else:
@@ -52,11 +54,14 @@ def require_holder(tx: Transaction, ask: Held, *, also_lapsed: bool = False) -> 
 
 
 def check_claim(tx: Transaction, task: Task, worker_id: str, claim_revision: int) -> None:
-    """Raise ClaimLost if a claim is shown, and is not the one that holds the task."""
-    if claim_revision and (
-        task.claim_revision != claim_revision or (worker_id and task.worker_id != worker_id)
-    ):
-        raise claim_lost(task, worker_id, claim_revision)
+    """Raise ClaimLost if a claim is shown, and is not one by which the task is held."""
+    if not claim_revision:
+        return
+    if task.claim_revision == claim_revision and worker_id in ("", task.worker_id):
+        return
+    if any(c[1] == claim_revision and worker_id in ("", c[0]) for c in task.advisory_claims):
+        return
+    raise claim_lost(task, worker_id, claim_revision)
 
 
 def claim_lost(task: Task, worker_id: str, claim_revision: int) -> ClaimLost:
@@ -81,11 +86,13 @@ def check_children(tx: Transaction, task: Task) -> None:
         raise ChildrenOpen(f"task {task.id!r} has open children: {', '.join(ids)}", subjects=ids)
 
 
-def check_admission(tx: Transaction, worker: Worker, task: Task) -> DomainError | None:
+def check_admission(
+    tx: Transaction, worker: Worker, task: Task, *, takes_over: bool = False
+) -> DomainError | None:
     """Why this worker may not take this task now; None when it may.
 
     What is wrong with the task comes first: another task may do where another moment will
-    not.
+    not. ``takes_over``: the worker works on it already, by an advisory claim.
     """
     workflow = tx.workflows.get(task.workflow)
     mine = task.claimed and task.worker_id == worker.id
@@ -98,17 +105,18 @@ def check_admission(tx: Transaction, worker: Worker, task: Task) -> DomainError 
             subjects=(workflow.initial_state,),
             metadata={"status": task.status, "worker_id": task.worker_id or ""},
         )
-    if (error := missing_tags(task, worker) or check_start(tx, task)) is not None:
+    error = missing_tags(task, worker) or check_start(tx, task) or check_not_paused(tx, task)
+    if error is not None:
         return error
     # What is assigned to it is held already: to begin it there must be room among those begun.
-    held = _begun_count(tx, worker) if mine else tx.tasks.held_count(worker.id)
-    return _check_worker(tx, worker, held)
+    held = tx.tasks.held_count(worker.id) - (_assigned_count(tx, worker) if mine else 0)
+    return _check_worker(tx, worker, held - takes_over)
 
 
-def _begun_count(tx: Transaction, worker: Worker) -> int:
-    """How many of the tasks that it holds the worker has begun."""
+def _assigned_count(tx: Transaction, worker: Worker) -> int:
+    """How many of the tasks that it holds the worker has not begun."""
     held = tx.tasks.held(worker.id)
-    return sum(task.status != tx.workflows.get(task.workflow).assign_state for task in held)
+    return sum(task.status == tx.workflows.get(task.workflow).assign_state for task in held)
 
 
 def _check_worker(tx: Transaction, worker: Worker, held: int) -> DomainError | None:
@@ -117,8 +125,7 @@ def _check_worker(tx: Transaction, worker: Worker, held: int) -> DomainError | N
     match refusal(worker, held, paused, tx.now):
         case Outcome.PAUSED:
             assert paused is not None
-            why = f" because {paused.reason}" if paused.reason else ""
-            return Paused(f"claims are paused by {paused.by or 'somebody'}{why}; wait for resume")
+            return Paused(f"claims are paused {by_whom(paused)}; wait for resume")
         case Outcome.LIMIT_REACHED:
             return ClaimLimit(
                 f"worker {worker.id!r} holds {held} tasks of at most {worker.max_claims}",
@@ -146,6 +153,31 @@ def check_start(tx: Transaction, task: Task) -> DomainError | None:
             f"task {task.id!r} cannot start for {wait / 1000:g} s still", retry_after_ms=wait
         )
     return None
+
+
+def check_not_paused(tx: Transaction, task: Task) -> Paused | None:
+    """Why the task, or one above it, is not to be worked on for now; None when it is."""
+    for pause in pauses_over(tx, task):
+        return Paused(
+            f"task {task.id!r} is paused, as is all below {pause.task_id!r}, {by_whom(pause)}; "
+            "wait for resume",
+            subjects=(pause.task_id or "",),
+        )
+    return None
+
+
+def pauses_over(tx: Transaction, task: Task) -> list[Pause]:
+    """The pauses of a task and of those above it, the nearest first."""
+    if not task.paused:
+        return []
+    line = (task.id, *tx.tasks.ancestors(task.parent_id))
+    return [pause for task_id in line if (pause := tx.pauses.get(task_id))]
+
+
+def by_whom(pause: Pause) -> str:
+    """Such as "by ada because the build is red"."""
+    why = f" because {pause.reason}" if pause.reason else ""
+    return f"by {pause.by or 'somebody'}{why}"
 
 
 def claimed_by_other(task: Task) -> TaskClaimed:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Unpack
 
-from taskloom_server.coordinator import workers
+from taskloom_server.coordinator import advisory, workers
 from taskloom_server.coordinator.admission import (
     Held,
     check_admission,
@@ -12,12 +12,13 @@ from taskloom_server.coordinator.admission import (
     missing_tags,
     require_holder,
 )
+from taskloom_server.coordinator.changes import change
 from taskloom_server.coordinator.lookup import require_live_task, require_task
-from taskloom_server.coordinator.transitions import change, move
+from taskloom_server.coordinator.transitions import move
 from taskloom_server.graph.errors import DomainError
 from taskloom_server.graph.events import EventType
 from taskloom_server.graph.tasks import Task, TaskChanges
-from taskloom_server.graph.workers import Outcome, Worker, refusal
+from taskloom_server.graph.workers import ClaimOrder, Outcome, Worker, refusal
 from taskloom_server.store.transaction import Transaction
 from taskloom_server.store.waiting import Waiting
 
@@ -29,6 +30,7 @@ class Claim:
     worker_id: str
     task_id: str
     lease_ms: int | None  # None: the worker's
+    advisory: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +42,9 @@ class ClaimNext:
     lease_ms: int | None
     parent_id: str  # empty: any task
     wait_until: int = 0  # Unix ms; until then it waits for a task
-    wait_when_done: bool = False  # also when every task has ended
+    waits_while: frozenset[Outcome] = frozenset()  # what else than a task it does not answer
+    order: ClaimOrder = ClaimOrder.PRIORITY
+    advisory: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +59,10 @@ class Claimed:
 
 @dataclass(frozen=True, slots=True)
 class Fail(Held):
-    """A failure: ``retry`` lets the task be tried again, once ``retry_delay_ms`` has passed."""
+    """A failure: ``retry`` lets the task be tried again, once its delay has passed."""
 
     retry: bool
-    retry_delay_ms: int
+    retry_delay_ms: int | None  # None: the task's own
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,11 +84,15 @@ def claim_task(tx: Transaction, ask: Claim) -> Moved | DomainError:
     task = require_live_task(tx, ask.task_id)
     if task.claimed and task.worker_id == worker.id and not _is_assigned(tx, task):
         return Moved(_renew(tx, worker, task, ask.lease_ms), [], tx.seen)
-    if error := check_admission(tx, worker, task):
+    has_advisory = task.advisory_claim(worker.id) is not None and not task.claimed
+    if has_advisory and ask.advisory:
+        tx.workers.lives(worker, tx.now)
+        return Moved(task, [], tx.seen)
+    if error := check_admission(tx, worker, task, takes_over=has_advisory):
         lost = task.worker_id not in (None, worker.id) and not task.ready
         tx.workers.tried(worker, tx.now, lost=lost)
         return error
-    task = _take(tx, worker, task, ask.lease_ms)
+    task = _give(tx, worker, task, ask)
     tx.workers.took(worker, tx.now, 1, task.status, task.phase)
     return Moved(task, [], tx.seen)
 
@@ -100,44 +108,67 @@ def claim_next(tx: Transaction, ask: ClaimNext) -> Claimed | Waiting:
         require_task(tx, ask.parent_id)
     held = tx.tasks.held_count(worker.id)
     outcome = refusal(worker, held, tx.system.get().paused, tx.now)
+    cannot = outcome is not None
     if outcome is None:
-        groups = tx.requirements.admitting(worker.tags)
-        limit = min(ask.max_tasks, worker.max_claims - held)
-        if ask.parent_id:
-            ids = tx.ready.best_below(ask.parent_id, groups, limit)
-        else:
-            ids = tx.ready.best(groups, limit)
+        ids = _best(tx, worker, ask, limit=min(ask.max_tasks, worker.max_claims - held))
         if ids:
-            tasks = [_take(tx, worker, require_task(tx, id_), ask.lease_ms) for id_ in ids]
+            tasks = [_give(tx, worker, require_task(tx, id_), ask) for id_ in ids]
             tx.workers.took(worker, tx.now, len(tasks), tasks[-1].status, tasks[-1].phase)
             return Claimed(tasks, Outcome.CLAIMED, None, tx.seen)
         outcome = Outcome.ALL_DONE if _all_done(tx, ask.parent_id) else Outcome.NONE_READY
-    tx.workers.lives(worker, tx.now)
+    if not tx.again:
+        tx.workers.lives(worker, tx.now)
     rest = None
     if outcome is Outcome.COOLING_DOWN and worker.cooling_until is not None:
         rest = worker.cooling_until - tx.now
-    answered = outcome is Outcome.LIMIT_REACHED or (
-        outcome is Outcome.ALL_DONE and not ask.wait_when_done
-    )
-    if answered or tx.now >= ask.wait_until:
+    if outcome not in ask.waits_while or tx.now >= ask.wait_until:
         return Claimed([], outcome, rest, tx.seen)
     again_at = ask.wait_until if rest is None else min(ask.wait_until, tx.now + rest)
     tx.wake_at(again_at)
-    return Waiting(worker.tags, ask.parent_id, again_at)
+    return Waiting(
+        worker.id,
+        worker.tags,
+        ask.parent_id,
+        again_at,
+        cannot=cannot,
+        shares=ask.advisory,
+        when_done=Outcome.ALL_DONE in ask.waits_while,
+    )
+
+
+def _best(tx: Transaction, worker: Worker, ask: ClaimNext, limit: int) -> list[str]:
+    """The best ready tasks that the worker may take, best first.
+
+    An advisory claim leaves a task ready, so those that the worker has are passed over.
+    """
+    groups = tx.requirements.admitting(worker.tags)
+    has = frozenset(tx.advisory_claims.of(worker.id)) if ask.advisory else frozenset()
+    wanted = limit + len(has)
+    if ask.parent_id:
+        ids = tx.ready.best_below(ask.parent_id, groups, ask.order, wanted)
+    else:
+        ids = tx.ready.best(groups, ask.order, wanted)
+    return [id_ for id_ in ids if id_ not in has][:limit]
 
 
 def give_back(tx: Transaction, claimed: Claimed) -> None:
     """Undo a claim whose caller had gone when it was answered: as if it had not been made."""
+    gone = "the caller had gone before it was told"
     for given in claimed.tasks:
         task = tx.tasks.get(given.id)
-        if task is not None and task.claimed and task.claim_revision == given.claim_revision:
+        if task is None:
+            continue
+        for claim in given.advisory_claims:
+            if not given.claimed and claim[1] == given.revision and claim in task.advisory_claims:
+                task = advisory.end(tx, task, claim[0], gone)
+        if task.claimed and task.claim_revision == given.claim_revision:
             move(
                 tx,
                 task,
                 tx.workflows.get(task.workflow).initial_state,
                 EventType.TASK_RELEASED,
                 by=None,
-                reason="the caller had gone before it was told",
+                reason=gone,
                 worker_id=None,
             )
 
@@ -145,6 +176,10 @@ def give_back(tx: Transaction, claimed: Claimed) -> None:
 def release(tx: Transaction, ask: Held) -> Moved:
     """Give a task back. Raises TaskNotFound, WorkerNotFound, ClaimLost, IllegalTransition."""
     worker, task = require_holder(tx, ask)
+    if not task.claimed:
+        task = advisory.end(tx, task, worker.id, ask.reason or "the worker let go")
+        tx.workers.lives(worker, tx.now)
+        return Moved(task, [], tx.seen)
     workflow = tx.workflows.get(task.workflow)
     workflow.check_exit(task.id, task.status, workflow.initial_state)
     to = workflow.initial_state
@@ -159,6 +194,7 @@ def complete(tx: Transaction, ask: Held) -> Moved:
     a claim whose lease ran out is accepted as long as nobody took the task since.
     """
     worker, task = require_holder(tx, ask, also_lapsed=True)
+    task = _take_over(tx, worker, task)
     workflow = tx.workflows.get(task.workflow)
     if task.claimed:
         workflow.check_exit(task.id, task.status, workflow.complete_state)
@@ -173,6 +209,7 @@ def fail(tx: Transaction, ask: Fail) -> Moved:
     Raises TaskNotFound, WorkerNotFound, ClaimLost, IllegalTransition.
     """
     worker, task = require_holder(tx, ask)
+    task = _take_over(tx, worker, task)
     workflow = tx.workflows.get(task.workflow)
     workflow.check_exit(task.id, task.status, workflow.fail_state)
     attempts = task.attempts + 1
@@ -186,7 +223,8 @@ def fail(tx: Transaction, ask: Fail) -> Moved:
             reason=ask.reason,
             attempts=attempts,
         )
-    not_before = tx.now + ask.retry_delay_ms if ask.retry_delay_ms else None
+    delay = task.retry_delay(attempts) if ask.retry_delay_ms is None else ask.retry_delay_ms
+    not_before = tx.now + delay if delay else None
     if not_before is not None:
         tx.wake_at(not_before)
     return _end(
@@ -212,7 +250,7 @@ def assign(tx: Transaction, task: Task, worker: Worker, by: str | None, reason: 
     workflow.check_exit(task.id, task.status, workflow.assign_state)
     if missing := missing_tags(task, worker):
         raise missing
-    tx.wake_at(tx.now + worker.lease_ms)
+    tx.lease_ends_at(worker.id, tx.now + worker.lease_ms)
     return move(
         tx,
         task,
@@ -245,10 +283,27 @@ def _end(
     return Moved(ended, tx.unblocked(), tx.seen)
 
 
+def _give(tx: Transaction, worker: Worker, task: Task, ask: Claim | ClaimNext) -> Task:
+    """Give the worker a task in the mode that it asks for."""
+    if ask.advisory:
+        return advisory.make(tx, worker, task, ask.lease_ms or worker.lease_ms)
+    return _take(tx, worker, task, ask.lease_ms)
+
+
+def _take_over(tx: Transaction, worker: Worker, task: Task) -> Task:
+    """The task, taken exclusively by one who works on it by an advisory claim.
+
+    So whoever ends a task has had it, whatever keeps others from beginning it by now.
+    """
+    if task.claimed or task.advisory_claim(worker.id) is None:
+        return task
+    return _take(tx, worker, task, None)
+
+
 def _take(tx: Transaction, worker: Worker, task: Task, lease_ms: int | None) -> Task:
     workflow = tx.workflows.get(task.workflow)
     lease_ms = lease_ms or worker.lease_ms
-    tx.wake_at(tx.now + lease_ms)
+    tx.lease_ends_at(worker.id, tx.now + lease_ms)
     return move(
         tx,
         task,
@@ -266,6 +321,7 @@ def _claim(tx: Transaction, worker: Worker, task: Task, lease_ms: int) -> TaskCh
         "claimed_at": tx.now,
         "claim_revision": task.claim_revision or tx.revision,
         "lease_ms": lease_ms,
+        "lease_since": tx.now,
     }
 
 
@@ -277,9 +333,9 @@ def _is_assigned(tx: Transaction, task: Task) -> bool:
 def _renew(tx: Transaction, worker: Worker, task: Task, lease_ms: int | None) -> Task:
     """Claiming what one holds renews the lease, and may give it another length."""
     tx.workers.lives(worker, tx.now)
-    if lease_ms is None or lease_ms == task.lease_ms:
+    if lease_ms is None or lease_ms == task.lease_ms or task.lease_ms is None:
         return require_task(tx, task.id)
-    tx.wake_at(tx.now + lease_ms)
+    tx.lease_ends_at(worker.id, tx.now + lease_ms)
     renewed = change(tx, task, {"lease_ms": lease_ms})
     tx.tell_task(EventType.TASK_UPDATED, renewed, task, worker_id=worker.id)
     return renewed

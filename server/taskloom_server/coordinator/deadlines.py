@@ -1,42 +1,87 @@
 """What happens because its time has come: leases that end, tasks whose not_before passes."""
 
+from taskloom_server.coordinator import advisory
 from taskloom_server.coordinator.transitions import became_due, move
 from taskloom_server.graph.events import EventType
 from taskloom_server.graph.tasks import Task
+from taskloom_server.graph.workers import Worker
 from taskloom_server.store.transaction import Transaction
 
+_AT_ONCE = 100  # tasks a verb, so that no claim waits long behind it
+_LOOK_AGAIN_MS = 60_000
 
-def meet_deadlines(tx: Transaction, _: None) -> int | None:
-    """Do all that is due by now; when the next is due, in Unix ms."""
-    for task in tx.tasks.expired(tx.now):
-        _expire(tx, task)
-    for task in tx.tasks.due(tx.now):
+
+def meet_due(tx: Transaction, _: None) -> int | None:
+    """Let the tasks be ready whose not_before has passed; when the next one's does, in Unix ms."""
+    due = tx.tasks.due(tx.now, _AT_ONCE)
+    known = [task for task in due if task.workflow in tx.workflows.by_name]
+    for task in known:
         became_due(tx, task)
-    return tx.tasks.next_deadline()
+    if due and not known:
+        return tx.now + _LOOK_AGAIN_MS
+    return tx.tasks.next_due()
 
 
-def _expire(tx: Transaction, task: Task) -> None:
+def end_leases(tx: Transaction, worker_id: str) -> int | None:
+    """End the leases of a worker that have run out; when its next one may, in Unix ms.
+
+    A task whose workflow is not loaded any more stays as it is until it is.
+    """
+    worker = tx.workers.get(worker_id)
+    if worker is None:
+        return None
+    ended = 0
+    following: list[int] = []
+    for task in tx.tasks.held(worker_id):
+        if task.lease_expires_at is None or task.workflow not in tx.workflows.by_name:
+            continue
+        if task.lease_expires_at > tx.now or ended == _AT_ONCE:
+            following.append(task.lease_expires_at)
+        else:
+            _expire(tx, task, worker)
+            ended += 1
+    for task_id in tx.advisory_claims.of(worker_id):
+        held = tx.tasks.get(task_id)
+        claim = held and held.advisory_claim(worker_id)
+        if held is None or claim is None:
+            continue
+        if (until := advisory.lease_end(claim, worker)) > tx.now:
+            following.append(until)
+        else:
+            advisory.end(tx, held, worker_id, _why(worker, tx.now))
+    return min(following, default=None)
+
+
+def _expire(tx: Transaction, task: Task, worker: Worker) -> None:
     """Take a task from a worker that gives no sign of life any more."""
     workflow = tx.workflows.get(task.workflow)
     attempts = task.attempts + 1
     spent = attempts >= task.max_attempts
+    not_before = task.not_before
+    if not spent and (delay := task.retry_delay(attempts)):
+        not_before = tx.now + delay
+        tx.wake_at(not_before)
     move(
         tx,
         task,
         workflow.fail_state if spent else workflow.disconnect_state,
         EventType.TASK_FAILED if spent else EventType.TASK_LEASE_EXPIRED,
         by=None,
-        reason=(
-            f"the lease of worker {task.worker_id!r} ran out, "
-            f"attempt {attempts} of {task.max_attempts}"
-        ),
+        reason=f"{_why(worker, tx.now)}, attempt {attempts} of {task.max_attempts}",
         worker_id=task.worker_id if spent else None,
         claim_revision=None,
         lease_ms=None,
         lapsed_worker_id=task.worker_id,
         lapsed_claim_revision=task.claim_revision,
         attempts=attempts,
+        not_before=not_before,
     )
+
+
+def _why(worker: Worker, now: int) -> str:
+    if worker.grace_until is not None and worker.grace_until <= now:
+        return f"the stream of worker {worker.id!r} broke, and it did not come back"
+    return f"the lease of worker {worker.id!r} ran out"
 
 
 def forget_answers(tx: Transaction, _: None) -> int:

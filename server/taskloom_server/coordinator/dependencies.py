@@ -5,8 +5,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from taskloom_server.coordinator import workers
+from taskloom_server.coordinator.changes import change
 from taskloom_server.coordinator.lookup import below, require_live_task, require_task
-from taskloom_server.coordinator.transitions import change, count_blocker, count_child
+from taskloom_server.coordinator.transitions import count_blocker, count_child, shift_paused
 from taskloom_server.graph import cycles
 from taskloom_server.graph.errors import Cycle, ParentEnded, ParentExists
 from taskloom_server.graph.events import EventType
@@ -119,6 +120,11 @@ def _remove(tx: Transaction, dependency: Dependency, by: str | None) -> None:
 
 def _set_parent(tx: Transaction, task: Task, parent_id: str | None, by: str | None) -> Task:
     """Put a task below another parent, or none; all below it are told of, too."""
+    parent = tx.tasks.get(parent_id) if parent_id else None
+    paused = (parent.paused if parent else 0) + (tx.pauses.get(task.id) is not None)
+    if paused != task.paused:
+        shift_paused(tx, task, paused - task.paused)
+        task = require_task(tx, task.id)
     moving = [(one, tx.tasks.ancestors(one.parent_id)) for one in below(tx, task)]
     child = change(tx, task, {"parent_id": parent_id})
     tx.tell_task(EventType.TASK_UPDATED, child, task, worker_id=by)

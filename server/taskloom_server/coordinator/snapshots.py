@@ -318,9 +318,10 @@ def _restore_workers(tx: Transaction, tasks: Iterable[Task]) -> None:
                     claim_attempts=0,
                     claims_granted=0,
                     claims_lost=0,
+                    grace_until=None,
                 )
             )
-        tx.wake_at(tx.now + task.lease_ms)
+        tx.lease_ends_at(task.worker_id, tx.now + task.lease_ms)
 
 
 def _tell(tx: Transaction, tasks: Iterable[Task], snapshot: Snapshot) -> None:

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from taskloom_server.coordinator.lookup import require_live_task, require_task
+from taskloom_server.coordinator.transitions import shift_paused
 from taskloom_server.graph.events import EventType
 from taskloom_server.graph.workers import Pause
 from taskloom_server.store.transaction import Transaction
@@ -14,8 +16,10 @@ class Status:
     incarnation: str
     now: int
     paused: Pause | None
+    paused_subtrees: list[Pause]
     by_status: dict[str, int]
     ready: int
+    unmatched: int  # of the ready ones: those that no connected worker has the tags for
     claimed: int
     delayed: int
     open: int
@@ -27,14 +31,20 @@ class Status:
 def get_status(tx: Transaction, _: None) -> Status:
     """How the whole stands."""
     system = tx.system.get()
-    by_status, ready, claimed, delayed = tx.tasks.counts()
+    by_status, claimed, delayed = tx.tasks.counts()
+    ready = tx.tasks.ready_by_requirement()
+    matched: set[int] = set()
+    for tags in tx.workers.connected_tags():
+        matched.update(tx.requirements.admitting(tags))
     still_open = sum(by_status.get(status, 0) for status in tx.workflows.open_statuses)
     return Status(
         system.incarnation,
         tx.now,
         system.paused,
+        tx.pauses.all(),
         by_status,
-        ready,
+        sum(ready.values()),
+        sum(count for requirement, count in ready.items() if requirement not in matched),
         claimed,
         delayed,
         still_open,
@@ -45,16 +55,34 @@ def get_status(tx: Transaction, _: None) -> Status:
 
 
 def pause(tx: Transaction, ask: Pause) -> tuple[Pause, int]:
-    """Stop new claims; since when, and the revision."""
+    """Stop new claims, of everything or of one subtree; since when, and the revision.
+
+    Raises TaskNotFound and TaskDeleted.
+    """
     paused = ask._replace(at=tx.now)
-    tx.system.pause(paused)
-    tx.tell(EventType.PAUSED, paused, reason=paused.reason)
+    task = require_live_task(tx, ask.task_id) if ask.task_id else None
+    if task is None:
+        tx.system.pause(paused)
+        tx.ask_again()  # for who waits is told, if he asked for that
+    else:
+        is_new = tx.pauses.get(task.id) is None
+        tx.pauses.put(paused)
+    tx.tell(EventType.PAUSED, paused, task_id=ask.task_id, reason=paused.reason)
+    if task is not None and is_new:
+        shift_paused(tx, task, +1)
     return paused, tx.seen
 
 
 def resume(tx: Transaction, ask: Pause) -> int:
-    """Let claims go on; the revision."""
-    if tx.system.get().paused is not None:
+    """Let claims go on; the revision. Raises TaskNotFound."""
+    if ask.task_id:
+        task = require_task(tx, ask.task_id)
+        if tx.pauses.get(task.id) is not None:
+            tx.pauses.delete(task.id)
+            told = ask._replace(at=tx.now)
+            tx.tell(EventType.RESUMED, told, task_id=task.id, reason=ask.reason)
+            shift_paused(tx, task, -1)
+    elif tx.system.get().paused is not None:
         tx.system.pause(None)
         tx.ask_again()
         tx.tell(EventType.RESUMED, ask._replace(at=tx.now), reason=ask.reason)

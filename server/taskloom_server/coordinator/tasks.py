@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from taskloom_server.coordinator import dependencies, workers
+from taskloom_server.coordinator import advisory, dependencies, workers
 from taskloom_server.coordinator.admission import (
     check_admission,
     check_children,
@@ -12,11 +12,11 @@ from taskloom_server.coordinator.admission import (
     check_start,
     claim_lost,
 )
+from taskloom_server.coordinator.changes import change, warmth
 from taskloom_server.coordinator.claims import assign
 from taskloom_server.coordinator.lookup import below, require_live_task, require_task
 from taskloom_server.coordinator.transitions import (
     begin,
-    change,
     count_child,
     let_go,
     move,
@@ -42,6 +42,7 @@ from taskloom_server.graph.tasks import (
     Transition,
     new_task,
 )
+from taskloom_server.graph.temperature import Activity, Heat, born, heat_of
 from taskloom_server.graph.workflows import UnknownPhase, Workflow
 from taskloom_server.store.listing import Filters, Order, key_of
 from taskloom_server.store.transaction import Transaction
@@ -66,6 +67,7 @@ class NewTask:
     wanted_tags: tuple[str, ...] = ()
     not_before: int | None = None
     max_attempts: int = DEFAULT_MAX_ATTEMPTS
+    retry_delay_ms: int | None = None
     children: tuple["NewTask", ...] = ()
     path: str = ""
 
@@ -102,6 +104,7 @@ class ListTasks:
     """A page of tasks, from the place ``after``."""
 
     filters: Filters
+    heat: Heat | None
     qualified_for: str  # a worker's id; empty: any
     order: Order
     after: tuple[Any, ...] | None
@@ -199,6 +202,7 @@ def create_tasks(tx: Transaction, ask: CreateTasks) -> Created:
     workers.sign_of_life(tx, ask.worker_id)
     by = ask.worker_id or None
     workflow_name = ask.workflow
+    parent = None
     if ask.parent_id:
         parent = require_live_task(tx, ask.parent_id, "parent")
         dependencies.check_parent_open(tx, parent)
@@ -207,7 +211,13 @@ def create_tasks(tx: Transaction, ask: CreateTasks) -> Created:
 
     planned = _plan(tx, ask.root, ask.parent_id)
     ours = {one.id for one in planned}
-    tasks = [_insert(tx, one, workflow, _unmet(tx, one, ours, workflow), by) for one in planned]
+    paused = 0 if parent is None else parent.paused
+    tasks = [
+        _insert(
+            tx, one, workflow, by, unmet_blockers=_unmet(tx, one, ours, workflow), paused=paused
+        )
+        for one in planned
+    ]
     for task in tasks:
         tx.tell_task(EventType.TASK_CREATED, task, None, worker_id=by)
     for one, task in zip(planned, tasks, strict=True):
@@ -272,7 +282,13 @@ def _link(tx: Transaction, dependency: Dependency, task: Task, by: str | None) -
 
 
 def _insert(
-    tx: Transaction, one: _Planned, workflow: Workflow, unmet_blockers: int, by: str | None
+    tx: Transaction,
+    one: _Planned,
+    workflow: Workflow,
+    by: str | None,
+    *,
+    unmet_blockers: int,
+    paused: int,
 ) -> Task:
     node = one.node
     _check_phase(workflow, node.phase, f"{node.path}phase")
@@ -296,11 +312,14 @@ def _insert(
         time_estimate_ms=node.time_estimate_ms,
         not_before=_future(tx, node.not_before),
         max_attempts=node.max_attempts,
+        retry_delay_ms=node.retry_delay_ms,
         unmet_blockers=unmet_blockers,
         open_children=len(node.children) if workflow.blocks(workflow.initial_state) else 0,
         claimable=1,
+        paused=paused,
         requirement_id=tx.requirements.id_of(node.needed_tags, node.wanted_tags),
         state_since=tx.now if state.timed else None,
+        heat=born(node.priority, tx.now, tx.weights).heat,
     )
     task = task._replace(ready_at=tx.now if task.ready else None, sequence_id=begin(tx, task, by))
     return tx.tasks.insert(task)
@@ -338,6 +357,13 @@ def list_tasks(tx: Transaction, ask: ListTasks) -> TaskPage:
         worker = workers.require(tx, ask.qualified_for)
         groups = tx.requirements.admitting(worker.tags)
         filters = replace(filters, requirement_ids=tuple(groups))
+    if ask.heat is not None:
+        low, high = ask.heat.value
+        filters = replace(
+            filters,
+            heat_from=None if low is None else heat_of(low, tx.now),
+            heat_below=None if high is None else heat_of(high, tx.now),
+        )
     found = tx.listing.page(filters, ask.order, ask.after, ask.limit + 1)
     shown = found[: ask.limit]
     more = len(found) > ask.limit
@@ -382,6 +408,7 @@ def update_task(tx: Transaction, ask: UpdateTask) -> Updated:
         assert ask.status is not None
         task = _move(tx, task, ask.status, workflow=workflow, ask=ask, changes=changes)
     elif any(getattr(task, column) != value for column, value in changes.items()):
+        changes |= warmth(tx, task, Activity(), changes.get("priority", task.priority))
         before, task = task, change(tx, task, changes)
         tx.tell_task(EventType.TASK_UPDATED, task, before, worker_id=by, reason=ask.reason)
         if task.ready != before.ready:  # a not_before was set, or taken away
@@ -413,12 +440,13 @@ def _move(
         error = check_admission(tx, workers.require(tx, ask.worker_id), task)
         if error is not None:
             raise error
-    if not task.claimed and to in (workflow.claim_state, workflow.assign_state):
+    if not task.claimed and (to in (workflow.claim_state, workflow.assign_state) or state.parked):
         raise InvalidField(
             "status",
-            f"{to!r} needs a worker: use ClaimTask to start a task, or assignee to assign it",
+            f"{to!r} needs a worker: use ClaimTask to take the task, or assignee to assign it",
         )
-    if state.timed and (error := check_start(tx, task)):
+    goes_on = task.claimed and task.parked_lease_ms is not None
+    if state.timed and not goes_on and (error := check_start(tx, task)):
         raise error
     if to == workflow.initial_state:
         type_ = EventType.TASK_RELEASED if task.claimed else EventType.TASK_MOVED
@@ -508,10 +536,15 @@ def _delete(
             "deleted_reason": reason or None,
             "claim_revision": None,
             "lease_ms": None,
+            "lease_since": None,
+            "parked_lease_ms": None,
             "claimable": 0,
         },
     )
     tx.tell_task(EventType.TASK_DELETED, gone, task, worker_id=by, reason=reason)
+    if task.claimed and task.worker_id:
+        tx.ask_worker_again(task.worker_id)
+    gone = advisory.end_all(tx, gone, "the task was deleted")
     for mark in tx.file_marks.for_task(task.id):
         tx.file_marks.delete(mark, tx.now, "the task was deleted")
         tx.tell(
@@ -543,6 +576,7 @@ def log_metrics(tx: Transaction, ask: LogMetrics) -> Updated:
         raise InvalidField("metrics.cost_usd", "the sum would exceed the largest number there is")
     if all(getattr(task, column) == value for column, value in changes.items()):
         return Updated(task, [], tx.seen)
+    changes |= warmth(tx, task, Activity(), task.priority)
     after = change(tx, task, TaskChanges(**changes))  # type: ignore[typeddict-item]
     tx.tell_task(EventType.TASK_UPDATED, after, task, worker_id=ask.worker_id or None)
     return Updated(after, [], tx.seen)

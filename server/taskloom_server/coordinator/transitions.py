@@ -1,35 +1,18 @@
-"""How a task changes: the one door through which every change of a task goes.
+"""How a task moves from state to state, with all that follows from it.
 
 Here a move is timed and put into the history, the tasks that wait for it are told, and its
 parent follows. Which moves are allowed is for the verbs to say.
 """
 
-from typing import Any, Unpack
+from typing import Unpack
 
+from taskloom_server.coordinator import advisory
+from taskloom_server.coordinator.changes import change, warmth
 from taskloom_server.graph.events import EventType
 from taskloom_server.graph.tasks import Task, TaskChanges, Transition
+from taskloom_server.graph.temperature import Activity
 from taskloom_server.graph.workflows import Parents, Workflow
 from taskloom_server.store.transaction import Transaction
-
-
-def change(tx: Transaction, task: Task, changes: TaskChanges) -> Task:
-    """Write what differs, as part of the revision that this verb makes."""
-    # A TypedDict cannot be filtered and stay one, for the type checker.
-    differing: Any = {k: v for k, v in changes.items() if getattr(task, k) != v}
-    after = task._replace(**differing)
-    if after.ready and not task.ready:
-        differing["ready_at"] = tx.now
-    after = tx.tasks.change(
-        task,
-        **differing,
-        revision=tx.revision,
-        updated_at=tx.now,
-    )
-    if not after.claimed or after.lease_ms is None:
-        return after._replace(lease_expires_at=None)
-    if not differing.keys().isdisjoint(("claimed_at", "claim_revision", "lease_ms")):
-        return after._replace(lease_expires_at=tx.now + after.lease_ms)
-    return after
 
 
 def move(
@@ -45,7 +28,7 @@ def move(
     """Put a task into another state, with all that follows from it.
 
     Ending a task, or sending it back to where claims begin, ends its claim; a task that
-    ended keeps its last worker.
+    ended keeps its last worker. In a parked state a claim's lease stands still.
     """
     workflow = tx.workflows.get(task.workflow)
     state_before = workflow.states.get(task.status)
@@ -67,12 +50,27 @@ def move(
     changes.setdefault("lapsed_claim_revision", None)
     claimed = changes.get("claim_revision", task.claim_revision) is not None
     changes["claimable"] = int(to == workflow.initial_state and not claimed)
+    if not claimed:
+        changes["lease_since"] = changes["parked_lease_ms"] = None
+    elif state.parked and task.lease_ms is not None:
+        changes["lease_ms"], changes["parked_lease_ms"] = None, task.lease_ms
+    elif not state.parked and task.parked_lease_ms is not None:
+        changes["lease_ms"], changes["parked_lease_ms"] = task.parked_lease_ms, None
+        changes["lease_since"] = tx.now
+        tx.lease_ends_at(task.worker_id or "", tx.now + task.parked_lease_ms)
+    if by is not None:
+        priority = changes.get("priority", task.priority)
+        changes |= warmth(tx, task, Activity(progress=True), priority)
     phase = (changes["phase"] or "") if "phase" in changes else None
     changes["sequence_id"] = _record(tx, task, by, reason, status=to, phase=phase)
     moved = change(tx, task, changes)
     tx.tell_task(type_, moved, task, worker_id=by, reason=reason)
-    if state.terminal or moved.claim_revision is None:
+    if state.terminal or not moved.claimed:
         _unmark_files(tx, task)
+    if task.worker_id is not None and task.claimed and (not moved.claimed or state.parked):
+        tx.ask_worker_again(task.worker_id)
+    if moved.advisory_claims:
+        moved = _end_advisory_claims(tx, moved, terminal=state.terminal)
     _tell_dependents(tx, workflow, task, moved)
     return moved
 
@@ -101,6 +99,16 @@ def _record(
     """Add a row to the history; None: as it was, an empty phase: none from here on."""
     row = Transition(0, task.id, by, status, phase, reason or None, tx.now, None)
     return tx.transitions.append(row, closes=task.sequence_id)
+
+
+def _end_advisory_claims(tx: Transaction, task: Task, *, terminal: bool) -> Task:
+    """When a task ends, so does all work on it; who takes it over needs no other claim on it."""
+    if terminal:
+        return advisory.end_all(tx, task, "the task ended")
+    if task.claimed and task.worker_id and task.advisory_claim(task.worker_id):
+        why = "the worker took the task over"
+        return advisory.end(tx, task, task.worker_id, why, works_on=True)
+    return task
 
 
 def _unmark_files(tx: Transaction, task: Task) -> None:
@@ -142,6 +150,16 @@ def hold_back(tx: Transaction, task: Task) -> None:
         tx.tell_task(EventType.TASK_BLOCKED, dependent, before)
     if task.parent_id is not None:
         count_child(tx, task.parent_id, +1)
+
+
+def shift_paused(tx: Transaction, task: Task, by: int) -> None:
+    """So many pauses more, or less, on a task and all below it."""
+    for one in tx.tasks.shift_paused(task.id, by, tx.revision, tx.now):
+        before = one._replace(paused=one.paused - by)
+        if one.ready:
+            _became_ready(tx, one, before)
+        else:
+            tx.tell_task(EventType.TASK_BLOCKED, one, before)
 
 
 def count_blocker(tx: Transaction, task: Task, by: int) -> Task:

@@ -1,9 +1,10 @@
 """What watches show: the state they begin with, and which events pass a filter."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from taskloom_server.coordinator import workers
 from taskloom_server.coordinator.lookup import require_task
-from taskloom_server.graph.events import Aspect, Event, EventType, Revision
+from taskloom_server.graph.events import Aspect, Event, EventType, Revision, aspect_of
 from taskloom_server.graph.tasks import Task
 from taskloom_server.store.transaction import Transaction
 
@@ -19,6 +20,11 @@ class Watched:
     task_ids: frozenset[str] = frozenset()
     phases: frozenset[str] = frozenset()
     types: frozenset[EventType] = frozenset()
+    assignee: str = ""
+    ready_for: str = ""
+    # What the last two come to, found out as the watch begins.
+    assign_statuses: frozenset[str] = frozenset()
+    worker_tags: frozenset[str] = frozenset()
 
     @property
     def asks_about_tasks(self) -> bool:
@@ -30,6 +36,8 @@ class Watched:
             or self.subtree_of
             or self.task_ids
             or self.phases
+            or self.assignee
+            or self.ready_for
         )
 
     def matches(self, task_id: str, aspect: Aspect) -> bool:
@@ -45,6 +53,19 @@ class Watched:
                 or self.subtree_of in aspect.ancestors
             )
             and (not self.phases or (aspect.phase or "") in self.phases)
+            and (
+                not self.assignee
+                or (aspect.worker_id == self.assignee and aspect.status in self.assign_statuses)
+            )
+            and (not self.ready_for or self._may_take(aspect))
+        )
+
+    def _may_take(self, aspect: Aspect) -> bool:
+        if aspect.ready_for is None:
+            return False
+        needed, wanted = aspect.ready_for
+        return self.worker_tags.issuperset(needed) and (
+            not wanted or not self.worker_tags.isdisjoint(wanted)
         )
 
 
@@ -58,8 +79,9 @@ class Passed:
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """All tasks that match, oldest first, each with its ancestors, as of one revision."""
+    """All tasks that match, oldest first, as of one revision."""
 
+    watched: Watched
     tasks: list[Task]
     incarnation: str
     revision: int
@@ -107,11 +129,11 @@ def passing(watched: Watched, revision: Revision) -> list[Passed]:
 
 
 def list_state(tx: Transaction, watched: Watched) -> State:
-    """The tasks that match now. Raises TaskNotFound for the subtree's root.
+    """The tasks that match now. Raises TaskNotFound and WorkerNotFound for what the filter names.
 
     All in one snapshot, for what follows must begin at just this revision.
     """
-    check_watch(tx, watched)
+    watched = begin_watch(tx, watched)
     above: dict[str, tuple[str, ...]] = {}
 
     def ancestors(parent_id: str | None) -> tuple[str, ...]:
@@ -127,16 +149,24 @@ def list_state(tx: Transaction, watched: Watched) -> State:
         if task.deleted_at is None
         and watched.matches(
             task.id,
-            Aspect(task.status, task.worker_id, task.phase, task.tags, ancestors(task.parent_id)),
+            aspect_of(task, ancestors(task.parent_id)),
         )
     ]
-    return State(matching, tx.incarnation, tx.seen)
+    return State(watched, matching, tx.incarnation, tx.seen)
 
 
-def check_watch(tx: Transaction, watched: Watched) -> None:
-    """Raise TaskNotFound if the filter names a task that is not there."""
+def begin_watch(tx: Transaction, watched: Watched) -> Watched:
+    """The filter with what it needs to know of the graph.
+
+    Raises TaskNotFound and WorkerNotFound for what it names and is not there.
+    """
     if watched.subtree_of:
         require_task(tx, watched.subtree_of)
+    tags: tuple[str, ...] = ()
+    if watched.ready_for:
+        tags = workers.require(tx, watched.ready_for).tags
+    assign_statuses = {workflow.assign_state for workflow in tx.workflows.by_name.values()}
+    return replace(watched, assign_statuses=frozenset(assign_statuses), worker_tags=frozenset(tags))
 
 
 def history_since(tx: Transaction, ask: Since) -> History:

@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from taskloom_server.coordinator import transitions
+from taskloom_server.coordinator import advisory, transitions
+from taskloom_server.coordinator.lookup import require_task
 from taskloom_server.graph import names
 from taskloom_server.graph.errors import WorkerNotFound
 from taskloom_server.graph.events import EventType
@@ -58,6 +59,14 @@ class Disconnected:
     worker: Worker
     released: list[str]
     revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class LostStream:
+    """The end of a worker's last stream, and how long it has to come back."""
+
+    worker_id: str
+    grace_ms: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +131,7 @@ def connect(tx: Transaction, ask: Connect) -> Connected:
         claim_attempts=0,
         claims_granted=0,
         claims_lost=0,
+        grace_until=None,
     )
     worker = base.seen_at(tx.now)._replace(
         tags=tuple(sorted(set(ask.tags))),
@@ -131,8 +141,10 @@ def connect(tx: Transaction, ask: Connect) -> Connected:
         workflow=workflow,
         lease_ms=ask.lease_ms,
         cool_down_ms=ask.cool_down_ms,
+        grace_until=None,
     )
     tx.workers.put(worker)
+    tx.ask_worker_again(worker.id)  # who waits for it goes by the tags that it had
     tx.tell(EventType.WORKER_CONNECTED, worker, worker_id=worker.id)
     return Connected(worker, tx.tasks.held(worker.id), tx.incarnation, tx.seen)
 
@@ -144,7 +156,8 @@ def heartbeat(tx: Transaction, worker_id: str) -> Seen:
     held = tx.tasks.held_count(worker_id)
     shortest = tx.tasks.shortest_lease(worker_id)
     expires_at = None if shortest is None else tx.now + shortest
-    return Seen(worker._replace(last_heartbeat=tx.now).seen_at(tx.now), held, expires_at, tx.seen)
+    alive = worker.seen_at(tx.now)._replace(last_heartbeat=tx.now, grace_until=None)
+    return Seen(alive, held, expires_at, tx.seen)
 
 
 def disconnect(tx: Transaction, ask: Disconnect) -> Disconnected:
@@ -175,6 +188,8 @@ def disconnect(tx: Transaction, ask: Disconnect) -> Disconnected:
             claim_revision=None,
             lease_ms=None,
         )
+    for task_id in tx.advisory_claims.of(worker.id):
+        advisory.end(tx, require_task(tx, task_id), worker.id, reason)
     for mark in tx.file_marks.by(worker.id):
         tx.file_marks.delete(mark, tx.now, reason)
         tx.tell(
@@ -184,10 +199,31 @@ def disconnect(tx: Transaction, ask: Disconnect) -> Disconnected:
             worker_id=worker.id,
             reason=reason,
         )
-    worker = worker._replace(last_heartbeat=tx.now, disconnected_at=tx.now, cooling_until=None)
+    worker = worker._replace(
+        last_heartbeat=tx.now, disconnected_at=tx.now, cooling_until=None, grace_until=None
+    )
     tx.workers.put(worker)
+    tx.ask_worker_again(worker.id)
     tx.tell(EventType.WORKER_DISCONNECTED, worker, worker_id=worker.id, reason=ask.reason)
     return Disconnected(worker, [task.id for task in held], tx.seen)
+
+
+def begin_stream(tx: Transaction, worker_id: str) -> Connected:
+    """What a worker holds as it begins a stream of work. Raises WorkerNotFound."""
+    worker = require(tx, worker_id)
+    tx.workers.lives(worker, tx.now)
+    alive = worker.seen_at(tx.now)._replace(last_heartbeat=tx.now, grace_until=None)
+    return Connected(alive, tx.tasks.held(worker.id), tx.incarnation, tx.seen)
+
+
+def lose_stream(tx: Transaction, ask: LostStream) -> None:
+    """Let the worker's claims end soon, because its stream broke, unless it comes back."""
+    worker = tx.workers.get(ask.worker_id)
+    if worker is None or worker.disconnected_at is not None:
+        return
+    until = tx.now + ask.grace_ms
+    tx.workers.give_grace(worker.id, until)
+    tx.lease_ends_at(worker.id, until)
 
 
 def list_workers(tx: Transaction, ask: ListWorkers) -> WorkerPage:

@@ -1,6 +1,5 @@
 """Events: what happened, with what it happened to as it was afterwards."""
 
-from collections.abc import Iterator
 from enum import IntEnum
 from typing import NamedTuple
 
@@ -24,6 +23,10 @@ class EventType(IntEnum):
     TASK_CANCELLED = 11
     TASK_MOVED = 12
     TASK_DELETED = 13
+    TASK_SIGNALED = 14
+    TASK_BOOSTED = 15
+    ADVISORY_CLAIM_MADE = 16
+    ADVISORY_CLAIM_ENDED = 17
     DEPENDENCY_ADDED = 20
     DEPENDENCY_REMOVED = 21
     WORKER_CONNECTED = 30
@@ -47,6 +50,20 @@ class Aspect(NamedTuple):
     phase: str | None
     tags: tuple[str, ...]
     ancestors: tuple[str, ...]  # parent first
+    # While it is ready, the needed and the wanted tags of those who may take it.
+    ready_for: tuple[tuple[str, ...], tuple[str, ...]] | None
+
+
+def aspect_of(task: Task, ancestors: tuple[str, ...]) -> Aspect:
+    """What a filter looks at in a task that has these ancestors."""
+    return Aspect(
+        task.status,
+        task.worker_id,
+        task.phase,
+        task.tags,
+        ancestors,
+        (task.needed_tags, task.wanted_tags) if task.ready else None,
+    )
 
 
 class Event(NamedTuple):
@@ -72,7 +89,7 @@ class Event(NamedTuple):
         task = self.after
         if not isinstance(task, Task):
             return self.before
-        return Aspect(task.status, task.worker_id, task.phase, task.tags, self.ancestors)
+        return aspect_of(task, self.ancestors)
 
 
 class Revision(NamedTuple):
@@ -80,8 +97,3 @@ class Revision(NamedTuple):
 
     number: int
     events: tuple[Event, ...]
-
-    def chunks(self, size: int) -> Iterator[tuple[Event, ...]]:
-        """The events in runs of at most ``size``."""
-        for start in range(0, len(self.events), size):
-            yield self.events[start : start + size]

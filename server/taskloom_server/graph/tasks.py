@@ -2,8 +2,14 @@
 
 from typing import NamedTuple, TypedDict
 
+from taskloom_server.graph.temperature import DEFAULT_WEIGHTS, Warmth, born
+
 DEFAULT_PRIORITY = 5
 DEFAULT_MAX_ATTEMPTS = 5
+LONGEST_RETRY_DELAY_MS = 24 * 3600 * 1000
+
+# An advisory claim: who, its fencing token, since when and its lease, in ms.
+AdvisoryClaim = tuple[str, int, int, int]
 
 
 class Task(NamedTuple):
@@ -17,6 +23,7 @@ class Task(NamedTuple):
     tags: tuple[str, ...]
     needed_tags: tuple[str, ...]
     wanted_tags: tuple[str, ...]
+    advisory_claims: tuple[AdvisoryClaim, ...]  # oldest first
     number: int  # order of creation
     id: str
     title: str
@@ -51,18 +58,28 @@ class Task(NamedTuple):
     revision: int  # the last that changed the task
     claim_revision: int | None  # the fencing token while claimed, else None
     lease_ms: int | None  # the claim lasts so long after its worker's last sign of life
+    lease_since: int | None  # or after this, where that is later; the claim's beginning at first
+    parked_lease_ms: int | None  # in a parked state: the lease that stands still meanwhile
     lapsed_worker_id: str | None  # whose lease ran out, while nobody took the task since
     lapsed_claim_revision: int | None
     not_before: int | None  # None again once it has passed
     attempts: int  # claims that ended otherwise than by completion
     max_attempts: int
+    retry_delay_ms: int | None  # after the first failed attempt, then doubled
     ready_at: int | None  # when it became ready for the last time
     unmet_blockers: int  # start-blockers, counted by task, that hold it back
     open_children: int  # children in a blocking state
     claimable: int  # 1 in the initial state, unowned and not deleted
+    paused: int  # how many of it and those above it somebody has paused
     requirement_id: int  # what it asks of a worker: a row of ``requirements``
     sequence_id: int | None  # its open row in ``task_sequence``
     state_since: int | None  # since when it is in a timed state
+    activity: float  # this and the next five: see graph.temperature.Warmth
+    breakthrough: float
+    boost: float
+    active_at: int
+    progressed_at: int
+    heat: float
     lease_expires_at: int | None  # while claimed: of the worker's last sign of life
 
     @property
@@ -73,12 +90,36 @@ class Task(NamedTuple):
             and not self.unmet_blockers
             and not self.open_children
             and self.not_before is None
+            and not self.paused
         )
 
     @property
     def claimed(self) -> bool:
         """Whether a worker holds it."""
         return self.claim_revision is not None
+
+    @property
+    def warmth(self) -> Warmth:
+        """What its temperature is made of."""
+        return Warmth(
+            self.activity,
+            self.breakthrough,
+            self.boost,
+            self.active_at,
+            self.progressed_at,
+            self.heat,
+        )
+
+    def advisory_claim(self, worker_id: str) -> AdvisoryClaim | None:
+        """The advisory claim by which this worker works on it."""
+        return next((c for c in self.advisory_claims if c[0] == worker_id), None)
+
+    def retry_delay(self, attempts: int) -> int:
+        """How long it rests after so many failed attempts, in ms."""
+        if not self.retry_delay_ms:
+            return 0
+        doublings = min(attempts - 1, 32)
+        return min(self.retry_delay_ms << doublings, LONGEST_RETRY_DELAY_MS)
 
     @property
     def metrics(self) -> tuple[int, ...]:
@@ -99,10 +140,12 @@ def new_task(
     *, id: str, title: str, description: str, status: str, workflow: str, now: int, revision: int
 ) -> Task:
     """A task of which nothing else is known; not claimable until somebody says so."""
+    warmth = born(DEFAULT_PRIORITY, now, DEFAULT_WEIGHTS)
     return Task(
         tags=(),
         needed_tags=(),
         wanted_tags=(),
+        advisory_claims=(),
         number=0,
         id=id,
         title=title,
@@ -137,18 +180,23 @@ def new_task(
         revision=revision,
         claim_revision=None,
         lease_ms=None,
+        lease_since=None,
+        parked_lease_ms=None,
         lapsed_worker_id=None,
         lapsed_claim_revision=None,
         not_before=None,
         attempts=0,
         max_attempts=DEFAULT_MAX_ATTEMPTS,
+        retry_delay_ms=None,
         ready_at=None,
         unmet_blockers=0,
         open_children=0,
         claimable=0,
+        paused=0,
         requirement_id=0,
         sequence_id=None,
         state_since=None,
+        **warmth._asdict(),
         lease_expires_at=None,
     )
 
@@ -188,18 +236,29 @@ class TaskChanges(TypedDict, total=False):
     deleted_reason: str | None
     claim_revision: int | None
     lease_ms: int | None
+    lease_since: int | None
+    parked_lease_ms: int | None
+    advisory_claims: tuple[AdvisoryClaim, ...]
     lapsed_worker_id: str | None
     lapsed_claim_revision: int | None
     not_before: int | None
     attempts: int
     max_attempts: int
+    retry_delay_ms: int | None
     ready_at: int | None
     unmet_blockers: int
     open_children: int
     claimable: int
+    paused: int
     requirement_id: int
     sequence_id: int | None
     state_since: int | None
+    activity: float
+    breakthrough: float
+    boost: float
+    active_at: int
+    progressed_at: int
+    heat: float
 
 
 BLOCKS = "blocks"

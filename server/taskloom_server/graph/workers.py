@@ -22,6 +22,7 @@ class Worker(NamedTuple):
     claim_attempts: int
     claims_granted: int
     claims_lost: int
+    grace_until: int | None  # its Work stream broke: its claims end then, unless it comes back
 
     def seen_at(self, now: int) -> "Worker":
         """The worker as it is at that time: without a rest that is over."""
@@ -31,11 +32,19 @@ class Worker(NamedTuple):
 
 
 class Pause(NamedTuple):
-    """Who stopped new claims, when and why."""
+    """Who stopped new claims, when and why: of a task and all below it, or of everything."""
 
     by: str
     reason: str
     at: int
+    task_id: str | None = None
+
+
+class ClaimOrder(Enum):
+    """Which ready task is the best one."""
+
+    PRIORITY = "priority"  # the highest priority, then the oldest
+    TEMPERATURE = "temperature"  # the hottest, then the oldest
 
 
 class Outcome(Enum):

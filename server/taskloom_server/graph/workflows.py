@@ -29,6 +29,7 @@ class State:
     exits: tuple[str, ...]
     timed: bool = False  # a stay counts as time worked
     terminal: bool = False  # a task in it has ended
+    parked: bool = False  # it waits for something outside: its claim's lease stands still
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,8 +43,10 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
             server_time=show.timestamp(status.now),
             start_time=show.timestamp(self._started_at),
             paused=show.pause(status.paused) if status.paused else None,
+            paused_subtrees=map(show.pause, status.paused_subtrees),
             tasks_by_status=status.by_status,
             ready_tasks=status.ready,
+            unmatched_tasks=status.unmatched,
             claimed_tasks=status.claimed,
             delayed_tasks=status.delayed,
             open_tasks=status.open,
@@ -137,7 +139,8 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
 
 def _pause(request: pb.PauseRequest | pb.ResumeRequest) -> Pause:
     by = read.text("by", request.by, read.MAX_ID)
-    return Pause(by, read.text("reason", request.reason, read.MAX_REASON), 0)
+    task_id = read.identifier("task_id", request.task_id, optional=True)
+    return Pause(by, read.text("reason", request.reason, read.MAX_REASON), 0, task_id or None)
 
 
 def _paused(answer: tuple[Pause, int]) -> pb.PauseResponse:

@@ -1,5 +1,7 @@
 """Running verbs for servicers: on a reader, or on the writer under the request's request_id."""
 
+import asyncio
+import contextlib
 import hashlib
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -11,7 +13,7 @@ from taskloom_server.service import read
 from taskloom_server.store.readers import Readers
 from taskloom_server.store.transaction import Transaction
 from taskloom_server.store.waiting import Waiting
-from taskloom_server.store.writer import Idempotent, Verb, Writer
+from taskloom_server.store.writer import Idempotent, Verb, Writer, WriterStopped
 
 _ANSWER_MS = 100  # kept of a call's time for the answer that there is nothing
 
@@ -27,6 +29,7 @@ class Calls:
         self._writer = writer
         self._readers = readers
         self._clock = clock
+        self._unheard: set[asyncio.Task[None]] = set()
 
     def deadline(self, wait_ms: int, context: Any) -> int:
         """When a wait is over, in Unix ms: so long from now, but within the call's deadline."""
@@ -39,9 +42,32 @@ class Calls:
         """The answer of a verb that changes nothing."""
         return await self._readers.run(verb, ask)
 
-    async def write_anew(self, verb: Verb[Ask, Result], ask: Ask) -> Result:
-        """The answer of a verb that may be repeated without remembering that it was."""
-        return await self._writer.run(verb, ask)
+    def now(self) -> int:
+        """The time in Unix ms."""
+        return self._clock()
+
+    async def write_anew(
+        self,
+        verb: Verb[Ask, Result],
+        ask: Ask,
+        undo: Callable[[Transaction, Result], object] | None = None,
+    ) -> Result:
+        """The answer of a verb that may be repeated without remembering that it was.
+
+        ``undo``: run if the caller has gone before the answer.
+        """
+        return await self._writer.run(verb, ask, undo=undo)
+
+    def write_unheard(self, verb: Verb[Ask, Any], ask: Ask) -> None:
+        """Run a verb for whom nobody waits, because its caller has gone."""
+
+        async def run() -> None:
+            with contextlib.suppress(WriterStopped):
+                await self._writer.run(verb, ask)
+
+        task = asyncio.create_task(run())
+        self._unheard.add(task)
+        task.add_done_callback(self._unheard.discard)
 
     async def write(
         self,

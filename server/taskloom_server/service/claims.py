@@ -1,9 +1,10 @@
 """ClaimService: taking tasks, and ending them. The hot path."""
 
+from collections.abc import AsyncIterator
 from typing import Any
 
 from taskloom.v1 import claim_service_pb2 as pb
-from taskloom.v1 import claim_service_pb2_grpc, task_pb2
+from taskloom.v1 import claim_service_pb2_grpc
 
 from taskloom_server.coordinator import claims
 from taskloom_server.coordinator.admission import Held
@@ -11,31 +12,32 @@ from taskloom_server.graph.errors import InvalidField
 from taskloom_server.graph.workers import Outcome
 from taskloom_server.service import read, show
 from taskloom_server.service.calls import Calls
-from taskloom_server.service.workers import LEASE_BOUNDS
+from taskloom_server.service.work import Call, OpenStreams, WorkStream
+from taskloom_server.service.workers import WorkerServicer
 
-_OUTCOMES = {
-    Outcome.CLAIMED: pb.CLAIM_OUTCOME_CLAIMED,
-    Outcome.NONE_READY: pb.CLAIM_OUTCOME_NONE_READY,
-    Outcome.ALL_DONE: pb.CLAIM_OUTCOME_ALL_DONE,
-    Outcome.PAUSED: pb.CLAIM_OUTCOME_PAUSED,
-    Outcome.COOLING_DOWN: pb.CLAIM_OUTCOME_COOLING_DOWN,
-    Outcome.LIMIT_REACHED: pb.CLAIM_OUTCOME_LIMIT_REACHED,
+# In which a call waits, if it may; in the others there is nothing to wait for.
+_WAITS_WHILE = frozenset((Outcome.NONE_READY, Outcome.PAUSED, Outcome.COOLING_DOWN))
+_IS_ADVISORY = {
+    pb.CLAIM_MODE_UNSPECIFIED: False,
+    pb.CLAIM_MODE_EXCLUSIVE: False,
+    pb.CLAIM_MODE_ADVISORY: True,
 }
-_ORDERS = (task_pb2.ORDER_BY_UNSPECIFIED, task_pb2.ORDER_BY_PRIORITY)
 _MAX_TASKS = 100
 
 
 class ClaimServicer(claim_service_pb2_grpc.ClaimServiceServicer):
     """See claim_service.proto."""
 
-    def __init__(self, calls: Calls) -> None:
+    def __init__(self, calls: Calls, streams: OpenStreams) -> None:
         self._calls = calls
+        self._streams = streams
 
     async def ClaimTask(self, request: pb.ClaimTaskRequest, context: Any) -> pb.ClaimTaskResponse:  # noqa: D102
         ask = claims.Claim(
             worker_id=read.identifier("worker_id", request.worker_id),
             task_id=read.identifier("task_id", request.task_id),
-            lease_ms=read.duration_ms("lease", request, "lease", default=None, **LEASE_BOUNDS),
+            lease_ms=read.lease_ms("lease", request),
+            advisory=_advisory(request),
         )
         return await self._calls.write(
             request, claims.claim_task, ask, pb.ClaimTaskResponse, _claimed_one
@@ -44,16 +46,16 @@ class ClaimServicer(claim_service_pb2_grpc.ClaimServiceServicer):
     async def ClaimNextTask(  # noqa: D102
         self, request: pb.ClaimNextTaskRequest, context: Any
     ) -> pb.ClaimNextTaskResponse:
-        if request.order_by not in _ORDERS:
-            raise InvalidField("order_by", "must be ORDER_BY_PRIORITY or absent")
         wait = read.duration_ms("wait", request, "wait", low=0, high=read.DAY_MS, default=None)
         ask = claims.ClaimNext(
             worker_id=read.identifier("worker_id", request.worker_id),
             max_tasks=read.whole("max_tasks", request.max_tasks, 0, _MAX_TASKS) or 1,
-            lease_ms=read.duration_ms("lease", request, "lease", default=None, **LEASE_BOUNDS),
+            lease_ms=read.lease_ms("lease", request),
             parent_id=read.identifier("parent_id", request.parent_id, optional=True),
             wait_until=self._calls.deadline(wait, context) if wait else 0,
-            wait_when_done=request.wait_when_done,
+            waits_while=_WAITS_WHILE | ({Outcome.ALL_DONE} if request.wait_when_done else set()),
+            order=read.claim_order("order_by", request.order_by),
+            advisory=_advisory(request),
         )
         return await self._calls.write(
             request,
@@ -80,7 +82,7 @@ class ClaimServicer(claim_service_pb2_grpc.ClaimServiceServicer):
 
     async def FailTask(self, request: pb.FailTaskRequest, context: Any) -> pb.FailTaskResponse:  # noqa: D102
         delay = read.duration_ms(
-            "retry_delay", request, "retry_delay", low=0, high=7 * read.DAY_MS, default=0
+            "retry_delay", request, "retry_delay", low=0, high=7 * read.DAY_MS, default=None
         )
         held = _held(request)
         ask = claims.Fail(
@@ -89,9 +91,30 @@ class ClaimServicer(claim_service_pb2_grpc.ClaimServiceServicer):
             held.claim_revision,
             held.reason,
             retry=request.retry,
-            retry_delay_ms=delay or 0,
+            retry_delay_ms=delay,
         )
         return await self._calls.write(request, claims.fail, ask, pb.FailTaskResponse, _failed)
+
+    async def Work(  # noqa: D102
+        self, request_iterator: AsyncIterator[pb.WorkRequest], context: Any
+    ) -> AsyncIterator[pb.WorkResponse]:
+        verbs: dict[str, Call] = {
+            "complete": self.CompleteTask,
+            "fail": self.FailTask,
+            "release": self.ReleaseTask,
+            "heartbeat": WorkerServicer(self._calls).Heartbeat,
+        }
+        stream = WorkStream(self._calls, self._streams, verbs)
+        # Generators are not closed when their call is cancelled, so not in a `finally`.
+        context.add_done_callback(lambda _: stream.close())
+        async for response in stream.responses(request_iterator):
+            yield response
+
+
+def _advisory(request: pb.ClaimTaskRequest | pb.ClaimNextTaskRequest) -> bool:
+    if request.mode not in _IS_ADVISORY:
+        raise InvalidField("mode", f"is {request.mode}, which is no mode of claims")
+    return _IS_ADVISORY[request.mode]
 
 
 def _held(
@@ -112,7 +135,7 @@ def _claimed_one(answer: claims.Moved) -> pb.ClaimTaskResponse:
 def _claimed(answer: claims.Claimed) -> pb.ClaimNextTaskResponse:
     return pb.ClaimNextTaskResponse(
         tasks=show.tasks(answer.tasks),
-        outcome=_OUTCOMES[answer.outcome],
+        outcome=show.OUTCOMES[answer.outcome],
         retry_after=show.duration(answer.retry_after_ms),
         revision=answer.revision,
     )

@@ -24,7 +24,6 @@ from taskloom_server.service.errors import code_of, message_of, trailing_metadat
 from taskloom_server.store.writer import WriterStopped
 
 _OURS = "/taskloom."
-_WATCH = "/taskloom.v1.WatchService/WatchTasks"
 _CLAIM_NEXT = "/taskloom.v1.ClaimService/ClaimNextTask"
 _COME_BACK_MS = 1000
 
@@ -36,14 +35,20 @@ class _Kind(Enum):
 
     CALL = "calls under way"
     WATCH = "watches open"
-    WAIT = "claims waiting"
+    WAIT = "claims waiting and streams of work"
+
+
+_STREAMS = {
+    "/taskloom.v1.WatchService/WatchTasks": _Kind.WATCH,
+    "/taskloom.v1.ClaimService/Work": _Kind.WAIT,
+}
 
 
 class Gate(aio.ServerInterceptor):
     """Lets calls of taskloom's services in, up to a number of each kind, until it is closed.
 
-    Watches, claims that wait, and all other calls are counted apart, so that neither watches nor
-    idle agents can keep claims out.
+    Watches, claims that wait with streams of work, and all other calls are counted apart, so
+    that neither watches nor idle agents can keep claims out.
     """
 
     def __init__(self, *, max_calls: int, max_watches: int, max_waits: int) -> None:
@@ -69,7 +74,7 @@ class Gate(aio.ServerInterceptor):
 
     def _wrap(self, handler: Any, method: str) -> Any:
         may_wait = method == _CLAIM_NEXT
-        stream_kind = _Kind.WATCH if method == _WATCH else _Kind.CALL
+        stream_kind = _STREAMS.get(method, _Kind.CALL)
         behavior = handler.unary_unary or handler.stream_unary
         stream_behavior = handler.unary_stream or handler.stream_stream
         serialization: dict[str, Any] = {

@@ -4,6 +4,7 @@ import base64
 import binascii
 import hashlib
 import json
+import math
 from typing import Any
 
 from google.protobuf.message import Message
@@ -67,8 +68,10 @@ def read_token(request: Any, *form: type) -> tuple[Any, ...] | None:
     return tuple(place)
 
 
-def _is_storable(part: int | str) -> bool:
+def _is_storable(part: Any) -> bool:
     """Whether the database can hold it: JSON knows larger numbers, and halves of characters."""
+    if isinstance(part, float):
+        return math.isfinite(part)
     if isinstance(part, int):
         return -(2**63) <= part < 2**63
-    return not any("\ud800" <= character <= "\udfff" for character in part)
+    return not any("\ud800" <= character <= "\udfff" for character in str(part))

@@ -7,9 +7,11 @@ from typing import Any
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
+from taskloom.v1 import task_pb2
 
 from taskloom_server.graph.errors import InvalidField
 from taskloom_server.graph.tasks import DEFAULT_MAX_ATTEMPTS, DEFAULT_PRIORITY
+from taskloom_server.graph.workers import ClaimOrder
 
 MAX_ID = 128
 MAX_TITLE = 1_000
@@ -116,6 +118,21 @@ def duration_ms(
     if not low <= ms <= high:
         raise InvalidField(field, f"must be from {low / 1000:g} s to {high / 1000:g} s, or absent")
     return ms or default  # less than a millisecond is none
+
+
+def lease_ms(field: str, message: Message) -> int | None:
+    """The length of a lease, a field of this name; None where it is absent or zero."""
+    return duration_ms(field, message, "lease", low=1_000, high=7 * DAY_MS, default=None)
+
+
+def claim_order(field: str, value: int) -> ClaimOrder:
+    """Which task is the best one; by priority where that is not said."""
+    match value:
+        case task_pb2.ORDER_BY_UNSPECIFIED | task_pb2.ORDER_BY_PRIORITY:
+            return ClaimOrder.PRIORITY
+        case task_pb2.ORDER_BY_TEMPERATURE:
+            return ClaimOrder.TEMPERATURE
+    raise InvalidField(field, "must be ORDER_BY_PRIORITY, ORDER_BY_TEMPERATURE or absent")
 
 
 def time_ms(field: str, message: Message, name: str) -> int | None:

@@ -8,17 +8,28 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from taskloom.v1 import (
     admin_service_pb2,
     attachment_pb2,
+    claim_service_pb2,
     event_pb2,
     file_mark_pb2,
     task_pb2,
+    task_service_pb2,
     worker_pb2,
     workflow_pb2,
 )
 
 from taskloom_server.coordinator.watches import Passed
 from taskloom_server.graph.events import Event
-from taskloom_server.graph.tasks import Attachment, Dependency, FileMark, Task, Transition
-from taskloom_server.graph.workers import Pause, Worker
+from taskloom_server.graph.obstacles import Obstacle
+from taskloom_server.graph.tasks import (
+    AdvisoryClaim,
+    Attachment,
+    Dependency,
+    FileMark,
+    Task,
+    Transition,
+)
+from taskloom_server.graph.temperature import temperature
+from taskloom_server.graph.workers import Outcome, Pause, Worker
 from taskloom_server.graph.workflows import Workflow
 
 DEPENDENCY_TYPES = {
@@ -28,6 +39,14 @@ DEPENDENCY_TYPES = {
     task_pb2.DEPENDENCY_TYPE_DUPLICATE: "duplicate",
     task_pb2.DEPENDENCY_TYPE_SEE_ALSO: "see-also",
     task_pb2.DEPENDENCY_TYPE_RELATES_TO: "relates-to",
+}
+OUTCOMES = {
+    Outcome.CLAIMED: claim_service_pb2.CLAIM_OUTCOME_CLAIMED,
+    Outcome.NONE_READY: claim_service_pb2.CLAIM_OUTCOME_NONE_READY,
+    Outcome.ALL_DONE: claim_service_pb2.CLAIM_OUTCOME_ALL_DONE,
+    Outcome.PAUSED: claim_service_pb2.CLAIM_OUTCOME_PAUSED,
+    Outcome.COOLING_DOWN: claim_service_pb2.CLAIM_OUTCOME_COOLING_DOWN,
+    Outcome.LIMIT_REACHED: claim_service_pb2.CLAIM_OUTCOME_LIMIT_REACHED,
 }
 _DEPENDENCY_NUMBERS = {name: number for number, name in DEPENDENCY_TYPES.items()}
 
@@ -97,12 +116,40 @@ def task(record: Task) -> task_pb2.Task:
         delete_time=timestamp(record.deleted_at),
         deleted_by=record.deleted_by or "",
         deleted_reason=record.deleted_reason or "",
+        temperature=temperature(record.heat, record.active_at),
+        temperature_time=timestamp(record.active_at),
+        boost=record.boost,
+        advisory_claims=map(_advisory_claim, record.advisory_claims),
+        retry_delay=duration(record.retry_delay_ms),
     )
 
 
 def tasks(records: Iterable[Task]) -> list[task_pb2.Task]:
     """Tasks, in their order."""
     return [task(record) for record in records]
+
+
+def _advisory_claim(record: AdvisoryClaim) -> task_pb2.AdvisoryClaim:
+    worker_id, claim_revision, since, lease_ms = record
+    return task_pb2.AdvisoryClaim(
+        worker_id=worker_id,
+        claim_revision=claim_revision,
+        claim_time=timestamp(since),
+        lease=duration(lease_ms),
+    )
+
+
+def obstacle(record: Obstacle) -> task_service_pb2.Obstacle:
+    """A reason why a task cannot be taken."""
+    return task_service_pb2.Obstacle(
+        type=cast("task_service_pb2.ObstacleType.ValueType", int(record.type)),
+        message=record.message,
+        remedy=record.remedy,
+        task_ids=record.task_ids,
+        worker_ids=record.worker_ids,
+        tags=record.tags,
+        until=timestamp(record.until),
+    )
 
 
 def dependency(record: Dependency) -> task_pb2.Dependency:
@@ -147,6 +194,7 @@ def worker(record: Worker, held: int) -> worker_pb2.Worker:
         claim_attempts=record.claim_attempts,
         claims_granted=record.claims_granted,
         claims_lost=record.claims_lost,
+        grace_expire_time=timestamp(record.grace_until),
     )
 
 
@@ -178,7 +226,10 @@ def attachment(record: Attachment) -> attachment_pb2.Attachment:
 def pause(record: Pause) -> admin_service_pb2.PauseState:
     """Who stopped new claims."""
     return admin_service_pb2.PauseState(
-        by=record.by, reason=record.reason, time=timestamp(record.at)
+        by=record.by,
+        reason=record.reason,
+        time=timestamp(record.at),
+        task_id=record.task_id or "",
     )
 
 
@@ -188,7 +239,9 @@ def workflow(record: Workflow) -> workflow_pb2.Workflow:
         name=record.name,
         description=record.description,
         states=[
-            workflow_pb2.State(name=s.name, exits=s.exits, timed=s.timed, terminal=s.terminal)
+            workflow_pb2.State(
+                name=s.name, exits=s.exits, timed=s.timed, terminal=s.terminal, parked=s.parked
+            )
             for s in record.states.values()
         ],
         phases=record.phases,
@@ -198,6 +251,8 @@ def workflow(record: Workflow) -> workflow_pb2.Workflow:
         fail_state=record.fail_state,
         disconnect_state=record.disconnect_state,
         blocking_states=sorted(record.blocking_states),
+        assign_state=record.assign_state,
+        cancel_state=record.cancel_state,
     )
 
 

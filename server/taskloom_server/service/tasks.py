@@ -6,9 +6,10 @@ from typing import Any
 from taskloom.v1 import task_pb2, task_service_pb2_grpc
 from taskloom.v1 import task_service_pb2 as pb
 
-from taskloom_server.coordinator import dependencies, tasks
+from taskloom_server.coordinator import dependencies, explain, signals, tasks
 from taskloom_server.graph.errors import InvalidField
 from taskloom_server.graph.tasks import TaskChanges
+from taskloom_server.graph.temperature import Heat
 from taskloom_server.service import paging, read, show
 from taskloom_server.service.calls import Calls
 from taskloom_server.store.listing import PLACES, Filters, Order
@@ -19,9 +20,23 @@ _MAX_ESTIMATE_MS = 366 * read.DAY_MS
 _ORDERS = {
     task_pb2.ORDER_BY_UNSPECIFIED: Order.PRIORITY,
     task_pb2.ORDER_BY_PRIORITY: Order.PRIORITY,
+    task_pb2.ORDER_BY_TEMPERATURE: Order.TEMPERATURE,
     task_pb2.ORDER_BY_CREATE_TIME: Order.CREATE_TIME,
     task_pb2.ORDER_BY_UPDATE_TIME: Order.UPDATE_TIME,
     task_pb2.ORDER_BY_ID: Order.ID,
+}
+
+
+_HEATS = {
+    task_pb2.HEAT_UNSPECIFIED: None,
+    task_pb2.HEAT_HOT: Heat.HOT,
+    task_pb2.HEAT_WARM: Heat.WARM,
+    task_pb2.HEAT_COLD: Heat.COLD,
+}
+_SIGNALS = {
+    pb.SIGNAL_TYPE_UNSPECIFIED: False,
+    pb.SIGNAL_TYPE_PROGRESS: False,
+    pb.SIGNAL_TYPE_BREAKTHROUGH: True,
 }
 
 
@@ -73,9 +88,12 @@ class TaskServicer(task_service_pb2_grpc.TaskServiceServicer):
             raise InvalidField("order_by", f"is {request.order_by}, which is no order")
         if request.recursive and not request.parent_id:
             raise InvalidField("recursive", "needs a parent_id")
+        if request.heat not in _HEATS:
+            raise InvalidField("heat", f"is {request.heat}, which is no part of the scale")
         order = _ORDERS[request.order_by]
         ask = tasks.ListTasks(
             filters=_filters(request),
+            heat=_HEATS[request.heat],
             qualified_for=read.identifier(
                 "qualified_for_worker_id", request.qualified_for_worker_id, optional=True
             ),
@@ -162,6 +180,49 @@ class TaskServicer(task_service_pb2_grpc.TaskServiceServicer):
             revision=page.revision,
         )
 
+    async def ExplainTask(  # noqa: D102
+        self, request: pb.ExplainTaskRequest, context: Any
+    ) -> pb.ExplainTaskResponse:
+        ask = explain.Explain(
+            task_id=read.identifier("task_id", request.task_id),
+            worker_id=read.identifier("worker_id", request.worker_id, optional=True),
+        )
+        explained = await self._calls.read(explain.explain_task, ask)
+        return pb.ExplainTaskResponse(
+            task=show.task(explained.task),
+            obstacles=map(show.obstacle, explained.obstacles),
+            revision=explained.revision,
+        )
+
+    async def SignalTask(  # noqa: D102
+        self, request: pb.SignalTaskRequest, context: Any
+    ) -> pb.SignalTaskResponse:
+        if request.type not in _SIGNALS:
+            raise InvalidField("type", f"is {request.type}, which is no type of signal")
+        ask = signals.Signal(
+            task_id=read.identifier("task_id", request.task_id),
+            worker_id=read.identifier("worker_id", request.worker_id, optional=True),
+            claim_revision=read.revision("claim_revision", request.claim_revision),
+            breakthrough=_SIGNALS[request.type],
+            reason=read.text("reason", request.reason, read.MAX_REASON),
+        )
+        return await self._calls.write(
+            request, signals.signal_task, ask, pb.SignalTaskResponse, _signaled
+        )
+
+    async def BoostTask(self, request: pb.BoostTaskRequest, context: Any) -> pb.BoostTaskResponse:  # noqa: D102
+        if not 0 <= request.boost <= 1:
+            raise InvalidField("boost", f"is {request.boost:g}; it must be from 0 to 1")
+        ask = signals.Boost(
+            task_id=read.identifier("task_id", request.task_id),
+            worker_id=read.identifier("worker_id", request.worker_id, optional=True),
+            boost=request.boost,
+            reason=read.text("reason", request.reason, read.MAX_REASON),
+        )
+        return await self._calls.write(
+            request, signals.boost_task, ask, pb.BoostTaskResponse, _boosted
+        )
+
     async def LogMetrics(  # noqa: D102
         self, request: pb.LogMetricsRequest, context: Any
     ) -> pb.LogMetricsResponse:
@@ -209,8 +270,15 @@ def _new_task(message: pb.CreateTaskRequest | pb.TaskNode, path: str) -> tasks.N
         wanted_tags=read.tags(f"{path}wanted_tags", message.wanted_tags),
         not_before=read.time_ms(f"{path}not_before", message, "not_before"),
         max_attempts=read.max_attempts(f"{path}max_attempts", message.max_attempts),
+        retry_delay_ms=_retry_delay(f"{path}retry_delay", message),
         path=path,
     )
+
+
+def _retry_delay(
+    field: str, message: pb.CreateTaskRequest | pb.TaskNode | pb.UpdateTaskRequest
+) -> int | None:
+    return read.duration_ms(field, message, "retry_delay", low=0, high=read.DAY_MS, default=None)
 
 
 def _new_tree(root: pb.TaskNode) -> tasks.NewTask:
@@ -275,6 +343,8 @@ def _changes(request: pb.UpdateTaskRequest) -> TaskChanges:
         )
     if request.HasField("not_before"):
         changes["not_before"] = read.time_ms("not_before", request, "not_before")
+    if request.HasField("retry_delay"):
+        changes["retry_delay_ms"] = _retry_delay("retry_delay", request)
     if request.HasField("max_attempts"):
         changes["max_attempts"] = read.whole("max_attempts", request.max_attempts, 1, 1_000)
     if request.HasField("tags"):
@@ -340,6 +410,14 @@ def _unlinked(answer: dependencies.Unlinked) -> pb.UnlinkTasksResponse:
         unblocked_task_ids=answer.unblocked,
         revision=answer.revision,
     )
+
+
+def _signaled(answer: signals.Signaled) -> pb.SignalTaskResponse:
+    return pb.SignalTaskResponse(task=show.task(answer.task), revision=answer.revision)
+
+
+def _boosted(answer: signals.Signaled) -> pb.BoostTaskResponse:
+    return pb.BoostTaskResponse(task=show.task(answer.task), revision=answer.revision)
 
 
 def _logged(answer: tasks.Updated) -> pb.LogMetricsResponse:

@@ -57,13 +57,13 @@ class WatchServicer(watch_service_pb2_grpc.WatchServiceServicer):
 
         if request.include_state:
             state = await self._calls.read(watches.list_state, watched)
-            cursor, incarnation = state.revision, state.incarnation
+            watched, cursor, incarnation = state.watched, state.revision, state.incarnation
             yield _message(0, created=pb.WatchCreated(incarnation=incarnation))
             for message in _state_messages(state):
                 yield message
             yield _message(cursor, synced=pb.WatchSynced())
         else:
-            await self._calls.read(watches.check_watch, watched)
+            watched = await self._calls.read(watches.begin_watch, watched)
             cursor = start - 1 if start else self._feed.revision
             created = pb.WatchCreated(incarnation=incarnation)
             yield _message(cursor, created=created)
@@ -126,6 +126,8 @@ def _watched(message: pb.WatchFilter) -> Watched:
         task_ids=frozenset(read.identifiers("filter.task_ids", message.task_ids, 1_000)),
         phases=frozenset(read.identifiers("filter.phases", message.phases, 1_000)),
         types=frozenset(map(EventType, message.event_types)),
+        assignee=read.identifier("filter.assignee", message.assignee, optional=True),
+        ready_for=read.identifier("filter.ready_for", message.ready_for, optional=True),
     )
 
 

@@ -10,7 +10,6 @@ from taskloom_server.service import paging, read, show
 from taskloom_server.service.calls import Calls
 
 DEFAULT_LEASE_MS = 900_000
-LEASE_BOUNDS = {"low": 1_000, "high": 7 * read.DAY_MS}
 
 
 class WorkerServicer(worker_service_pb2_grpc.WorkerServiceServicer):
@@ -20,9 +19,6 @@ class WorkerServicer(worker_service_pb2_grpc.WorkerServiceServicer):
         self._calls = calls
 
     async def Connect(self, request: pb.ConnectRequest, context: Any) -> pb.ConnectResponse:  # noqa: D102
-        lease = read.duration_ms(
-            "lease", request, "lease", default=DEFAULT_LEASE_MS, **LEASE_BOUNDS
-        )
         cool_down = read.duration_ms(
             "cool_down", request, "cool_down", low=0, high=read.DAY_MS, default=0
         )
@@ -31,7 +27,7 @@ class WorkerServicer(worker_service_pb2_grpc.WorkerServiceServicer):
             workflow=read.identifier("workflow", request.workflow, optional=True),
             tags=read.tags("tags", request.tags),
             max_claims=read.whole("max_claims", request.max_claims, 0, 1_000) or 1,
-            lease_ms=lease or DEFAULT_LEASE_MS,
+            lease_ms=read.lease_ms("lease", request) or DEFAULT_LEASE_MS,
             cool_down_ms=cool_down or 0,
         )
         return await self._calls.write(

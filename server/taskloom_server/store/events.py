@@ -9,6 +9,7 @@ import apsw
 
 from taskloom_server.graph.events import After, Aspect, Event, EventType, Revision
 from taskloom_server.graph.tasks import Attachment, Dependency, FileMark, Task
+from taskloom_server.graph.temperature import heat_of
 from taskloom_server.graph.workers import Pause, Worker
 from taskloom_server.store import json_text
 from taskloom_server.store.statements import Row, Statement, arg
@@ -62,6 +63,16 @@ _FOLLOWING = Statement(
 )
 _FORGET = Statement(Events.delete().where(Events.revision < arg("before")), "before")
 
+# Of an image: large, or nothing that an event shows.
+_LEFT_OUT = frozenset(("content", "activity", "breakthrough", "progressed_at"))
+# Of an image of before 0002.
+_DEFAULTS: dict[str, Any] = {
+    "advisory_claims": (),
+    "paused": 0,
+    "boost": 0.0,
+    "active_at": 0,
+    "heat": heat_of(0.5, 0),
+}
 _NOUNS: dict[str, Any] = {
     "task": Task,
     "worker": Worker,
@@ -77,7 +88,7 @@ def _write_after(after: After) -> str | None:
     """As ``{"task": {column: value, …}}``, without the columns that are NULL."""
     if after is None:
         return None
-    image = {k: v for k, v in after._asdict().items() if v is not None and k != "content"}
+    image = {k: v for k, v in after._asdict().items() if v is not None and k not in _LEFT_OUT}
     return json_text.write({_NOUN_OF[type(after)]: image})
 
 
@@ -89,6 +100,9 @@ def _read_after(text: str | None) -> After:
     for tags in ("tags", "needed_tags", "wanted_tags"):
         if tags in image:
             image[tags] = tuple(image[tags])
+    if record is Task:
+        image = _DEFAULTS | image
+        image["advisory_claims"] = tuple(map(tuple, image["advisory_claims"]))
     after: After = record(**dict.fromkeys(record._fields) | image)
     return after
 
@@ -108,12 +122,20 @@ def _write_row(revision: int, ordinal: int, event: Event) -> Row:
     )
 
 
+def _read_aspect(text: str) -> Aspect:
+    status, worker_id, phase, tags, ancestors, *rest = json_text.read(text)
+    ready_for = None
+    if rest and rest[0] is not None:  # events of before 0002 do not have it
+        needed, wanted = rest[0]
+        ready_for = tuple(needed), tuple(wanted)
+    return Aspect(status, worker_id, phase, tuple(tags), tuple(ancestors), ready_for)
+
+
 def _read_row(row: Row) -> Event:
     _, _, time, type_, task_id, worker_id, reason, after, before, ancestors = row
     aspect = None
     if before is not None:
-        status, owner, phase, tags, above = json_text.read(before)
-        aspect = Aspect(status, owner, phase, tuple(tags), tuple(above))
+        aspect = _read_aspect(before)
     return Event(
         EventType(type_),
         time,

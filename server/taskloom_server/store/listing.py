@@ -10,8 +10,8 @@ import apsw
 from peewee import fn
 
 from taskloom_server.graph.tasks import Task
-from taskloom_server.store.ready import subtree
 from taskloom_server.store.statements import Statement, arg
+from taskloom_server.store.subtrees import subtree
 from taskloom_server.store.tables import Tasks, TaskTags
 from taskloom_server.store.tasks import select_tasks, task_of
 
@@ -20,6 +20,7 @@ class Order(Enum):
     """The order of a list."""
 
     PRIORITY = "priority"
+    TEMPERATURE = "temperature"
     CREATE_TIME = "create_time"
     UPDATE_TIME = "update_time"
     ID = "id"
@@ -40,18 +41,22 @@ class Filters:
     tags_all: tuple[str, ...] = ()
     phase: str = ""
     requirement_ids: tuple[int, ...] | None = None
+    heat_from: float | None = None
+    heat_below: float | None = None
     include_deleted: bool = False
 
 
 # Each order's columns, the last one unique. Those with True go downward.
 _ORDERS: dict[Order, tuple[tuple[Any, bool], ...]] = {
     Order.PRIORITY: ((Tasks.priority, True), (Tasks.number, False)),
+    Order.TEMPERATURE: ((Tasks.heat, True), (Tasks.number, False)),
     Order.CREATE_TIME: ((Tasks.number, False),),
     Order.UPDATE_TIME: ((Tasks.updated_at, True), (Tasks.number, True)),
     Order.ID: ((Tasks.id, False),),
 }
 _KEYS = {
     Order.PRIORITY: ("priority", "number"),
+    Order.TEMPERATURE: ("heat", "number"),
     Order.CREATE_TIME: ("number",),
     Order.UPDATE_TIME: ("updated_at", "number"),
     Order.ID: ("id",),
@@ -59,6 +64,7 @@ _KEYS = {
 
 PLACES: dict[Order, tuple[type, ...]] = {  # the types of a place in each order
     Order.PRIORITY: (int, int),
+    Order.TEMPERATURE: (float, int),
     Order.CREATE_TIME: (int,),
     Order.UPDATE_TIME: (int, int),
     Order.ID: (str,),
@@ -100,6 +106,8 @@ class _Shape:
     tags_all: int
     phase: bool
     requirements: int | None
+    heat_from: bool
+    heat_below: bool
     include_deleted: bool
 
 
@@ -140,6 +148,10 @@ def _compile(shape: _Shape) -> Statement:
         where(Tasks.phase == arg("phase"), "phase")
     if shape.requirements is not None:
         any_of(Tasks.requirement_id, "requirement", shape.requirements)
+    if shape.heat_from:
+        where(Tasks.heat >= arg("heat_from"), "heat_from")
+    if shape.heat_below:
+        where(Tasks.heat < arg("heat_below"), "heat_below")
     if shape.tags_any:
         slots = _slots("any", shape.tags_any)
         tagged = TaskTags.select(TaskTags.task_id).where(TaskTags.tag.in_([arg(s) for s in slots]))
@@ -191,6 +203,8 @@ class TaskListing:
             requirements=(
                 None if filters.requirement_ids is None else len(filters.requirement_ids)
             ),
+            heat_from=filters.heat_from is not None,
+            heat_below=filters.heat_below is not None,
             include_deleted=filters.include_deleted,
         )
         # In the order in which _compile names them.
@@ -202,6 +216,7 @@ class TaskListing:
         if filters.phase:
             values.append(filters.phase)
         values += filters.requirement_ids or ()
+        values += (h for h in (filters.heat_from, filters.heat_below) if h is not None)
         values += filters.tags_any
         values += filters.tags_all
         values += after or ()

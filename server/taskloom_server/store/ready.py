@@ -10,42 +10,42 @@ from collections.abc import Sequence
 from itertools import islice
 
 import apsw
+from peewee import Field
 
+from taskloom_server.graph.workers import ClaimOrder
 from taskloom_server.store.statements import Statement, arg
+from taskloom_server.store.subtrees import subtree
 from taskloom_server.store.tables import Tasks
 
-_FIRST = Statement(
-    Tasks.select(Tasks.priority, Tasks.number, Tasks.id)
-    .where(Tasks.ready_as == arg("group"))
-    .order_by(Tasks.priority.desc(), Tasks.number)
-    .limit(arg("limit")),
-    "group",
-    "limit",
-)
-
-
-def subtree(root: object, *, also_deleted: bool = False) -> object:
-    """A recursive query for the ids below ``root``."""
-    top = Tasks.select(Tasks.id).where(Tasks.parent_id == root)
-    if not also_deleted:
-        top = top.where(Tasks.deleted_at.is_null())
-    below = top.cte("below", recursive=True, columns=("id",))
-    child = Tasks.alias()
-    step = child.select(child.id).join(below, on=(child.parent_id == below.c.id))
-    if not also_deleted:
-        step = step.where(child.deleted_at.is_null())
-    return below.union_all(step)
+_RANKS: dict[ClaimOrder, Field] = {
+    ClaimOrder.PRIORITY: Tasks.priority,
+    ClaimOrder.TEMPERATURE: Tasks.heat,
+}
+_FIRST = {
+    order: Statement(
+        Tasks.select(rank, Tasks.number, Tasks.id)
+        .where(Tasks.ready_as == arg("group"))
+        .order_by(rank.desc(), Tasks.number)
+        .limit(arg("limit")),
+        "group",
+        "limit",
+    )
+    for order, rank in _RANKS.items()
+}
 
 
 _BELOW = subtree(arg("parent_id"))
-_FIRST_BELOW = Statement(
-    Tasks.select(Tasks.ready_as, Tasks.id)
-    .join(_BELOW, on=(_BELOW.c.id == Tasks.id))  # type: ignore[attr-defined]
-    .where(Tasks.ready_as.is_null(False))
-    .order_by(Tasks.priority.desc(), Tasks.number)
-    .with_cte(_BELOW),
-    "parent_id",
-)
+_FIRST_BELOW = {
+    order: Statement(
+        Tasks.select(Tasks.ready_as, Tasks.id)
+        .join(_BELOW, on=(_BELOW.c.id == Tasks.id))  # type: ignore[attr-defined]
+        .where(Tasks.ready_as.is_null(False))
+        .order_by(Tasks.ready_as < 0, rank.desc(), Tasks.number)
+        .with_cte(_BELOW),
+        "parent_id",
+    )
+    for order, rank in _RANKS.items()
+}
 _OPEN_BELOW = Statement(
     Tasks.select(Tasks.status)
     .distinct()
@@ -61,19 +61,31 @@ class ReadyTasks:
     def __init__(self, connection: apsw.Connection) -> None:
         self._connection = connection
 
-    def best(self, groups: Sequence[int], limit: int) -> list[str]:
-        """The ids of the best ready tasks of these groups, best first."""
-        found: list[tuple[int, int, str]] = []
+    def best(self, groups: Sequence[int], order: ClaimOrder, limit: int) -> list[str]:
+        """The ids of the best ready tasks of these groups, best first.
+
+        Those on which somebody works by an advisory claim come last.
+        """
+        best = self._first(groups, order, limit)
+        if len(best) < limit:
+            best += self._first([-group for group in groups], order, limit - len(best))
+        return best
+
+    def _first(self, groups: Sequence[int], order: ClaimOrder, limit: int) -> list[str]:
+        statement = _FIRST[order]
+        found: list[tuple[float, int, str]] = []
         for group in groups:
-            found += _FIRST.all(self._connection, group, limit)
+            found += statement.all(self._connection, group, limit)
         found.sort(key=lambda entry: (-entry[0], entry[1]))
         return [task_id for _, _, task_id in found[:limit]]
 
-    def best_below(self, parent_id: str, groups: Sequence[int], limit: int) -> list[str]:
+    def best_below(
+        self, parent_id: str, groups: Sequence[int], order: ClaimOrder, limit: int
+    ) -> list[str]:
         """Likewise, among the descendants of a task. Costs as much as there are of them."""
         wanted = frozenset(groups)
-        rows = _FIRST_BELOW.each(self._connection, parent_id)
-        return list(islice((task_id for group, task_id in rows if group in wanted), limit))
+        rows = _FIRST_BELOW[order].each(self._connection, parent_id)
+        return list(islice((task_id for group, task_id in rows if abs(group) in wanted), limit))
 
     def statuses_below(self, parent_id: str) -> set[str]:
         """The statuses that occur among the descendants of a task."""

@@ -87,7 +87,7 @@ class SystemTable:
 
     def pause(self, pause: Pause | None) -> None:
         """Note who stopped new claims, or that nobody does."""
-        _PAUSE.run(self._connection, *(pause or (None, None, None)))
+        _PAUSE.run(self._connection, *(pause[:3] if pause else (None, None, None)))
 
     def begin(self, revision: int, now: int) -> str:
         """Empty every table and begin a new incarnation after ``revision``; its name."""

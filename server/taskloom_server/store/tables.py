@@ -69,26 +69,40 @@ class Tasks(_Table):
     revision = BigIntegerField()
     claim_revision = BigIntegerField(null=True)
     lease_ms = BigIntegerField(null=True)
+    lease_since = BigIntegerField(null=True)
+    parked_lease_ms = BigIntegerField(null=True)
+    advisory_claims = TextField(null=True)  # JSON: [[worker, claim revision, since, lease ms], …]
     lapsed_worker_id = TextField(null=True)
     lapsed_claim_revision = BigIntegerField(null=True)
     not_before = BigIntegerField(null=True)  # NULL again once it has passed
     attempts = IntegerField()
     max_attempts = IntegerField()
+    retry_delay_ms = BigIntegerField(null=True)
     ready_at = BigIntegerField(null=True)
     unmet_blockers = IntegerField()
     open_children = IntegerField()
     claimable = SmallIntegerField()
+    paused = IntegerField()
     requirement_id = IntegerField()
     sequence_id = BigIntegerField(null=True)
     state_since = BigIntegerField(null=True)
-    # The group of ready tasks that this one belongs to, NULL while it is not ready. The
+    activity = DoubleField()
+    breakthrough = DoubleField()
+    boost = DoubleField()
+    active_at = BigIntegerField()
+    progressed_at = BigIntegerField()
+    heat = DoubleField()
+    # The group of ready tasks that this one belongs to, NULL while it is not ready; negative
+    # where somebody works on it by an advisory claim, since such tasks are given out last. The
     # database derives it, so that no verb can forget to.
     ready_as = IntegerField(
         null=True,
         constraints=[
             SQL(
                 "GENERATED ALWAYS AS (CASE WHEN claimable = 1 AND unmet_blockers = 0 "
-                "AND open_children = 0 AND not_before IS NULL THEN requirement_id END) VIRTUAL"
+                "AND open_children = 0 AND not_before IS NULL AND paused = 0 THEN "
+                "CASE WHEN advisory_claims IS NULL THEN requirement_id ELSE -requirement_id END "
+                "END) VIRTUAL"
             )
         ],
     )
@@ -104,6 +118,13 @@ Tasks.add_index(
     Tasks.number,
     where=Tasks.ready_as.is_null(False),
     name="tasks_ready",
+)
+Tasks.add_index(
+    Tasks.ready_as,
+    Tasks.heat.desc(),
+    Tasks.number,
+    where=Tasks.ready_as.is_null(False),
+    name="tasks_hottest",
 )
 Tasks.add_index(Tasks.status, where=Tasks.deleted_at.is_null(), name="tasks_status")
 Tasks.add_index(Tasks.parent_id, where=Tasks.parent_id.is_null(False), name="tasks_parent")
@@ -157,9 +178,35 @@ class Workers(_Table):
     claim_attempts = BigIntegerField()
     claims_granted = BigIntegerField()
     claims_lost = BigIntegerField()
+    grace_until = BigIntegerField(null=True)
 
     class Meta:
         table_name = "workers"
+
+
+class AdvisoryClaims(_Table):
+    """The advisory claims of workers; what they are stands with the tasks."""
+
+    worker_id = TextField()
+    task_id = TextField()
+
+    class Meta:
+        table_name = "advisory_claims"
+        primary_key = CompositeKey("worker_id", "task_id")
+        without_rowid = True
+
+
+class Pauses(_Table):
+    """One row a paused subtree."""
+
+    task_id = TextField(primary_key=True)
+    by = TextField()
+    reason = TextField()
+    paused_at = BigIntegerField()
+
+    class Meta:
+        table_name = "pauses"
+        without_rowid = True
 
 
 class Dependencies(_Table):
@@ -315,6 +362,8 @@ class System(_Table):
 
 TABLES = (
     Tasks,
+    AdvisoryClaims,
+    Pauses,
     Requirements,
     TaskSequence,
     Workers,

@@ -8,9 +8,11 @@ import apsw
 from peewee import JOIN, Case, Field, fn
 
 from taskloom_server.graph.tasks import START_BLOCKING, Task, TaskChanges
-from taskloom_server.store.json_text import read_tags, write_tags
+from taskloom_server.store.json_text import read, read_tags, write, write_tags
 from taskloom_server.store.statements import Row, Statement, arg
+from taskloom_server.store.subtrees import subtree
 from taskloom_server.store.tables import (
+    AdvisoryClaims,
     Dependencies,
     TaskNeededTags,
     Tasks,
@@ -22,14 +24,18 @@ from taskloom_server.store.tables import (
 _STORED = Task._fields[:-1]  # lease_expires_at is worked out
 _FIELDS: tuple[Field, ...] = tuple(getattr(Tasks, name) for name in _STORED)
 # A lease counts from the worker's last sign of life. What is assigned to a worker that was idle
-# counts from its assignment, which is no sign of the worker's life.
-_LEASE_END = (
+# counts from its assignment, which is no sign of the worker's life. In a parked state there is
+# no lease, and so no end. A worker whose stream broke has a time by which it must be back.
+_FULL_LEASE_END = (
     Case(
         None,
-        [(Tasks.claimed_at > Workers.last_heartbeat, Tasks.claimed_at)],
+        [(Tasks.lease_since > Workers.last_heartbeat, Tasks.lease_since)],
         Workers.last_heartbeat,
     )
     + Tasks.lease_ms
+)
+_LEASE_END = Case(
+    None, [(Workers.grace_until < _FULL_LEASE_END, Workers.grace_until)], _FULL_LEASE_END
 )
 _LEASE_EXPIRES_AT = Case(None, [(Tasks.claim_revision.is_null(False), _LEASE_END)], None)
 TAG_TABLES: dict[str, Any] = {
@@ -48,7 +54,17 @@ def select_tasks() -> Any:
 
 def task_of(row: Row) -> Task:
     """The task in a row of ``select_tasks``."""
-    return Task(read_tags(row[0]), read_tags(row[1]), read_tags(row[2]), *row[3:])
+    claims = () if row[3] is None else tuple(map(tuple, read(row[3])))
+    return Task(read_tags(row[0]), read_tags(row[1]), read_tags(row[2]), claims, *row[4:])
+
+
+def _writable(values: dict[str, Any]) -> None:
+    """Put the columns that hold arrays into the form that is stored."""
+    for column in TAG_TABLES.keys() & values.keys():
+        values[column] = write_tags(values[column])
+    if "advisory_claims" in values:
+        claims = values["advisory_claims"]
+        values["advisory_claims"] = write(claims) if claims else None
 
 
 _GET = Statement(select_tasks().where(Tasks.id == arg("id")), "id")
@@ -57,9 +73,17 @@ _INSERTED = tuple(name for name in _STORED if name != "number")
 _INSERT = Statement(
     Tasks.insert({getattr(Tasks, name): arg(name) for name in _INSERTED}), *_INSERTED
 )
+# By claims of either mode. What is parked waits for others, and keeps the worker from nothing.
 _HELD_COUNT = Statement(
-    Tasks.select(fn.COUNT(Tasks.number)).where(
-        (Tasks.worker_id == arg("worker_id")) & Tasks.claim_revision.is_null(False)
+    Tasks.select(
+        fn.COUNT(Tasks.number)
+        + AdvisoryClaims.select(fn.COUNT(AdvisoryClaims.task_id)).where(
+            AdvisoryClaims.worker_id == arg("worker_id")
+        )
+    ).where(
+        (Tasks.worker_id == arg("worker_id"))
+        & Tasks.claim_revision.is_null(False)
+        & Tasks.parked_lease_ms.is_null()
     ),
     "worker_id",
 )
@@ -107,7 +131,11 @@ _BY_STATUS = Statement(
     .where(Tasks.deleted_at.is_null())
     .group_by(Tasks.status)
 )
-_READY_COUNT = Statement(Tasks.select(fn.COUNT(Tasks.number)).where(Tasks.ready_as.is_null(False)))
+_READY_BY_GROUP = Statement(
+    Tasks.select(Tasks.ready_as, fn.COUNT(Tasks.number))
+    .where(Tasks.ready_as.is_null(False))
+    .group_by(Tasks.ready_as)
+)
 _CLAIMED_COUNT = Statement(
     Tasks.select(fn.COUNT(Tasks.number)).where(Tasks.claim_revision.is_null(False))
 )
@@ -117,19 +145,16 @@ _DELAYED_COUNT = Statement(
         & (Tasks.claimable == 1)
         & (Tasks.unmet_blockers == 0)
         & (Tasks.open_children == 0)
+        & (Tasks.paused == 0)
     )
 )
 _EMPTY = Statement(Tasks.select(Tasks.number).limit(1))
 _ALL = Statement(select_tasks().order_by(Tasks.number))
-# Ordered in Python: to order here, SQLite would walk all tasks rather than the claimed ones.
-_EXPIRED = Statement(
-    select_tasks().where(Tasks.claim_revision.is_null(False) & (arg("now") >= _LEASE_END)),
-    "now",
-)
-_NEXT_EXPIRY = Statement(
-    Tasks.select(fn.MIN(_LEASE_END))
+_LEASE_ENDS = Statement(
+    Tasks.select(Tasks.worker_id, fn.MIN(_LEASE_END))
     .join(Workers, on=(Workers.id == Tasks.worker_id))
-    .where(Tasks.claim_revision.is_null(False))
+    .where(Tasks.claim_revision.is_null(False) & Tasks.lease_ms.is_null(False))
+    .group_by(Tasks.worker_id)
 )
 _DUE = Statement(
     select_tasks()
@@ -138,8 +163,10 @@ _DUE = Statement(
         & (Tasks.not_before <= arg("now"))
         & Tasks.deleted_at.is_null()
     )
-    .order_by(Tasks.number),
+    .order_by(Tasks.not_before, Tasks.number)
+    .limit(arg("limit")),
     "now",
+    "limit",
 )
 _NEXT_DUE = Statement(
     Tasks.select(fn.MIN(Tasks.not_before)).where(
@@ -150,8 +177,10 @@ _NEXT_DUE = Statement(
 _DEPENDENTS = Dependencies.select(Dependencies.to_task_id).where(
     (Dependencies.from_task_id == arg("from_task_id")) & Dependencies.dep_type.in_(START_BLOCKING)
 )
-# Whether the task, whose count of unmet blockers is now `unmet`, is ready but for that count.
-_OTHERWISE_READY = (Tasks.claimable == 1) & (Tasks.open_children == 0) & Tasks.not_before.is_null()
+# Whether a task is ready but for its blockers, or for its being paused.
+_NEARLY_READY = (Tasks.claimable == 1) & (Tasks.open_children == 0) & Tasks.not_before.is_null()
+_READY_BUT_FOR_BLOCKERS = _NEARLY_READY & (Tasks.paused == 0)
+_READY_BUT_FOR_PAUSES = _NEARLY_READY & (Tasks.unmet_blockers == 0)
 
 
 def _shift_dependents(by: int, turning_at: int) -> Statement:
@@ -160,7 +189,7 @@ def _shift_dependents(by: int, turning_at: int) -> Statement:
     Those that are turned by it, into ready or out of it, get the revision; ``turning_at`` is
     their count before.
     """
-    turned = _OTHERWISE_READY & (Tasks.unmet_blockers == turning_at)
+    turned = _READY_BUT_FOR_BLOCKERS & (Tasks.unmet_blockers == turning_at)
     changes: dict[Field, Any] = {
         Tasks.unmet_blockers: Tasks.unmet_blockers + by,
         Tasks.revision: Case(None, [(turned, arg("revision"))], Tasks.revision),
@@ -178,6 +207,29 @@ def _shift_dependents(by: int, turning_at: int) -> Statement:
 
 _UNBLOCK_DEPENDENTS = _shift_dependents(-1, turning_at=1)
 _BLOCK_DEPENDENTS = _shift_dependents(+1, turning_at=0)
+
+_SUBTREE: Any = subtree(arg("top"), also_deleted=True)
+_TURNED_BY_PAUSE = _READY_BUT_FOR_PAUSES & (Tasks.paused == arg("turning_at"))
+# Deleted ones too, so that the count is right when one comes back.
+_SHIFT_PAUSED = Statement(
+    Tasks.update(
+        {
+            Tasks.paused: Tasks.paused + arg("by"),
+            Tasks.revision: Case(None, [(_TURNED_BY_PAUSE, arg("revision"))], Tasks.revision),
+            Tasks.updated_at: Case(None, [(_TURNED_BY_PAUSE, arg("now"))], Tasks.updated_at),
+            Tasks.ready_at: Case(
+                None, [(_TURNED_BY_PAUSE & (arg("by") < 0), arg("now"))], Tasks.ready_at
+            ),
+        }
+    )
+    .where((Tasks.id == arg("top")) | Tasks.id.in_(_SUBTREE.select_from(_SUBTREE.c.id)))
+    .returning(*_FIELDS),
+    "top",
+    "by",
+    "turning_at",
+    "revision",
+    "now",
+)
 
 _ADD_TAG = {
     column: Statement(
@@ -210,8 +262,7 @@ class TaskTable:
     def insert(self, task: Task) -> Task:
         """Add a task; its ``number`` is made up here."""
         values = task._asdict()
-        for column in TAG_TABLES:
-            values[column] = write_tags(values[column])
+        _writable(values)
         _INSERT.run(self._connection, *(values[name] for name in _INSERTED))
         for column, add in _ADD_TAG.items():
             if tags := getattr(task, column):
@@ -232,10 +283,10 @@ class TaskTable:
             )
         values: dict[str, Any] = dict(changes)
         for column in TAG_TABLES.keys() & values.keys():
-            tags = values[column]
-            values[column] = write_tags(tags)
             _REMOVE_TAGS[column].run(self._connection, task.id)
-            _ADD_TAG[column].many(self._connection, [(task.id, tag) for tag in set(tags)])
+            tags = set(values[column])
+            _ADD_TAG[column].many(self._connection, [(task.id, tag) for tag in tags])
+        _writable(values)
         update.run(self._connection, *values.values(), task.number)
         return task._replace(**changes)
 
@@ -252,8 +303,19 @@ class TaskTable:
         turned = (t for t in tasks if t._replace(unmet_blockers=t.unmet_blockers - 1).ready)
         return sorted(turned, key=lambda t: t.number)
 
+    def shift_paused(self, task_id: str, by: int, revision: int, now: int) -> list[Task]:
+        """Count so many pauses more on a task and all below it; those that are turned by it.
+
+        A negative number: so many less.
+        """
+        turning_at = max(0, -by)
+        rows = _SHIFT_PAUSED.all(self._connection, task_id, by, turning_at, revision, now)
+        tasks = [task_of((*row, None)) for row in rows]
+        turned = (t for t in tasks if t.ready != t._replace(paused=t.paused - by).ready)
+        return sorted(turned, key=lambda t: t.number)
+
     def held_count(self, worker_id: str) -> int:
-        """How many tasks the worker holds."""
+        """How many tasks the worker holds, parked ones not counted."""
         row = _HELD_COUNT.one(self._connection, worker_id)
         assert row is not None
         count: int = row[0]
@@ -297,26 +359,32 @@ class TaskTable:
         """Every task, deleted ones included, in the order of creation."""
         return map(task_of, _ALL.each(self._connection))
 
-    def counts(self) -> tuple[dict[str, int], int, int, int]:
-        """Tasks by status, then how many are ready, claimed, and only delayed."""
+    def ready_by_requirement(self) -> dict[int, int]:
+        """How many tasks are ready, by what they ask of a worker."""
+        counts: dict[int, int] = {}
+        for group, count in _READY_BY_GROUP.each(self._connection):
+            counts[abs(group)] = counts.get(abs(group), 0) + count
+        return counts
+
+    def counts(self) -> tuple[dict[str, int], int, int]:
+        """Tasks by status, then how many are claimed, and only delayed."""
 
         def count(statement: Statement) -> int:
             row = statement.one(self._connection)
             return row[0] if row else 0
 
         by_status = {row[0]: row[1] for row in _BY_STATUS.each(self._connection)}
-        return by_status, count(_READY_COUNT), count(_CLAIMED_COUNT), count(_DELAYED_COUNT)
+        return by_status, count(_CLAIMED_COUNT), count(_DELAYED_COUNT)
 
-    def expired(self, now: int) -> list[Task]:
-        """The claimed tasks whose lease has ended, oldest first."""
-        tasks = [task_of(row) for row in _EXPIRED.all(self._connection, now)]
-        return sorted(tasks, key=lambda task: task.number)
+    def lease_ends(self) -> dict[str, int]:
+        """When the first lease of each worker that holds a task ends, in Unix ms."""
+        return {row[0]: row[1] for row in _LEASE_ENDS.each(self._connection)}
 
-    def due(self, now: int) -> list[Task]:
-        """The tasks whose not_before has passed, oldest first."""
-        return [task_of(row) for row in _DUE.all(self._connection, now)]
+    def due(self, now: int, limit: int) -> list[Task]:
+        """Some tasks whose not_before has passed, the first one to pass first."""
+        return [task_of(row) for row in _DUE.all(self._connection, now, limit)]
 
-    def next_deadline(self) -> int | None:
-        """When the next lease ends or the next not_before passes, in Unix ms."""
-        times = (s.one(self._connection) for s in (_NEXT_EXPIRY, _NEXT_DUE))
-        return min((row[0] for row in times if row and row[0] is not None), default=None)
+    def next_due(self) -> int | None:
+        """When the next not_before passes, in Unix ms."""
+        row = _NEXT_DUE.one(self._connection)
+        return row[0] if row else None

@@ -2,19 +2,22 @@
 
 import random
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import apsw
 
-from taskloom_server.graph.events import Aspect, Event, EventType
+from taskloom_server.graph.events import Event, EventType, aspect_of
 from taskloom_server.graph.tasks import Attachment, Dependency, FileMark, Task
+from taskloom_server.graph.temperature import DEFAULT_WEIGHTS, Weights
 from taskloom_server.graph.workers import Pause, Worker
 from taskloom_server.graph.workflows import Workflows
+from taskloom_server.store.advisory_claims import AdvisoryClaimTable
 from taskloom_server.store.attachments import AttachmentTable
 from taskloom_server.store.dependencies import DependencyTable
 from taskloom_server.store.events import EventTable
 from taskloom_server.store.file_marks import FileMarkTable
 from taskloom_server.store.listing import TaskListing
+from taskloom_server.store.pauses import PauseTable
 from taskloom_server.store.ready import ReadyTasks
 from taskloom_server.store.requests import RequestTable
 from taskloom_server.store.requirements import RequirementTable
@@ -24,19 +27,16 @@ from taskloom_server.store.transitions import TransitionTable
 from taskloom_server.store.workers import WorkerTable
 
 
-def _aspect(task: Task, ancestors: tuple[str, ...]) -> Aspect:
-    """What the filters of watches look at."""
-    return Aspect(task.status, task.worker_id, task.phase, task.tags, ancestors)
-
-
 @dataclass(slots=True)
-class _Noted:
-    """What one verb left to be done at its end."""
+class Noted:
+    """What one verb left to be done at its end. Deadlines in Unix ms."""
 
-    events: list[Event]
-    deadline: int | None
-    readied: list[int]  # the groups of tasks that can be taken since this verb
-    recheck: bool  # whether all who wait should be asked again
+    events: list[Event] = field(default_factory=list)
+    deadline: int | None = None
+    leases: list[tuple[str, int]] = field(default_factory=list)  # a worker, and when one may end
+    readied: list[int] = field(default_factory=list)  # groups of tasks that can be taken since
+    freed: list[str] = field(default_factory=list)  # workers that may be able to take more since
+    recheck: bool = False  # whether all who wait should be asked again
 
 
 class Transaction:
@@ -46,22 +46,30 @@ class Transaction:
     """
 
     def __init__(
-        self, connection: apsw.Connection, workflows: Workflows, rng: random.Random
+        self,
+        connection: apsw.Connection,
+        workflows: Workflows,
+        rng: random.Random,
+        weights: Weights = DEFAULT_WEIGHTS,
     ) -> None:
         self.connection = connection
         self.workflows = workflows
         self.rng = rng
+        self.weights = weights  # of what makes up a temperature
         self.now = 0  # Unix ms, the same for the whole verb
         self.committed = 0  # the revision before this verb
+        self.again = False  # whether the verb is asked again, by itself, since it waited
         self.incarnation = ""
         self.rolling_up: deque[str] = deque()  # parents that end by themselves, in their order
-        self._noted = _Noted([], None, [], False)
+        self.noted = Noted()
 
         self.tasks = TaskTable(connection)
         self.ready = ReadyTasks(connection)
         self.listing = TaskListing(connection)
         self.requirements = RequirementTable(connection)
         self.workers = WorkerTable(connection)
+        self.advisory_claims = AdvisoryClaimTable(connection)
+        self.pauses = PauseTable(connection)
         self.dependencies = DependencyTable(connection)
         self.transitions = TransitionTable(connection)
         self.attachments = AttachmentTable(connection)
@@ -78,14 +86,15 @@ class Transaction:
     @property
     def seen(self) -> int:
         """The revision for the answer: the one made, or else the one seen."""
-        return self.committed + bool(self._noted.events)
+        return self.committed + bool(self.noted.events)
 
-    def begin(self, now: int, committed: int) -> None:
+    def begin(self, now: int, committed: int, *, again: bool = False) -> None:
         """Get ready for the next verb."""
         self.now = now
+        self.again = again
         self.committed = committed
         self.rolling_up.clear()
-        self._noted = _Noted([], None, [], False)
+        self.noted = Noted()
 
     def tell_task(
         self,
@@ -106,14 +115,14 @@ class Transaction:
         if task.ready and (
             before is None or not before.ready or before.requirement_id != task.requirement_id
         ):
-            self._noted.readied.append(task.requirement_id)
+            self.noted.readied.append(task.requirement_id)
         if before is not None:
             above = was_below
             if above is None:
                 same = before.parent_id == task.parent_id
                 above = ancestors if same else self.tasks.ancestors(before.parent_id)
-            aspect = _aspect(before, above)
-        self._noted.events.append(
+            aspect = aspect_of(before, above)
+        self.noted.events.append(
             Event(type_, self.now, task.id, worker_id, reason or None, task, aspect, ancestors)
         )
 
@@ -133,32 +142,32 @@ class Transaction:
         """
         if task is None and task_id is not None:
             task = self.tasks.get(task_id)
-        aspect = task and _aspect(task, self.tasks.ancestors(task.parent_id))
-        self._noted.events.append(
+        aspect = task and aspect_of(task, self.tasks.ancestors(task.parent_id))
+        self.noted.events.append(
             Event(type_, self.now, task_id, worker_id, reason or None, after, aspect)
         )
 
     def wake_at(self, deadline: int) -> None:
-        """Something will be due then: a lease's end, or a not_before. Unix ms."""
-        if self._noted.deadline is None or deadline < self._noted.deadline:
-            self._noted.deadline = deadline
+        """Something that is no lease will be due then, in Unix ms."""
+        if self.noted.deadline is None or deadline < self.noted.deadline:
+            self.noted.deadline = deadline
+
+    def lease_ends_at(self, worker_id: str, deadline: int) -> None:
+        """A lease of the worker ends then, in Unix ms, unless it gives a sign of life."""
+        self.noted.leases.append((worker_id, deadline))
 
     def ask_again(self) -> None:
         """Let all who wait for a task look again: something that held them all back changed."""
-        self._noted.recheck = True
+        self.noted.recheck = True
 
-    def readied(self) -> tuple[list[int], bool]:
-        """The groups of tasks that this verb made ready, and whether all should look again."""
-        return self._noted.readied, self._noted.recheck
+    def ask_worker_again(self, worker_id: str) -> None:
+        """Let those look again who wait for this worker: it has room for a task, or has gone."""
+        self.noted.freed.append(worker_id)
 
     def unblocked(self) -> list[str]:
         """The tasks that became ready by this verb so far."""
         return [
             event.task_id
-            for event in self._noted.events
+            for event in self.noted.events
             if event.type is EventType.TASK_READY and event.task_id is not None
         ]
-
-    def told(self) -> tuple[list[Event], int | None]:
-        """The events of this verb, and the earliest time at which something is due."""
-        return self._noted.events, self._noted.deadline

@@ -7,6 +7,7 @@ is a matter of the process, not of the file: after a restart the callers come ag
 
 import heapq
 from collections import OrderedDict
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import count
 from typing import Generic, TypeVar
@@ -20,12 +21,19 @@ class Waiting:
 
     ``tags`` are the worker's, which decide on the groups of ready tasks that it may draw on;
     ``scope`` is the task below which it looks, empty for anywhere. It is asked again at
-    ``again_at`` at the latest, in Unix ms, when the wait is over or a rest has passed.
+    ``again_at`` at the latest, in Unix ms, when the wait is over or a rest has passed. A worker
+    that ``cannot`` take any task just now is not asked because one is ready; one that ``shares``
+    what it takes leaves it to those behind it, too; one that waits ``when_done`` is not asked
+    because every task has ended.
     """
 
+    worker_id: str
     tags: tuple[str, ...]
     scope: str
     again_at: int
+    cannot: bool
+    shares: bool
+    when_done: bool
 
 
 class WaitingLine(Generic[J]):
@@ -33,66 +41,105 @@ class WaitingLine(Generic[J]):
 
     def __init__(self) -> None:
         self._tickets = count()
+        self._waiting: dict[int, tuple[J, Waiting]] = {}
         # Workers with equal tags and scope stand in a line of their own: who is first among
         # those that may take a task is then found without asking everybody.
         self._lines: dict[tuple[tuple[str, ...], str], OrderedDict[int, J]] = {}
-        self._places: dict[int, tuple[tuple[str, ...], str]] = {}
+        self._of_worker: dict[str, set[int]] = {}
         self._ticket_of: dict[int, int] = {}  # by the job's identity
+        self._named: dict[str, J] = {}
         self._times: list[tuple[int, int]] = []
 
     def __len__(self) -> int:
-        return len(self._places)
+        return len(self._waiting)
 
-    def join(self, job: J, waiting: Waiting, ticket: int | None = None) -> None:
-        """Stand in line: at the end, or with a ticket from before where one stood then."""
+    def join(self, job: J, waiting: Waiting, ticket: int | None = None, name: str = "") -> None:
+        """Stand in line: at the end, or with a ticket from before where one stood then.
+
+        ``name``: under which it can be found while it waits, if it has one.
+        """
         if ticket is None:
             ticket = next(self._tickets)
-        place = (waiting.tags, waiting.scope)
-        line = self._lines.setdefault(place, OrderedDict())
-        behind = [other for other in line if other > ticket]
-        line[ticket] = job
-        for other in behind:
-            line.move_to_end(other)
-        self._places[ticket] = place
+        self._waiting[ticket] = (job, waiting)
         self._ticket_of[id(job)] = ticket
+        self._of_worker.setdefault(waiting.worker_id, set()).add(ticket)
+        if name:
+            self._named[name] = job
         heapq.heappush(self._times, (waiting.again_at, ticket))
+        if waiting.cannot:
+            return
+        line = self._lines.setdefault((waiting.tags, waiting.scope), OrderedDict())
+        newest = next(reversed(line), -1)
+        line[ticket] = job
+        if newest > ticket:
+            for other in [other for other in line if other > ticket]:
+                line.move_to_end(other)
 
-    def leave(self, job: J) -> int | None:
+    def leave(self, job: J, name: str = "") -> int | None:
         """Leave the line; the ticket to come back with, None if the job does not wait."""
         ticket = self._ticket_of.pop(id(job), None)
         if ticket is None:
             return None
-        place = self._places.pop(ticket)
-        line = self._lines[place]
-        del line[ticket]
-        if not line:
-            del self._lines[place]
+        if self._named.get(name) is job:
+            del self._named[name]
+        _, waiting = self._waiting.pop(ticket)
+        of_worker = self._of_worker[waiting.worker_id]
+        of_worker.discard(ticket)
+        if not of_worker:
+            del self._of_worker[waiting.worker_id]
+        if not waiting.cannot:
+            place = (waiting.tags, waiting.scope)
+            line = self._lines[place]
+            del line[ticket]
+            if not line:
+                del self._lines[place]
         return ticket
 
     def kinds(self) -> list[tuple[tuple[str, ...], str]]:
         """The tags and scopes for which somebody waits, those who wait longest first."""
         return sorted(self._lines, key=lambda place: next(iter(self._lines[place])))
 
-    def first(self, tags: tuple[str, ...], scope: str) -> J | None:
-        """Who waits longest with these tags and this scope."""
-        line = self._lines.get((tags, scope))
-        return next(iter(line.values())) if line else None
+    def each(self, tags: tuple[str, ...], scope: str) -> Iterator[tuple[J, Waiting]]:
+        """Who waits with these tags and this scope, and may be able to take a task.
+
+        The longest waiting first. They may leave the line meanwhile, and come back.
+        """
+        last = -1
+        while line := self._lines.get((tags, scope)):
+            ticket = next((ticket for ticket in line if ticket > last), None)
+            if ticket is None:
+                return
+            yield self._waiting[ticket]
+            last = ticket
+
+    def waiting(self, job: J) -> Waiting | None:
+        """What a job waits for; None if it does not."""
+        ticket = self._ticket_of.get(id(job))
+        return None if ticket is None else self._waiting[ticket][1]
+
+    def named(self, name: str) -> J | None:
+        """Who waits under this name."""
+        return self._named.get(name)
+
+    def of_worker(self, worker_id: str) -> list[J]:
+        """Those who wait for this worker, in the order in which they came."""
+        return [self._waiting[t][0] for t in sorted(self._of_worker.get(worker_id, ()))]
 
     def all(self) -> list[J]:
         """Everybody, in the order in which they came."""
-        return [self._lines[self._places[t]][t] for t in sorted(self._places)]
+        return [self._waiting[t][0] for t in sorted(self._waiting)]
 
     def due(self, now: int) -> list[J]:
         """Those who want to be asked again by now, the longest waiting first."""
         tickets = set()
         while self._times and self._times[0][0] <= now:
             _, ticket = heapq.heappop(self._times)
-            if ticket in self._places:
+            if ticket in self._waiting:
                 tickets.add(ticket)
-        return [self._lines[self._places[t]][t] for t in sorted(tickets)]
+        return [self._waiting[t][0] for t in sorted(tickets)]
 
     def next_time(self) -> int | None:
         """When somebody wants to be asked again, in Unix ms."""
-        while self._times and self._times[0][1] not in self._places:
+        while self._times and self._times[0][1] not in self._waiting:
             heapq.heappop(self._times)
         return self._times[0][0] if self._times else None

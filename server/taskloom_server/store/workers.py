@@ -18,15 +18,17 @@ _PUT = Statement(
     ),
     *Worker._fields,
 )
+# Whoever is back in time keeps what it held when its stream broke.
+_SIGN_OF_LIFE = {Workers.last_heartbeat: arg("now"), Workers.grace_until: None}
 _LIVES = Statement(
-    Workers.update({Workers.last_heartbeat: arg("now")}).where(Workers.id == arg("id")),
+    Workers.update({**_SIGN_OF_LIFE}).where(Workers.id == arg("id")),
     "now",
     "id",
 )
 _TRIED = Statement(
     Workers.update(
         {
-            Workers.last_heartbeat: arg("now"),
+            **_SIGN_OF_LIFE,
             Workers.claim_attempts: Workers.claim_attempts + arg("tried"),
             Workers.claims_lost: Workers.claims_lost + arg("lost"),
         }
@@ -39,7 +41,7 @@ _TRIED = Statement(
 _TOOK = Statement(
     Workers.update(
         {
-            Workers.last_heartbeat: arg("now"),
+            **_SIGN_OF_LIFE,
             Workers.claim_attempts: Workers.claim_attempts + arg("granted"),
             Workers.claims_granted: Workers.claims_granted + arg("granted"),
             Workers.last_status: arg("status"),
@@ -55,7 +57,7 @@ _TOOK = Statement(
 _MOVED = Statement(
     Workers.update(
         {
-            Workers.last_heartbeat: arg("now"),
+            **_SIGN_OF_LIFE,
             Workers.last_status: arg("status"),
             Workers.last_phase: arg("phase"),
             Workers.cooling_until: arg("cooling_until"),
@@ -65,6 +67,11 @@ _MOVED = Statement(
     "status",
     "phase",
     "cooling_until",
+    "id",
+)
+_GRACE = Statement(
+    Workers.update({Workers.grace_until: arg("until")}).where(Workers.id == arg("id")),
+    "until",
     "id",
 )
 _LIST = Statement(
@@ -81,6 +88,9 @@ _LIST = Statement(
 )
 _CONNECTED = Statement(
     Workers.select(fn.COUNT(Workers.id)).where(Workers.disconnected_at.is_null())
+)
+_CONNECTED_TAGS = Statement(
+    Workers.select(Workers.tags).where(Workers.disconnected_at.is_null()).distinct()
 )
 
 
@@ -107,6 +117,10 @@ class WorkerTable:
         """Note a sign of life; it renews the worker's leases, which count from it."""
         _LIVES.run(self._connection, now, worker.id)
 
+    def give_grace(self, worker_id: str, until: int) -> None:
+        """Let the worker's claims end then, unless it gives a sign of life before."""
+        _GRACE.run(self._connection, until, worker_id)
+
     def tried(self, worker: Worker, now: int, *, lost: bool) -> None:
         """Count a claim that was refused; ``lost``: another worker had the task."""
         _TRIED.run(self._connection, now, 1, int(lost), worker.id)
@@ -132,3 +146,7 @@ class WorkerTable:
         assert row is not None
         count: int = row[0]
         return count
+
+    def connected_tags(self) -> list[tuple[str, ...]]:
+        """The tags of the connected workers, equal ones once."""
+        return [read_tags(row[0]) for row in _CONNECTED_TAGS.each(self._connection)]

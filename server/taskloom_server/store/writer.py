@@ -21,10 +21,11 @@ import structlog
 
 from taskloom_server.graph.errors import DomainError, RequestIdReused, Superseded
 from taskloom_server.graph.events import EventType, Revision
+from taskloom_server.graph.temperature import DEFAULT_WEIGHTS, Weights
 from taskloom_server.graph.workflows import Workflows
 from taskloom_server.store.connections import writing
 from taskloom_server.store.requests import Answer
-from taskloom_server.store.transaction import Transaction
+from taskloom_server.store.transaction import Noted, Transaction
 from taskloom_server.store.waiting import Waiting, WaitingLine
 
 Ask = TypeVar("Ask")
@@ -51,7 +52,8 @@ class Committed:
     revision: int
     revisions: tuple[Revision, ...]
     incarnation: str
-    deadline: int | None  # the earliest time at which something is due, Unix ms
+    deadline: int | None  # the earliest time at which something but a lease is due, Unix ms
+    leases: tuple[tuple[str, int], ...]  # workers, and when a lease of theirs may end
 
 
 @dataclass(slots=True)
@@ -63,6 +65,11 @@ class _Job:
     undo: Callable[[Transaction, Any], Any] | None = None
     answer: Any = None
     error: Exception | None = None
+
+    @property
+    def name(self) -> str:
+        """The id under which the request may come again; empty: none."""
+        return self.idempotent.request_id if self.idempotent else ""
 
     def gone(self) -> bool:
         """Whether whoever asked has given up."""
@@ -95,6 +102,14 @@ class _Group:
     answered: list[_Job] = field(default_factory=list)
     revisions: list[Revision] = field(default_factory=list)
     deadlines: list[int] = field(default_factory=list)
+    leases: dict[str, int] = field(default_factory=dict)
+
+    def note(self, noted: Noted) -> None:
+        """Take over when something will be due."""
+        if noted.deadline is not None:
+            self.deadlines.append(noted.deadline)
+        for worker_id, deadline in noted.leases:
+            self.leases[worker_id] = min(deadline, self.leases.get(worker_id, deadline))
 
 
 class WriterStopped(Exception):
@@ -116,6 +131,7 @@ class Writer:
         *,
         clock: Callable[[], int],
         rng: random.Random,
+        weights: Weights = DEFAULT_WEIGHTS,
         on_commit: Callable[[Committed], None],
         on_failure: Callable[[Exception], None],
     ) -> None:
@@ -123,6 +139,7 @@ class Writer:
         self._workflows = workflows
         self._clock = clock
         self._rng = rng
+        self._weights = weights
         self._on_commit = on_commit
         self._on_failure = on_failure
         self._loop = asyncio.get_running_loop()
@@ -182,7 +199,7 @@ class Writer:
         try:
             database.connect()
             connection = database.connection()
-            transaction = Transaction(connection, self._workflows, self._rng)
+            transaction = Transaction(connection, self._workflows, self._rng, self._weights)
             begun = self._begin(transaction)
             self._loop.call_soon_threadsafe(self._begun.set_result, begun)
             self._serve(transaction)
@@ -207,9 +224,12 @@ class Writer:
             if not tx.connection.execute('SELECT 1 FROM "system"').fetchall():
                 tx.system.begin(revision=0, now=self._clock())
             system = tx.system.get()
-            deadline = tx.tasks.next_deadline()
+            due = tx.tasks.next_due()
+            leases = tx.tasks.lease_ends()
+            for worker_id in tx.advisory_claims.workers():
+                leases[worker_id] = self._clock()  # looked at once, and then it is known
         tx.committed, tx.incarnation = system.revision, system.incarnation
-        return Committed(system.revision, (), system.incarnation, deadline)
+        return Committed(system.revision, (), system.incarnation, due, tuple(leases.items()))
 
     def _serve(self, tx: Transaction) -> None:
         while True:
@@ -227,11 +247,12 @@ class Writer:
     def _tend_line(self) -> None:
         """Let those leave the line who gave up, or all of them when the server is going."""
         while not self._gone.empty():
-            self._line.leave(self._gone.get())
+            gone = self._gone.get()
+            self._line.leave(gone, gone.name)
         if self._dismissing:
             dismissed = self._line.all()
             for job in dismissed:
-                self._line.leave(job)
+                self._line.leave(job, job.name)
                 job.error = WriterStopped()
             self._loop.call_soon_threadsafe(self._answer, dismissed)
 
@@ -251,7 +272,11 @@ class Writer:
         tx.committed = group.revision
         times = [*group.deadlines, *filter(None, [self._line.next_time()])]
         return group.answered, Committed(
-            group.revision, tuple(group.revisions), tx.incarnation, min(times, default=None)
+            group.revision,
+            tuple(group.revisions),
+            tx.incarnation,
+            min(times, default=None),
+            tuple(group.leases.items()),
         )
 
     def _attempt(self, tx: Transaction, job: _Job, group: "_Group") -> bool:
@@ -259,16 +284,18 @@ class Writer:
 
         False: the verb waits (still).
         """
-        ticket = self._line.leave(job)
+        ticket = self._line.leave(job, job.name)
+        again = ticket is not None
         if ticket is None:
             ticket = self._supersede(job, group)
-        tx.begin(self._clock(), group.revision)
+        tx.begin(self._clock(), group.revision, again=again)
         incarnation = tx.incarnation
         execute = tx.connection.execute
         execute("SAVEPOINT verb")
         try:
             waiting = self._perform(tx, job)
-            events, deadline = tx.told()
+            noted = tx.noted
+            events = noted.events
             if events and (waiting is None or self._dismissing):
                 tx.events.insert(group.revision + 1, events)
         except Exception as error:
@@ -284,63 +311,63 @@ class Writer:
         execute("RELEASE verb")
         if tx.incarnation != incarnation:
             group.revisions.clear()  # they were of the life that this verb ended
-        if deadline is not None:
-            group.deadlines.append(deadline)
+        group.note(noted)
         if waiting is not None and not self._dismissing:
             if not job.gone():
-                self._line.join(job, waiting, ticket)
+                self._line.join(job, waiting, ticket, job.name)
             return False
         if waiting is not None:
             job.error = WriterStopped()
         group.answered.append(job)
-        readied, recheck = tx.readied()
-        ended = any(event.type in _ENDINGS for event in events)
         if events:
             group.revision += 1
             group.revisions.append(Revision(group.revision, tuple(events)))
         if len(self._line):
-            self._call_up(tx, group, readied, recheck=recheck, ended=ended)
+            self._call_up(tx, group, noted)
         return True
 
     def _supersede(self, job: _Job, group: "_Group") -> int | None:
         """Let a retried call stand in the place of the one that waits under its request_id."""
-        if job.idempotent is None or not len(self._line):
+        other = self._line.named(job.name)
+        if other is None or job.idempotent is None or other.idempotent is None:
             return None
-        for other in self._line.all():
-            if other.idempotent is None or other.idempotent.request_id != job.idempotent.request_id:
-                continue
-            if other.idempotent.fingerprint != job.idempotent.fingerprint:
-                return None  # refused when it has been answered; two may wait meanwhile
-            ticket = self._line.leave(other)
-            other.error = Superseded("the same request came again, and its answer goes there")
-            group.answered.append(other)
-            return ticket
-        return None
+        if other.idempotent.fingerprint != job.idempotent.fingerprint:
+            return None  # refused when it has been answered; two may wait meanwhile
+        ticket = self._line.leave(other, other.name)
+        other.error = Superseded("the same request came again, and its answer goes there")
+        group.answered.append(other)
+        return ticket
 
-    def _call_up(
-        self, tx: Transaction, group: "_Group", readied: list[int], *, recheck: bool, ended: bool
-    ) -> None:
+    def _call_up(self, tx: Transaction, group: "_Group", noted: Noted) -> None:
         """Give what has become ready to those who wait longest, each task to one of them."""
-        if recheck:
-            for job in self._line.all():
+        again = self._line.all() if noted.recheck else []
+        for worker_id in noted.freed:
+            again += self._line.of_worker(worker_id)
+        for job in again:
+            if self._line.waiting(job) is not None:
                 self._attempt(tx, job, group)
-            return
         unwanted: set[int] = set()  # groups that nobody in the line takes a task from
-        for requirement in readied:
-            if requirement in unwanted:
-                continue
-            for tags, scope in self._line.kinds():
-                if requirement not in tx.requirements.admitting(tags):
-                    continue
-                longest = self._line.first(tags, scope)
-                if longest is not None and self._attempt(tx, longest, group):
-                    break
-            else:
+        for requirement in noted.readied:
+            if requirement not in unwanted and not self._offer(tx, group, requirement):
                 unwanted.add(requirement)
-            if not len(self._line):
-                return
-        if ended and not readied:
+        if not noted.readied and any(event.type in _ENDINGS for event in noted.events):
             self._dismiss_done(tx, group)
+
+    def _offer(self, tx: Transaction, group: "_Group", requirement: int) -> bool:
+        """Give a task that asks this to the one who waits longest for such; whether one takes it.
+
+        Those who take it by an advisory claim leave it to the next one, too.
+        """
+        for tags, scope in self._line.kinds():
+            if requirement not in tx.requirements.admitting(tags):
+                continue
+            for job, waiting in self._line.each(tags, scope):
+                if self._attempt(tx, job, group):
+                    if not waiting.shares:
+                        return True
+                elif not waiting.shares and self._line.waiting(job) == waiting:
+                    break  # it is not below their scope
+        return False
 
     def _dismiss_done(self, tx: Transaction, group: "_Group") -> None:
         """Tell those who wait when every task that they could wait for has ended."""
@@ -348,8 +375,9 @@ class Writer:
         for tags, scope in self._line.kinds():
             if anywhere_open and not scope:
                 continue
-            while (first := self._line.first(tags, scope)) and self._attempt(tx, first, group):
-                pass
+            for job, waiting in self._line.each(tags, scope):
+                if not waiting.when_done and not self._attempt(tx, job, group):
+                    break
 
     def _perform(self, tx: Transaction, job: _Job) -> Waiting | None:
         """Run one verb, or find the answer that it was given before. Waiting: no answer yet."""
