@@ -2,14 +2,13 @@
 
 Here is what an agent is over time: its connection and its signs of life, the order in which it
 looks for work and rests, and what becomes of its tasks when it goes. How it gets a task is in
-``pull``, what can be done with one in ``held_task``.
+``pull``, ``pull_watch`` and ``pull_stream``, what can be done with one in ``held_task``.
 """
 
 import asyncio
 import logging
 from collections import deque
-from collections.abc import AsyncGenerator, Awaitable, Iterable
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from datetime import timedelta
 from types import TracebackType
 from typing import Self, TypeVar
@@ -20,11 +19,14 @@ from taskloom import v1
 
 from taskloom_client.backoff import delays
 from taskloom_client.client import Client
+from taskloom_client.counters import Counters
 from taskloom_client.durations import proto_duration
 from taskloom_client.errors import NotFound, TaskloomError, WorkerNotFound
-from taskloom_client.held_task import HeldTask, is_loss
+from taskloom_client.held_task import Ending, HeldTask, is_loss, is_parked
 from taskloom_client.interceptors import with_request_id
-from taskloom_client.pull import PULLS, Pull, Pulled
+from taskloom_client.pull import Pull, Pulled, pull_next, pull_poll
+from taskloom_client.pull_stream import PullStream
+from taskloom_client.pull_watch import PullWatch
 
 _Request = TypeVar("_Request")
 _Response = TypeVar("_Response")
@@ -39,25 +41,13 @@ _FAREWELL_S = 5.0
 _LONGEST_REASON = 1_000
 
 
-@dataclass
-class Counters:
-    """What an agent did so far. Times are in seconds."""
-
-    calls: int = 0
-    """Attempted calls, repetitions included."""
-    claims_tried: int = 0
-    """One a ClaimTask, one a task that ClaimNextTask gave; taking up what is held counts not."""
-    claims_granted: int = 0
-    claims_refused: int = 0
-    """Claims refused because the task was no longer to be had: others were quicker."""
-    empty_polls: int = 0
-    """Looks for work that found none."""
-    tasks_completed: int = 0
-    tasks_failed: int = 0
-    seconds_idle: float = 0.0
-    """Looking for work and resting; from one task's end to the next one's start."""
-    seconds_working: float = 0.0
-    """With a task in hand."""
+PULLS: dict[str, Callable[["Agent"], Pull]] = {
+    "next": lambda _: pull_next,
+    "stream": PullStream,
+    "watch": PullWatch,
+    "poll": lambda _: pull_poll,
+}
+"""The ways of pulling that are known by name, each for one agent."""
 
 
 class Agent:
@@ -76,8 +66,9 @@ class Agent:
     connected to again.
 
     ``worker_id``, ``tags``, ``workflow``, ``max_claims``, ``lease`` and ``cool_down`` are those of
-    ConnectRequest. ``pull`` is how it gets tasks: "next", "poll", or a Pull. ``idle_interval`` is
-    how many seconds it rests first when nothing is ready; it grows to one second.
+    ConnectRequest. ``pull`` is how it gets tasks: "next", "stream", "watch", "poll", or a Pull of
+    one's own. ``idle_interval`` is how many seconds it rests first where it asks again and again;
+    it grows to one second.
     """
 
     def __init__(
@@ -106,6 +97,8 @@ class Agent:
         self.patience = patience
         self.idle_interval = idle_interval
         self.counters = Counters()
+        self.looking = 0
+        """How many iterations of ``tasks`` wait for a task."""
         self._registration = v1.ConnectRequest(
             tags=tags,
             workflow=workflow,
@@ -113,9 +106,12 @@ class Agent:
             lease=proto_duration(lease),
             cool_down=proto_duration(cool_down),
         )
-        self._pull: Pull = PULLS[pull] if isinstance(pull, str) else pull
-        self._at_hand: set[HeldTask] = set()
+        self._pull: Pull = PULLS[pull](self) if isinstance(pull, str) else pull
+        self._stream = self._pull if isinstance(self._pull, PullStream) else None
+        # What it holds, by task and claim, but not what is parked: that is in nobody's hands.
+        self._at_hand: dict[tuple[str, int], HeldTask] = {}
         self._inherited: deque[v1.Task] = deque()
+        self._holds_more = False
         # Taking tasks and counting what is held must not cross: a task could be handed out twice.
         self._taking = asyncio.Lock()
         self._connecting = asyncio.Lock()
@@ -138,21 +134,28 @@ class Agent:
             await asyncio.wait([self._heartbeat])
         try:
             async with asyncio.timeout(_FAREWELL_S):
-                for task in [task for task in self._at_hand if not task.ended]:
+                for task in [each for each in self._at_hand.values() if each.begun]:
+                    if task.ended:
+                        continue
                     if isinstance(exc, Exception):
                         await self._farewell(task.fail(_reason(exc), retry=True))
                     elif exc is not None:
                         await self._farewell(task.release("cancelled"))
                 goodbye = v1.DisconnectRequest(worker_id=self.worker_id)
-                await self._farewell(self._patiently(self.client.workers.Disconnect, goodbye))
+                await self._farewell(
+                    self._patiently(self._calling(self.client.workers.Disconnect, goodbye))
+                )
         except TimeoutError:
             _log.warning("worker %s left without the server's knowledge", self.worker_id)
+        finally:
+            if isinstance(self._pull, PullStream | PullWatch):
+                await self._pull.aclose()
 
     async def tasks(self) -> AsyncGenerator[HeldTask, None]:
         """Tasks to work on, each held by the worker until it ends.
 
-        Whoever comes back for the next one without having ended the last has completed it. A claim
-        that is lost meanwhile ends nothing but the work on that task.
+        Whoever comes back for the next one without having ended or parked the last has completed
+        it. A claim that is lost meanwhile ends nothing but the work on that task.
 
         What the worker holds from an earlier connection comes first. The iteration is over when
         nothing is left that could become ready by itself: nothing ready, nothing claimed by
@@ -160,46 +163,109 @@ class Agent:
         worker's ``max_claims`` allows that.
         """
         clock = asyncio.get_running_loop().time
-        while (task := await self._look_for_work()) is not None:
+        task = await self._next(None)
+        while task is not None:
             begun = clock()
             try:
                 yield task
             finally:
                 self.counters.seconds_working += clock() - begun
-            if not task.ended:
-                await task.complete()
-            self._at_hand.discard(task)
+            task = await self._next(task)
 
     async def call(
         self, method: aio.UnaryUnaryMultiCallable[_Request, _Response], request: _Request
     ) -> _Response:
-        """Make a call as this agent makes its own: patiently, and connecting again if need be.
+        """Make a call as this agent makes its own: see ``insist``. Always by one request_id."""
+        return await self.insist(self._calling(method, with_request_id(request)))
+
+    async def insist(self, attempt: Callable[[], Awaitable[_Response]]) -> _Response:
+        """Repeat an attempt while the server is away and patience lasts; connect if need be.
 
         Raises TaskloomError.
         """
-        named = with_request_id(request)
         connection = self._connections
         try:
-            return await self._patiently(method, named)
+            return await self._patiently(attempt)
         except WorkerNotFound:
             async with self._connecting:
                 if connection == self._connections:  # nobody else connected meanwhile
                     await self._connect()
-            return await self._patiently(method, named)
+            return await self._patiently(attempt)
 
-    async def _patiently(
+    async def end(self, ending: Ending, *, go_on: bool = False) -> v1.Task:
+        """End a task, the way that this agent pulls, and say how it is then.
+
+        Raises TaskloomError.
+        """
+        if self._stream is not None:
+            return await self._stream.end(ending, go_on=go_on)
+        claims = self.client.claims
+        match ending:
+            case v1.CompleteTaskRequest():
+                return (await self.call(claims.CompleteTask, ending)).task
+            case v1.FailTaskRequest():
+                return (await self.call(claims.FailTask, ending)).task
+            case _:
+                return (await self.call(claims.ReleaseTask, ending)).task
+
+    def hold(self, task: v1.Task) -> HeldTask:
+        """Note that the worker holds a task; once for each claim, however often it is told."""
+        held = self._at_hand.get((task.id, task.claim_revision))
+        if held is None or held.lost:
+            held = HeldTask(self, task)
+            self.keep(held)
+        return held
+
+    def keep(self, task: HeldTask) -> None:
+        """Note that a task is in somebody's hands."""
+        self._at_hand[task.id, task.claim_revision] = task
+
+    def let_go(self, task: HeldTask) -> None:
+        """Note that a task is in nobody's hands any more: it ended, was lost, or is parked."""
+        self._at_hand.pop((task.id, task.claim_revision), None)
+
+    @property
+    def inherits(self) -> bool:
+        """True when the worker holds tasks that are in nobody's hands yet."""
+        return bool(self._inherited)
+
+    async def find_held(self) -> None:
+        """Look for tasks that the worker holds in nobody's hands, as those that a lead assigns."""
+        held = await self.call(
+            self.client.tasks.ListTasks,
+            v1.ListTasksRequest(owner=self.worker_id, claimed=True, page_size=1_000),
+        )
+        self._inherit(held.tasks)
+
+    def take_stock(self, worker: v1.Worker, incarnation: str, held: Iterable[v1.Task]) -> None:
+        """Take over what the server says of the worker, and find out what is lost and what new."""
+        self.worker = worker
+        self.worker_id = worker.id
+        self.incarnation = incarnation
+        tasks = list(held)
+        claims = {task.id: task.claim_revision for task in tasks}
+        for task in self._at_hand.values():
+            if not task.ending and claims.get(task.id) != task.claim_revision:
+                task.lost_event.set()
+        self._inherit(tasks)
+
+    def _calling(
         self, method: aio.UnaryUnaryMultiCallable[_Request, _Response], request: _Request
-    ) -> _Response:
-        """Repeat the call, with one request_id, while the server is away and patience lasts."""
-        named = with_request_id(request)
+    ) -> Callable[[], Awaitable[_Response]]:
+        async def attempt() -> _Response:
+            self.counters.calls += 1
+            return await method(request)
+
+        return attempt
+
+    async def _patiently(self, attempt: Callable[[], Awaitable[_Response]]) -> _Response:
+        """Repeat the attempt while the server is away and patience lasts."""
         clock = asyncio.get_running_loop().time
         pauses = delays(_FIRST_RETRY_S, _LONGEST_RETRY_S)
         give_up: float | None = None
         while True:
-            self.counters.calls += 1
             try:
-                response: _Response = await method(named)
-                return response
+                return await attempt()
             except TaskloomError as error:
                 advised = error.retry_delay.total_seconds() if error.retry_delay else 0.0
                 pause = max(next(pauses), advised)
@@ -211,38 +277,43 @@ class Agent:
     async def _connect(self) -> None:
         request = v1.ConnectRequest(worker_id=self.worker_id)
         request.MergeFrom(self._registration)
-        answer = await self._patiently(self.client.workers.Connect, request)
-        self.worker = answer.worker
-        self.worker_id = answer.worker.id
-        self.incarnation = answer.incarnation
+        named = with_request_id(request)
+        answer = await self._patiently(self._calling(self.client.workers.Connect, named))
         self._connections += 1
-        claims = {task.id: task.claim_revision for task in answer.held_tasks}
-        for task in self._at_hand:
-            if not task.ending and claims.get(task.id) != task.claim_revision:
-                task.lost_event.set()
-        self._inherit(answer.held_tasks)
+        self.take_stock(answer.worker, answer.incarnation, answer.held_tasks)
+        if self._stream is not None:
+            await self._stream.renew()
 
     def _inherit(self, held: Iterable[v1.Task]) -> None:
         """Note which of the held tasks are in nobody's hands yet."""
-        at_hand = {task.id for task in self._at_hand if not task.lost}
-        self._inherited = deque(task for task in held if task.id not in at_hand)
+        at_hand = {task.id for task in self._at_hand.values() if not task.lost}
+        self._inherited = deque(
+            task for task in held if task.id not in at_hand and not is_parked(task)
+        )
 
     async def _beat(self) -> None:
         """Give a sign of life every third of the lease, and notice claims that are gone."""
         while True:
             await asyncio.sleep(self.worker.lease.ToTimedelta().total_seconds() / 3 or 300.0)
             try:
-                answer = await self.call(
-                    self.client.workers.Heartbeat, v1.HeartbeatRequest(worker_id=self.worker_id)
-                )
+                answer = await self._sign_of_life()
                 self.worker = answer.worker
-                if answer.worker.claims_held < len(self._working_on()):
+                working = len(self._working_on())
+                if answer.worker.claims_held < working:
                     await self._find_lost()
+                self._holds_more = answer.worker.claims_held > working
             except TaskloomError as error:
                 _log.warning("no heartbeat of worker %s: %s", self.worker_id, error)
 
+    async def _sign_of_life(self) -> v1.HeartbeatResponse:
+        if self._stream is not None:
+            return await self._stream.heartbeat()
+        request = v1.HeartbeatRequest(worker_id=self.worker_id)
+        return await self.call(self.client.workers.Heartbeat, request)
+
     def _working_on(self) -> list[HeldTask]:
-        return [task for task in self._at_hand if not (task.ended or task.ending or task.lost)]
+        held = self._at_hand.values()
+        return [task for task in held if not (task.ended or task.ending or task.lost)]
 
     async def _find_lost(self) -> None:
         for task in self._working_on():
@@ -257,6 +328,20 @@ class Agent:
             if claim != (self.worker_id, task.claim_revision) and not (task.ending or task.ended):
                 task.lost_event.set()
 
+    async def _next(self, last: HeldTask | None) -> HeldTask | None:
+        """The next task; the last one is completed, if nothing else was said of it."""
+        self.looking += 1
+        try:
+            if last is not None:
+                if not (last.ended or last.parked):
+                    await last.complete(go_on=True)
+                self.let_go(last)
+            return await self._look_for_work()
+        finally:
+            self.looking -= 1
+            if self._stream is not None:
+                self._stream.settle()
+
     async def _look_for_work(self) -> HeldTask | None:
         """The next task, once there is one; None when there will be none."""
         clock = asyncio.get_running_loop().time
@@ -266,9 +351,10 @@ class Agent:
             while True:
                 async with self._taking:
                     pulled = await self._take()
-                    if pulled.task is not None:
-                        task = HeldTask(self, pulled.task)
-                        self._at_hand.add(task)
+                    if (task := pulled.task) is not None:
+                        if task.begun:
+                            continue  # it was told of twice
+                        task.begun = True
                         return task
                     if await self._is_over(pulled):
                         return None
@@ -283,18 +369,16 @@ class Agent:
 
     async def _take(self) -> Pulled:
         """A task held from before, else what pulling brings."""
+        if self._holds_more:
+            self._holds_more = False
+            await self.find_held()
         while self._inherited:
             task = await self._take_up(self._inherited.popleft())
             if task is not None:
-                return Pulled(task, v1.CLAIM_OUTCOME_CLAIMED)
+                return Pulled(self.hold(task), v1.CLAIM_OUTCOME_CLAIMED)
         pulled = await self._pull(self)
         if pulled.outcome == v1.CLAIM_OUTCOME_LIMIT_REACHED:
-            # There are claims that nobody works on here, as when a lead assigns a task.
-            held = await self.call(
-                self.client.tasks.ListTasks,
-                v1.ListTasksRequest(owner=self.worker_id, claimed=True, page_size=1_000),
-            )
-            self._inherit(held.tasks)
+            await self.find_held()
         return pulled
 
     async def _take_up(self, task: v1.Task) -> v1.Task | None:

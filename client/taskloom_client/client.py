@@ -9,7 +9,6 @@ import asyncio
 import json
 import re
 from datetime import timedelta
-from types import TracebackType
 from typing import Self
 from weakref import WeakSet
 
@@ -21,6 +20,7 @@ from taskloom_client.durations import proto_duration
 from taskloom_client.errors import Unavailable
 from taskloom_client.interceptors import interceptors
 from taskloom_client.watch import Watch
+from taskloom_client.work import Listener, Work
 
 DEFAULT_TARGET = "127.0.0.1:50051"
 """Where a server listens unless told otherwise."""
@@ -29,8 +29,9 @@ _MIB = 1024 * 1024
 
 _SERVICE_CONFIG = {
     "methodConfig": [
-        # Every method (the empty name) but the one below, which a more specific name takes out:
-        # a watch resumes by itself from where it was, which a mere repetition would not.
+        # Every method (the empty name) but those below, which a more specific name takes out: a
+        # watch resumes by itself from where it was, which a mere repetition would not, and so does
+        # work.
         {
             "name": [{}],
             "retryPolicy": {
@@ -41,7 +42,12 @@ _SERVICE_CONFIG = {
                 "retryableStatusCodes": ["UNAVAILABLE"],
             },
         },
-        {"name": [{"service": "taskloom.v1.WatchService", "method": "WatchTasks"}]},
+        {
+            "name": [
+                {"service": "taskloom.v1.WatchService", "method": "WatchTasks"},
+                {"service": "taskloom.v1.ClaimService", "method": "Work"},
+            ]
+        },
     ]
 }
 
@@ -89,6 +95,7 @@ class Client:
     def __init__(self, target: str = DEFAULT_TARGET, *, timeout: float | None = 30.0) -> None:
         asyncio.get_running_loop()
         self.target = target
+        self.timeout = timeout
         options = list(_OPTIONS)
         if _LOOPBACK.match(target):
             # Else a proxy named in the environment is asked to connect to its own loopback.
@@ -104,7 +111,7 @@ class Client:
         self.files = v1.FileServiceStub(self.channel)
         self.attachments = v1.AttachmentServiceStub(self.channel)
         self.admin = v1.AdminServiceStub(self.channel)
-        self._open_watches: WeakSet[Watch] = WeakSet()
+        self._streams: WeakSet[Watch | Work] = WeakSet()
 
     async def ready(
         self,
@@ -144,22 +151,42 @@ class Client:
             progress_interval=proto_duration(progress_interval),
         )
         watch = Watch(self.watches, request)
-        self._open_watches.add(watch)
+        self._streams.add(watch)
         return watch
 
+    def work(
+        self,
+        worker_id: str,
+        *,
+        lease: timedelta | None = None,
+        order_by: "v1.OrderBy.ValueType" = v1.ORDER_BY_UNSPECIFIED,
+        parent_id: str = "",
+        grace: timedelta | None = None,
+        listener: Listener | None = None,
+    ) -> Work:
+        """Take part in the work, across disconnects; see Work. The parameters are WorkStart's.
+
+        Nothing is sent before it is entered or opened.
+        """
+        start = v1.WorkStart(
+            worker_id=worker_id,
+            lease=proto_duration(lease),
+            order_by=order_by,
+            parent_id=parent_id,
+            grace=proto_duration(grace),
+        )
+        work = Work(self.claims, start, target=self.target, timeout=self.timeout, listener=listener)
+        self._streams.add(work)
+        return work
+
     async def close(self) -> None:
-        """End the watches and close the connection; calls under way are cancelled."""
-        for watch in list(self._open_watches):
-            await watch.aclose()
+        """End the streams and close the connection; calls under way are cancelled."""
+        for stream in list(self._streams):
+            await stream.aclose()
         await self.channel.close()
 
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.close()

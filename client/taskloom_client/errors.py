@@ -1,8 +1,9 @@
 """Refusals and failures of calls as exceptions, read from what the server sends with a status.
 
-A server says why it refused in a google.rpc.Status in the trailing metadata. What is read here
-are the details that taskloom's services use; an error that comes from no server at all (nobody
-listens, nobody answered in time) gets a sentence of its own. Nothing here calls anything.
+A server says why it refused in a google.rpc.Status in the trailing metadata, or on a Work stream
+in a message. What is read here are the details that taskloom's services use; an error that comes
+from no server at all (nobody listens, nobody answered in time) gets a sentence of its own. Nothing
+here calls anything.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,6 +15,7 @@ import grpc
 from google.protobuf.message import DecodeError, Message
 from google.rpc import error_details_pb2, status_pb2
 from grpc import aio
+from taskloom import v1
 
 _DETAILS_KEY = "grpc-status-details-bin"
 
@@ -190,6 +192,20 @@ def from_rpc_error(
         if "ResourceInfo" in found
         else None,
         retry_delay=retry.retry_delay.ToTimedelta() if "RetryInfo" in found else None,
+    )
+
+
+def from_refusal(refused: v1.WorkRefused) -> TaskloomError:
+    """The exception that the call would have raised that was refused on a Work stream."""
+    code = _CODES.get(refused.code, grpc.StatusCode.UNKNOWN)
+    by_reason = _CLASSES.get(refused.reason) if refused.reason else None
+    return (by_reason or _CLASSES.get(code, TaskloomError))(
+        refused.message,
+        code=code,
+        reason=refused.reason,
+        metadata=refused.metadata,
+        violations=[PreconditionViolation(refused.reason, each, "") for each in refused.subjects],
+        retry_delay=refused.retry_delay.ToTimedelta() if refused.HasField("retry_delay") else None,
     )
 
 

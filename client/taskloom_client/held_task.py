@@ -6,7 +6,7 @@ How the task came here, and what happens to it when nobody ends it, is the agent
 import asyncio
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from grpc import aio
 from taskloom import v1
@@ -18,14 +18,10 @@ if TYPE_CHECKING:
     from taskloom_client.agent import Agent
 
 
-class _TaskAnswer(Protocol):
-    @property
-    def task(self) -> v1.Task: ...
-
+Ending: TypeAlias = v1.CompleteTaskRequest | v1.FailTaskRequest | v1.ReleaseTaskRequest
 
 _Request = TypeVar("_Request")
 _Response = TypeVar("_Response")
-_Ended = TypeVar("_Ended", bound=_TaskAnswer)
 
 
 class HeldTask:
@@ -46,6 +42,8 @@ class HeldTask:
         self.claim_revision = task.claim_revision
         self.lost_event = asyncio.Event()
         """Set when the claim is lost; wait for it to stop in the middle of long work."""
+        self.begun = False
+        """True once it was handed over to be worked on."""
         self.ended = False
         """True once the task was completed, failed or released, or proved to be gone."""
         self.ending = False
@@ -61,15 +59,23 @@ class HeldTask:
         """True when the claim is known to be lost."""
         return self.lost_event.is_set()
 
-    async def complete(self, reason: str = "") -> bool:
-        """End the task well. False when it was somebody else's by then."""
+    @property
+    def parked(self) -> bool:
+        """True while it waits for something outside: it is held, but no lease runs."""
+        return is_parked(self.task)
+
+    async def complete(self, reason: str = "", *, go_on: bool = False) -> bool:
+        """End the task well. False when it was somebody else's by then.
+
+        ``go_on`` is the loop's own: it has come back for the next task.
+        """
         request = v1.CompleteTaskRequest(
             worker_id=self.agent.worker_id,
             task_id=self.id,
             claim_revision=self.claim_revision,
             reason=reason,
         )
-        done = await self._end(self.agent.client.claims.CompleteTask, request)
+        done = await self._end(request, go_on=go_on)
         self.agent.counters.tasks_completed += done
         return done
 
@@ -89,7 +95,7 @@ class HeldTask:
             retry=retry,
             retry_delay=proto_duration(retry_delay),
         )
-        done = not self.lost and await self._end(self.agent.client.claims.FailTask, request)
+        done = not self.lost and await self._end(request)
         self.agent.counters.tasks_failed += done
         return done
 
@@ -101,7 +107,7 @@ class HeldTask:
             claim_revision=self.claim_revision,
             reason=reason,
         )
-        return not self.lost and await self._end(self.agent.client.claims.ReleaseTask, request)
+        return not self.lost and await self._end(request)
 
     async def mark(self, paths: Iterable[str], reason: str = "") -> Sequence[v1.FileMark]:
         """Mark files as worked on for this task, until it ends. The marks of others on them."""
@@ -174,6 +180,7 @@ class HeldTask:
     async def update(
         self,
         *,
+        status: str | None = None,
         phase: str | None = None,
         title: str | None = None,
         description: str | None = None,
@@ -181,13 +188,22 @@ class HeldTask:
         points: int | None = None,
         reason: str = "",
     ) -> bool:
-        """Change what is given, and only that. False when the claim was lost."""
+        """Change what is given, and only that. False when the claim was lost.
+
+        A parked ``status``, such as "waiting" in the workflow swarm, puts the task aside: it stays
+        the worker's, without a lease, does not count among its ``max_claims``, and is not
+        completed by coming back for the next one. Whoever parked it goes on by "working". When
+        somebody else moves it on, it is among the tasks of the loop again.
+        """
+        if status is not None:
+            self.agent.keep(self)
         answer = await self._unless_lost(
             self.agent.client.tasks.UpdateTask,
             v1.UpdateTaskRequest(
                 task_id=self.id,
                 worker_id=self.agent.worker_id,
                 claim_revision=self.claim_revision,
+                status=status,
                 phase=phase,
                 title=title,
                 description=description,
@@ -199,16 +215,18 @@ class HeldTask:
         if answer is None:
             return False
         self.task = answer.task
+        if status is not None:
+            self.ended = self.task.claim_revision != self.claim_revision
+            if self.ended or self.parked:
+                self.agent.let_go(self)
         return True
 
-    async def _end(
-        self, method: aio.UnaryUnaryMultiCallable[_Request, _Ended], request: _Request
-    ) -> bool:
+    async def _end(self, ending: Ending, *, go_on: bool = False) -> bool:
         if self.ended:
             raise RuntimeError(f"task {self.id} was ended already")
         self.ending = True
         try:
-            answer = await self.agent.call(method, request)
+            self.task = await self.agent.end(ending, go_on=go_on)
         except TaskloomError as error:
             if not is_loss(error):
                 raise
@@ -218,7 +236,6 @@ class HeldTask:
         finally:
             self.ending = False
         self.ended = True
-        self.task = answer.task
         return True
 
     async def _unless_lost(
@@ -233,6 +250,11 @@ class HeldTask:
                 raise
             self.lost_event.set()
             return None
+
+
+def is_parked(task: v1.Task) -> bool:
+    """True of a task that is held and whose lease stands still."""
+    return task.claim_revision != 0 and not task.HasField("lease_expire_time")
 
 
 def is_loss(error: TaskloomError) -> bool:

@@ -1,4 +1,4 @@
-"""Ways for an agent to get its next task. An agent is given one by name, or any other Pull."""
+"""What a way of pulling is, and the two that keep nothing between two attempts: next and poll."""
 
 from dataclasses import dataclass
 from datetime import timedelta
@@ -9,6 +9,7 @@ from taskloom import v1
 
 from taskloom_client.durations import proto_duration
 from taskloom_client.errors import TaskloomError
+from taskloom_client.held_task import HeldTask
 
 if TYPE_CHECKING:
     from taskloom_client.agent import Agent
@@ -18,9 +19,10 @@ if TYPE_CHECKING:
 class Pulled:
     """What one attempt brought: a task that the agent holds now, or why there is none."""
 
-    task: v1.Task | None
+    task: HeldTask | None
     outcome: "v1.ClaimOutcome.ValueType"
-    """CLAIM_OUTCOME_UNSPECIFIED: there were tasks, but others were quicker."""
+    """CLAIM_OUTCOME_UNSPECIFIED: there is none for a reason that will have passed by now, such as
+    that others were quicker."""
     retry_after: timedelta | None = None
     """With COOLING_DOWN: how long the worker rests still."""
     waited: bool = False
@@ -30,8 +32,9 @@ class Pulled:
 class Pull(Protocol):
     """One attempt at getting a task, at once or after waiting for one.
 
-    It makes its calls through ``agent.call``, and counts claims and empty answers in
-    ``agent.counters``. How long to wait until the next attempt is the agent's business.
+    It makes its calls through ``agent.call``, says ``agent.hold`` of a task it got, and counts
+    claims and empty answers in ``agent.counters``. How long to wait until the next attempt is the
+    agent's business. An agent makes one attempt at a time.
     """
 
     async def __call__(self, agent: "Agent") -> Pulled:
@@ -40,7 +43,7 @@ class Pull(Protocol):
 
 # Well within the deadline of a call, which is 30 s unless the client was told otherwise. When
 # it has passed the agent sees whether there is anything left to wait for.
-_WAIT = timedelta(seconds=10)
+LONGEST_WAIT = timedelta(seconds=10)
 
 
 async def pull_next(agent: "Agent") -> Pulled:
@@ -48,12 +51,12 @@ async def pull_next(agent: "Agent") -> Pulled:
 
     Its claims are never refused for being late, and an agent that waits makes no calls.
     """
-    request = v1.ClaimNextTaskRequest(worker_id=agent.worker_id, wait=proto_duration(_WAIT))
+    request = v1.ClaimNextTaskRequest(worker_id=agent.worker_id, wait=proto_duration(LONGEST_WAIT))
     answer = await agent.call(agent.client.claims.ClaimNextTask, request)
     if answer.tasks:
         agent.counters.claims_tried += 1
         agent.counters.claims_granted += 1
-        return Pulled(answer.tasks[0], answer.outcome)
+        return Pulled(agent.hold(answer.tasks[0]), answer.outcome)
     agent.counters.empty_polls += 1
     rest = answer.retry_after.ToTimedelta() if answer.HasField("retry_after") else None
     waited = answer.outcome in {v1.CLAIM_OUTCOME_NONE_READY, v1.CLAIM_OUTCOME_PAUSED}
@@ -62,13 +65,6 @@ async def pull_next(agent: "Agent") -> Pulled:
 
 _POLL_PAGE = 10
 _POLL_ATTEMPTS = 3
-
-# Refusals of a claim that are about the worker or the system, not about the task.
-_HELD_BACK = {
-    "PAUSED": v1.CLAIM_OUTCOME_PAUSED,
-    "COOLING_DOWN": v1.CLAIM_OUTCOME_COOLING_DOWN,
-    "CLAIM_LIMIT": v1.CLAIM_OUTCOME_LIMIT_REACHED,
-}
 
 
 async def pull_poll(agent: "Agent") -> Pulled:
@@ -91,28 +87,39 @@ async def pull_poll(agent: "Agent") -> Pulled:
         if not listed.tasks:
             agent.counters.empty_polls += 1
             return Pulled(None, v1.CLAIM_OUTCOME_NONE_READY)
-        agent.counters.claims_tried += 1
-        try:
-            claimed = await agent.call(
-                agent.client.claims.ClaimTask,
-                v1.ClaimTaskRequest(worker_id=agent.worker_id, task_id=listed.tasks[0].id),
-            )
-        except TaskloomError as error:
-            if error.reason in _HELD_BACK:
-                return Pulled(None, _HELD_BACK[error.reason], error.retry_delay)
-            if not _outdated(error):
-                raise
-            agent.counters.claims_refused += 1
-        else:
-            agent.counters.claims_granted += 1
-            return Pulled(claimed.task, v1.CLAIM_OUTCOME_CLAIMED)
+        pulled = await claim(agent, listed.tasks[0].id)
+        if pulled.outcome != v1.CLAIM_OUTCOME_UNSPECIFIED:
+            return pulled
     return Pulled(None, v1.CLAIM_OUTCOME_UNSPECIFIED)
 
 
+# Refusals of a claim that are about the worker or the system, not about the task.
+_HELD_BACK = {
+    "PAUSED": v1.CLAIM_OUTCOME_PAUSED,
+    "COOLING_DOWN": v1.CLAIM_OUTCOME_COOLING_DOWN,
+    "CLAIM_LIMIT": v1.CLAIM_OUTCOME_LIMIT_REACHED,
+}
+
+
+async def claim(agent: "Agent", task_id: str) -> Pulled:
+    """Claim a task that seemed to be ready. Unspecified as an outcome: it is so no more."""
+    agent.counters.claims_tried += 1
+    try:
+        claimed = await agent.call(
+            agent.client.claims.ClaimTask,
+            v1.ClaimTaskRequest(worker_id=agent.worker_id, task_id=task_id),
+        )
+    except TaskloomError as error:
+        if error.reason in _HELD_BACK:
+            return Pulled(None, _HELD_BACK[error.reason], error.retry_delay)
+        if not _outdated(error):
+            raise
+        agent.counters.claims_refused += 1
+        return Pulled(None, v1.CLAIM_OUTCOME_UNSPECIFIED)
+    agent.counters.claims_granted += 1
+    return Pulled(agent.hold(claimed.task), v1.CLAIM_OUTCOME_CLAIMED)
+
+
 def _outdated(error: TaskloomError) -> bool:
-    """True when the refusal means that the list no longer told the truth about the task."""
+    """True when the refusal means that what was known of the task is no longer true."""
     return error.code is grpc.StatusCode.FAILED_PRECONDITION or error.reason == "TASK_NOT_FOUND"
-
-
-PULLS: dict[str, Pull] = {"next": pull_next, "poll": pull_poll}
-"""The ways of pulling that are known by name."""

@@ -5,12 +5,14 @@ What an agent does when the server is in trouble is in test_agent_scripted.
 
 import asyncio
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from datetime import timedelta
 
 import pytest
 from taskloom import v1
-from taskloom_client import PULLS, Agent, Client, Counters, Pull, Pulled, pull_next
+from taskloom_client import PULLS, Agent, Client, Counters, HeldTask
+
+WAYS = list(PULLS)
 
 
 async def _create(client: Client, id: str, *blocked_by: str, priority: int = 5) -> None:
@@ -23,14 +25,14 @@ async def _task(client: Client, id: str) -> v1.Task:
     return (await client.tasks.GetTask(v1.GetTaskRequest(task_id=id))).task
 
 
-def _noticing(looking: asyncio.Event, pull: Pull) -> Pull:
-    """A way of pulling that says when it has begun to look for a task."""
-
-    async def noticing(agent: Agent) -> Pulled:
-        looking.set()
-        return await pull(agent)
-
-    return noticing
+async def _looking(
+    agent: Agent, following: AsyncGenerator[HeldTask, None]
+) -> asyncio.Task[HeldTask]:
+    """The agent's next task to be, once it has begun to look for it."""
+    waiting = asyncio.create_task(anext(following))
+    await asyncio.sleep(0)
+    assert agent.looking
+    return waiting
 
 
 async def _statuses(client: Client) -> dict[str, int]:
@@ -38,7 +40,7 @@ async def _statuses(client: Client) -> dict[str, int]:
     return dict(answer.tasks_by_status)
 
 
-@pytest.mark.parametrize("pull", ["next", "poll"])
+@pytest.mark.parametrize("pull", WAYS)
 async def test_works_a_graph_to_its_end(client: Client, pull: str) -> None:
     """An agent takes what is ready by priority, frees what was blocked, and ends when all is."""
     await _create(client, "low", priority=1)
@@ -51,20 +53,16 @@ async def test_works_a_graph_to_its_end(client: Client, pull: str) -> None:
     assert agent.counters.claims_refused == 0
 
 
-@pytest.mark.parametrize("pull", ["next", "poll"])
+@pytest.mark.parametrize("pull", WAYS)
 async def test_waits_for_what_others_hold(client: Client, pull: str) -> None:
     """A task that waits for another agent's is done by whoever is free once it can be."""
     await _create(client, "first")
     await _create(client, "second", "first")
-    looking = asyncio.Event()
-    noticing = _noticing(looking, PULLS[pull])
     async with Agent(client, "other") as other:
         async for held in other.tasks():
-            async with Agent(client, "worker", pull=noticing, idle_interval=0.01) as agent:
+            async with Agent(client, "worker", pull=pull, idle_interval=0.01) as agent:
                 following = agent.tasks()
-                waiting = asyncio.create_task(anext(following))
-                await looking.wait()
-                assert not waiting.done()
+                waiting = await _looking(agent, following)
                 await held.complete()
                 assert (await waiting).id == "second"
                 assert [task async for task in following] == []
@@ -93,9 +91,9 @@ async def _fleet(address: str, size: int, pull: str) -> tuple[list[str], Sequenc
     return done, [agent.result() for agent in agents]
 
 
-@pytest.mark.parametrize("pull", ["next", "poll"])
+@pytest.mark.parametrize("pull", WAYS)
 async def test_a_fleet_does_each_task_once(client: Client, pull: str) -> None:
-    """Eight agents at once do sixty tasks, each once; only those that poll get in the way."""
+    """Eight agents at once do sixty tasks, each once; those that choose get in each other's way."""
     for n in range(60):
         await _create(client, f"task-{n}")
     done, counters = await _fleet(client.target, 8, pull)
@@ -103,7 +101,7 @@ async def test_a_fleet_does_each_task_once(client: Client, pull: str) -> None:
     assert sum(each.tasks_completed for each in counters) == 60
     assert sum(each.claims_granted for each in counters) == 60
     refused = sum(each.claims_refused for each in counters)
-    assert refused == 0 if pull == "next" else refused > 0
+    assert refused == 0 if pull in {"next", "stream"} else refused > 0
     workers = await client.workers.ListWorkers(v1.ListWorkersRequest(include_disconnected=True))
     assert sum(each.claim_attempts for each in workers.workers) == sum(
         each.claims_tried for each in counters
@@ -135,12 +133,13 @@ async def test_verbs_of_a_holder(client: Client) -> None:
     assert (after.status, after.worker_id) == ("completed", "worker")
 
 
-async def test_a_failing_body_gives_its_task_back(client: Client) -> None:
+@pytest.mark.parametrize("pull", WAYS)
+async def test_a_failing_body_gives_its_task_back(client: Client, pull: str) -> None:
     """A body that raises leaves the task to be tried again, with an attempt counted."""
     await _create(client, "a")
 
     async def work() -> None:
-        async with Agent(client, "worker") as agent:
+        async with Agent(client, "worker", pull=pull) as agent:
             async for _ in agent.tasks():
                 raise ValueError("cannot parse")
 
@@ -152,13 +151,14 @@ async def test_a_failing_body_gives_its_task_back(client: Client) -> None:
     assert "ValueError: cannot parse" in [each.reason for each in history.transitions]
 
 
-async def test_a_cancelled_body_gives_its_task_back(client: Client) -> None:
+@pytest.mark.parametrize("pull", WAYS)
+async def test_a_cancelled_body_gives_its_task_back(client: Client, pull: str) -> None:
     """A body that is cancelled leaves the task ready, and no attempt is counted by its release."""
     await _create(client, "a")
     working = asyncio.Event()
 
     async def work() -> None:
-        async with Agent(client, "worker") as agent:
+        async with Agent(client, "worker", pull=pull) as agent:
             async for _ in agent.tasks():
                 working.set()
                 await asyncio.Event().wait()
@@ -171,34 +171,37 @@ async def test_a_cancelled_body_gives_its_task_back(client: Client) -> None:
     assert (await _task(client, "a")).ready
 
 
-async def test_goes_on_where_it_was(client: Client) -> None:
+@pytest.mark.parametrize("pull", WAYS)
+async def test_goes_on_where_it_was(client: Client, pull: str) -> None:
     """An agent that comes back under its name, after a crash, is first given what it holds."""
     await _create(client, "old")
     await _create(client, "new", priority=10)
     await client.workers.Connect(v1.ConnectRequest(worker_id="worker"))
     held = await client.claims.ClaimTask(v1.ClaimTaskRequest(worker_id="worker", task_id="old"))
-    async with Agent(client, "worker") as agent:
+    async with Agent(client, "worker", pull=pull) as agent:
         claims = [(task.id, task.claim_revision) async for task in agent.tasks()]
     assert claims[0] == ("old", held.task.claim_revision)
     assert claims[1][0] == "new"
 
 
-async def test_takes_up_what_is_assigned(client: Client) -> None:
+@pytest.mark.parametrize("pull", ["next", "stream", "watch"])
+async def test_takes_up_what_is_assigned(client: Client, pull: str) -> None:
     """A task that a lead assigns to the worker is begun by it."""
     await _create(client, "a")
-    async with Agent(client, "worker") as agent:
+    async with Agent(client, "worker", pull=pull) as agent:
         await client.tasks.UpdateTask(v1.UpdateTaskRequest(task_id="a", assignee="worker"))
         async for task in agent.tasks():
             assert task.task.status == "working"
     assert (await _task(client, "a")).status == "completed"
 
 
-async def test_a_deleted_task_is_lost(client: Client) -> None:
+@pytest.mark.parametrize("pull", WAYS)
+async def test_a_deleted_task_is_lost(client: Client, pull: str) -> None:
     """A task deleted under the agent is lost to it, and the loop goes on."""
     await _create(client, "a", priority=9)
     await _create(client, "b")
     seen = []
-    async with Agent(client, "worker") as agent:
+    async with Agent(client, "worker", pull=pull) as agent:
         async for task in agent.tasks():
             seen.append((task.id, task.lost))
             if task.id == "a":
@@ -209,11 +212,12 @@ async def test_a_deleted_task_is_lost(client: Client) -> None:
     assert agent.counters.tasks_completed == 1
 
 
-async def test_survives_a_reset(client: Client) -> None:
+@pytest.mark.parametrize("pull", WAYS)
+async def test_survives_a_reset(client: Client, pull: str) -> None:
     """An agent that a reset wiped out connects again and works on what comes after."""
     await _create(client, "a")
     seen = []
-    async with Agent(client, "worker", idle_interval=0.01) as agent:
+    async with Agent(client, "worker", pull=pull, idle_interval=0.01) as agent:
         before = agent.incarnation
         async for task in agent.tasks():
             seen.append(task.id)
@@ -226,10 +230,11 @@ async def test_survives_a_reset(client: Client) -> None:
     assert seen == ["a", "b"]
 
 
-async def test_heartbeats_keep_the_claim(client: Client) -> None:
+@pytest.mark.parametrize("pull", WAYS)
+async def test_heartbeats_keep_the_claim(client: Client, pull: str) -> None:
     """Work that lasts longer than the lease is the agent's all the same."""
     await _create(client, "a")
-    async with Agent(client, "worker", lease=timedelta(seconds=1)) as agent:
+    async with Agent(client, "worker", pull=pull, lease=timedelta(seconds=1)) as agent:
         async for task in agent.tasks():
             with pytest.raises(TimeoutError):
                 async with asyncio.timeout(1.6):
@@ -237,34 +242,33 @@ async def test_heartbeats_keep_the_claim(client: Client) -> None:
             assert await task.complete()
 
 
-async def test_a_lead_takes_a_task_away(client: Client) -> None:
+@pytest.mark.parametrize("pull", WAYS)
+async def test_a_lead_takes_a_task_away(client: Client, pull: str) -> None:
     """A task that a person moves out of the agent's hands is noticed by the next heartbeat."""
     await _create(client, "a")
-    async with Agent(client, "worker", lease=timedelta(seconds=1)) as agent:
+    async with Agent(client, "worker", pull=pull, lease=timedelta(seconds=1)) as agent:
         async for task in agent.tasks():
             await client.tasks.UpdateTask(v1.UpdateTaskRequest(task_id="a", status="failed"))
             await task.lost_event.wait()
     assert (await _task(client, "a")).status == "failed"
 
 
-async def test_pausing_makes_agents_wait(client: Client) -> None:
+@pytest.mark.parametrize("pull", WAYS)
+async def test_pausing_makes_agents_wait(client: Client, pull: str) -> None:
     """While the system is paused an agent waits; when it is resumed the agent goes on."""
     await _create(client, "a")
     await client.admin.Pause(v1.PauseRequest(by="test"))
-    looking = asyncio.Event()
-    noticing = _noticing(looking, pull_next)
-    async with Agent(client, "worker", pull=noticing, idle_interval=0.01) as agent:
-        waiting = asyncio.create_task(anext(agent.tasks()))
-        await looking.wait()
-        assert not waiting.done()
+    async with Agent(client, "worker", pull=pull, idle_interval=0.01) as agent:
+        waiting = await _looking(agent, agent.tasks())
         await client.admin.Resume(v1.ResumeRequest(by="test"))
         assert (await waiting).id == "a"
 
 
-async def test_cooling_down_is_waited_out(client: Client) -> None:
+@pytest.mark.parametrize("pull", WAYS)
+async def test_cooling_down_is_waited_out(client: Client, pull: str) -> None:
     """Between two tasks an agent rests as long as its registration says."""
     await _create(client, "a")
     await _create(client, "b")
-    async with Agent(client, "worker", cool_down=timedelta(milliseconds=200)) as agent:
+    async with Agent(client, "worker", pull=pull, cool_down=timedelta(milliseconds=200)) as agent:
         assert [task.id async for task in agent.tasks()] == ["a", "b"]
     assert agent.counters.seconds_idle >= 0.2

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import pytest
 from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
 from grpc import aio
 from taskloom import v1
 from taskloom_client import Agent, Client, HeldTask, TaskloomError
@@ -98,7 +99,8 @@ def service(scripted: "ScriptedServer", refuse: "Refuse") -> Service:
 
 
 def _task(id: str, claim_revision: int = 1) -> v1.Task:
-    return v1.Task(id=id, worker_id="w", claim_revision=claim_revision)
+    soon = Timestamp(seconds=1)
+    return v1.Task(id=id, worker_id="w", claim_revision=claim_revision, lease_expire_time=soon)
 
 
 def _none(
@@ -476,5 +478,5 @@ async def test_polling_rests_as_told(
 
 async def test_ways_of_pulling_have_names(scripted_client: Client) -> None:
     """A way of pulling that nobody knows is refused where it is named."""
-    with pytest.raises(ValueError, match="'shove'; there are next, poll"):
+    with pytest.raises(ValueError, match="'shove'; there are next, stream, watch, poll"):
         Agent(scripted_client, pull="shove")

@@ -10,7 +10,7 @@ from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 
 from taskloom import v1
-from taskloom_client import Agent, Client
+from taskloom_client import PULLS, Agent, Client
 
 _SERVE = """
 import sys
@@ -93,7 +93,7 @@ async def test_a_killed_server_costs_nothing(tmp_path: Path) -> None:
             await client.tasks.CreateTask(v1.CreateTaskRequest(id=id, title=id))
         async with asyncio.TaskGroup() as group:
             group.create_task(_watch(client, completed, len(wanted)))
-            for n, pull in enumerate(["next", "next", "poll", "poll"]):
+            for n, pull in enumerate(PULLS):
                 group.create_task(_work(address, f"worker-{n}", pull, done, kill))
         assert Counter(done) == wanted
         assert Counter(completed) == wanted

@@ -1,0 +1,157 @@
+"""Pulling by a watch: an agent is told what is ready, and claims the best of what it knows."""
+
+import asyncio
+from contextlib import aclosing, suppress
+from datetime import timedelta
+from typing import TYPE_CHECKING, TypeAlias
+
+from taskloom import v1
+
+from taskloom_client.errors import TaskloomError
+from taskloom_client.pull import LONGEST_WAIT, Pulled, claim
+
+if TYPE_CHECKING:
+    from taskloom_client.agent import Agent
+
+_Rank: TypeAlias = tuple[bool, int, int, int, str]
+
+# How long nothing may happen until an agent that waits sees what is left to wait for.
+_QUIET = timedelta(seconds=1)
+
+
+class PullWatch:
+    """Choose oneself, among what one watch of all that is ready tells: no calls but the claims.
+
+    All agents are told the same and all try the best task first, so that one of them is given it
+    and the others are refused. Who knows of none waits for the stream; whenever the graph has
+    changed and is quiet again, two calls see what is left to wait for.
+    """
+
+    def __init__(self, agent: "Agent") -> None:
+        self._agent = agent
+        self._reading: asyncio.Task[None] | None = None
+        self._error: TaskloomError | None = None
+        self._synced = False
+        self._ready: dict[str, _Rank] = {}
+        self._news = asyncio.Event()
+        self._waiting = False
+        # Up to here there is nothing to tell, and up to here it was seen what is left to wait for.
+        self._quiet_at = 0
+        self._seen_at = 0
+
+    async def __call__(self, agent: "Agent") -> Pulled:
+        """Claim the best task that is known; where none is, wait until there is news."""
+        while True:
+            await agent.insist(self._follow)
+            if not self._ready:
+                if await self._news_or_look():
+                    continue
+                agent.counters.empty_polls += 1
+                await agent.find_held()  # no claim is made that would be refused for these
+                return Pulled(None, v1.CLAIM_OUTCOME_NONE_READY, waited=True)
+            best = min(self._ready.values())
+            *_, task_id = best
+            pulled = await claim(agent, task_id)
+            if pulled.outcome == v1.CLAIM_OUTCOME_PAUSED:
+                await agent.insist(self._resumed)
+                return Pulled(None, pulled.outcome, waited=True)
+            if pulled.task is None and pulled.outcome != v1.CLAIM_OUTCOME_UNSPECIFIED:
+                return pulled
+            if self._ready.get(task_id) is best:  # and not told of anew meanwhile
+                del self._ready[task_id]
+            if pulled.task is not None:
+                self._waiting = False
+                return pulled
+
+    async def aclose(self) -> None:
+        """End the watch."""
+        if self._reading is not None:
+            self._reading.cancel()
+            await asyncio.wait([self._reading])
+
+    async def _follow(self) -> None:
+        """See to it that there is a watch, and that it has told how things stand.
+
+        Raises TaskloomError where that fails. A watch that ends later is only begun anew.
+        """
+        if self._reading is None or self._reading.done():
+            self._ready.clear()
+            self._synced = False
+            self._reading = asyncio.create_task(self._read())
+        while not (self._synced or self._reading.done()):
+            if not await self._news_came():
+                return
+        if not self._synced and self._error is not None:
+            raise self._error
+
+    async def _read(self) -> None:
+        """Keep what is ready, and how far that is true, up to date."""
+        counters = self._agent.counters
+        only = v1.WatchFilter(ready_for=self._agent.worker_id)
+        watch = self._agent.client.watch(only, include_state=True, progress_interval=_QUIET)
+        counters.calls += 1
+        resumes = 0
+        try:
+            async with watch:
+                async for message in watch:
+                    counters.calls += watch.resumes - resumes
+                    resumes = watch.resumes
+                    self._take(message)
+                    self._news.set()
+        except TaskloomError as error:
+            self._error = error
+        finally:
+            self._news.set()
+
+    def _take(self, message: v1.WatchTasksResponse) -> None:
+        for event in message.events.events:
+            if event.left_filter:
+                self._ready.pop(event.task_id, None)
+            elif event.HasField("task"):
+                self._ready[event.task_id] = _rank(event.task)
+        self._synced = self._synced or message.HasField("synced")
+        if message.HasField("synced") or message.HasField("progress"):
+            self._quiet_at = message.revision
+
+    async def _news_or_look(self) -> bool:
+        """Wait for news, of which there may be none. False: see what is left to wait for.
+
+        That is at once when the waiting begins, then whenever things that are not told here have
+        changed and it has become quiet, and at the latest after LONGEST_WAIT, for the server may
+        be gone.
+        """
+        if not self._waiting:
+            self._waiting = True
+            return False
+        if not await self._news_came():
+            return False
+        if self._seen_at == self._quiet_at:
+            return True
+        self._seen_at = self._quiet_at
+        return False
+
+    async def _news_came(self) -> bool:
+        self._news.clear()
+        try:
+            async with asyncio.timeout(LONGEST_WAIT.total_seconds()):
+                return await self._news.wait()
+        except TimeoutError:
+            return False
+
+    async def _resumed(self) -> None:
+        """Wait until claims go on. Raises TaskloomError."""
+        client, counters = self._agent.client, self._agent.counters
+        counters.calls += 2
+        only = v1.WatchFilter(event_types=[v1.EVENT_TYPE_RESUMED])
+        async with client.watch(only) as watch, aclosing(watch.events()) as events:
+            status = await client.admin.GetStatus(v1.GetStatusRequest())
+            if status.HasField("paused"):
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(LONGEST_WAIT.total_seconds()):
+                        await anext(events)
+
+
+def _rank(task: v1.Task) -> _Rank:
+    """What sorts tasks as ClaimNextTask takes them."""
+    made = task.create_time
+    return bool(task.advisory_claims), -task.priority, made.seconds, made.nanos, task.id
