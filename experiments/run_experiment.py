@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from taskloom_experiments import commands, step_commands
-from taskloom_experiments.planning import DEFAULT_SPEED, PULLS
+from taskloom_experiments.planning import DEFAULT_PULL, DEFAULT_SPEED, PULLS
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -61,7 +61,13 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("--output", type=Path, required=True, metavar="DIR", help="the folder of the run; an earlier run there is replaced")
+    add(
+        "--output",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="the folder of the run; an earlier run there is replaced",
+    )
     add("--template", type=Path, metavar="FILE", help="a snapshot, as .json or .json.gz")
     add("--workflow", default=commands.DEFAULT_WORKFLOW, metavar="NAME")
     add("--agents", type=int, default=commands.DEFAULT_AGENTS, metavar="N")
@@ -72,7 +78,7 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         choices=PULLS,
         default=[],
-        help="list and claim (the default), or ClaimNextTask; repeatable",
+        help=f"how agents get their tasks, {DEFAULT_PULL} unless told otherwise; repeatable",
     )
     add("--timeout", type=float, metavar="S", help="give the run up after so many seconds")
     add("--charts", action=argparse.BooleanOptionalAction, default=True, help="draw them as PNG")

@@ -25,7 +25,7 @@ from dataclasses import asdict, dataclass
 from datetime import timedelta
 from typing import NoReturn
 
-from taskloom_client import Agent, Client, HeldTask, TaskloomError
+from taskloom_client import PULLS, Agent, Client, HeldTask, TaskloomError
 
 from taskloom_experiments import simulation
 from taskloom_experiments.runs import Pull
@@ -74,8 +74,8 @@ class AgentSettings:
             settings = AgentSettings(**{**fields, "tags": tuple(fields.get("tags", ()))})
         except (ValueError, TypeError, AttributeError) as error:
             raise ValueError(f"--config cannot be used: {error}") from error
-        if settings.pull not in ("poll", "next"):
-            raise ValueError(f"--config: pull is {settings.pull!r}; write 'poll' or 'next'")
+        if settings.pull not in PULLS:
+            raise ValueError(f"--config: pull is {settings.pull!r}; write {' or '.join(PULLS)}")
         if not settings.speed > 0:
             raise ValueError(f"--config: speed is {settings.speed}; it must be above 0")
         return settings

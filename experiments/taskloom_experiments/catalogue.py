@@ -41,6 +41,19 @@ _ALL = (
     Metric("queue_wait_p50_ms", "ms", "the wait that half of the tasks did not exceed"),
     Metric("queue_wait_p99_ms", "ms", "the wait that 99 % of the tasks did not exceed"),
     Metric("queue_wait_max_ms", "ms", "the longest wait of a ready task"),
+    Metric("claims_timed", "count", "claims of which is known when the task was ready: events"),
+    Metric(
+        "ready_to_claimed_p50_ms",
+        "ms",
+        "median over claims of claimed_at - ready_at (- the first agent's start, if it is later)",
+    ),
+    Metric("ready_to_claimed_p99_ms", "ms", "the same, not exceeded by 99 % of the claims"),
+    Metric(
+        "free_to_claimed_p50_ms",
+        "ms",
+        "median over claims of claimed_at - when the task was ready and the agent without a task",
+    ),
+    Metric("free_to_claimed_p99_ms", "ms", "the same, not exceeded by 99 % of the claims"),
     Metric("handover_p50_ms", "ms", "median gap between an agent's end of one task and next start"),
     Metric("blocking_ratio", "ratio", "time pending or assigned / (that + time working), of tasks"),
     Metric(

@@ -13,12 +13,16 @@ def draw_completion(comparison: Comparison) -> tuple[Figure, str, str]:
     """The figure, its title and its caption."""
     title = "Tasks completed over time, by run"
     panels = comparison.series
-    figure = style.new_figure(8 if len(panels) == 1 else 10, 4.6)
-    grid = figure.subplots(1, len(panels), sharex=True, sharey=True, squeeze=False)
+    columns = min(len(panels), 2)
+    rows = -(-len(panels) // columns)
+    figure = style.new_figure(8 if columns == 1 else 10, 1.2 + 3.4 * rows)
+    grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+    for axes in grid.flat[len(panels) :]:
+        axes.set_axis_off()
     longest = max((run.figures.get("makespan_ms", 0.0) for run in comparison.runs), default=0.0)
     unit, divisor = style.time_scale(longest)
     counts = sorted({run.agents for run in comparison.runs})
-    for axes, series in zip(grid[0], panels, strict=True):
+    for axes, series in zip(grid.flat, panels, strict=False):
         for run in series.runs:
             look = style.STYLES[counts.index(run.agents) % len(style.STYLES)]
             elapsed = [ms / divisor for ms in _completions(run)]
@@ -45,7 +49,8 @@ def draw_completion(comparison: Comparison) -> tuple[Figure, str, str]:
             axes.set_title(
                 series.label, loc="left", fontsize=9.5, fontweight="bold", color=style.INK, pad=5
             )
-    grid[0][0].set_ylabel("tasks completed by agents", fontsize=9)
+    for axes in grid[:, 0]:
+        axes.set_ylabel("tasks completed by agents", fontsize=9)
     grid[0][0].set_xlim(left=0)
     grid[0][0].set_ylim(bottom=0)
     style.entitle(figure, title, comparison)

@@ -33,8 +33,9 @@ def draw_contention(comparison: Comparison) -> tuple[Figure, str, str]:
             linewidth=0.8,
             label=series.label,
         )
+        gap = " " if len(comparison.series) <= 2 else "\n"  # more bars leave no room on a line
         labels = [
-            f"{run.figures['claims_lost']:.0f} of {run.figures['claim_attempts']:.0f}"
+            f"{run.figures['claims_lost']:.0f}{gap}of {run.figures['claim_attempts']:.0f}"
             for run in counted
         ]
         axes.bar_label(bars, labels, padding=3, fontsize=8, color=look.colour)
@@ -45,7 +46,7 @@ def draw_contention(comparison: Comparison) -> tuple[Figure, str, str]:
     style.dress(axes, "agents", "claims lost (% of claims tried)")
     axes.set_xticks(range(len(agents)), [str(count) for count in agents])
     axes.set_xlim(-0.6, len(agents) - 0.4)
-    axes.set_ylim(0, max(1.0, highest * 1.25))
+    axes.set_ylim(0, max(1.0, highest * 1.3))
     axes.yaxis.set_major_formatter(PercentFormatter(decimals=0 if highest > 4 else 1))
     style.entitle(figure, title, comparison)
     return figure, title, _caption(comparison)

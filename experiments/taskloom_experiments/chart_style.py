@@ -46,11 +46,19 @@ STYLES = (
 )
 
 
+_OF_PULLS: dict[str | None, Style] = {
+    "next": STYLES[0],
+    "poll": STYLES[1],
+    "stream": STYLES[2],
+    "watch": STYLES[3],
+}
+
+
 def series_style(series: Series, all_series: tuple[Series, ...]) -> Style:
-    """``next`` looks the same in every report, and so does ``poll``; others take what is left."""
+    """A way of pulling looks the same in every report that has one series of each."""
     pulls = [one.pull for one in all_series]
-    if sorted(pull or "" for pull in pulls) in (["next", "poll"], ["next"], ["poll"]):
-        return STYLES[0] if series.pull == "next" else STYLES[1]
+    if len(set(pulls)) == len(pulls) and set(pulls) <= _OF_PULLS.keys():
+        return _OF_PULLS[series.pull]
     return STYLES[all_series.index(series) % len(STYLES)]
 
 

@@ -57,9 +57,9 @@ def draw_throughput(comparison: Comparison) -> tuple[Figure, str, str]:
                 color=look.colour,
                 linestyle=look.line,
                 marker=look.marker,
-                # hollow and larger behind, so that lines which coincide are both seen
-                markersize=max(5, 11 - 3 * position) if several else 7,
-                markerfacecolor="white" if several and position == 0 else look.colour,
+                # hollow and larger behind, so that lines which coincide are all seen
+                markersize=5 + 3 * (len(comparison.series) - 1 - position) if several else 7,
+                markerfacecolor="white" if series is not comparison.series[-1] else look.colour,
                 markeredgewidth=1.6,
                 linewidth=2,
                 label=_measured(series, comparison),

@@ -4,6 +4,7 @@ The definition calls it a heatmap of tasks by worker. Drawn over time it says th
 is in one lane) and shows besides where agents had nothing to do, and which chain held up the end.
 """
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from matplotlib.axes import Axes
@@ -12,10 +13,11 @@ from matplotlib.patches import Patch
 
 from taskloom_experiments import chart_style as style
 from taskloom_experiments.analysis import Run
-from taskloom_experiments.comparison import Comparison
+from taskloom_experiments.comparison import Comparison, Series
 from taskloom_experiments.formatting import listed
 from taskloom_experiments.history import Span
 
+_COLUMNS = 2
 _LANE_INCHES = 0.2
 _PANEL_INCHES = 0.62  # axis, label and air
 _LETTER_POINTS = 3.6
@@ -28,32 +30,24 @@ _LANE_HEIGHT = 0.82
 def draw_timeline(comparison: Comparison) -> tuple[Figure, str, str]:
     """The figure, its title and its caption."""
     title = "Who worked which task when"
-    columns = len(comparison.series)
-    rows = max(len(series.runs) for series in comparison.series)
-    lanes = [
-        max(
-            len(_workers(series.runs[row])) if row < len(series.runs) else 1
-            for series in comparison.series
-        )
-        for row in range(rows)
-    ]
+    columns = min(len(comparison.series), _COLUMNS)
+    rows = list(_rows(comparison.series, columns))
+    lanes = [max(len(_workers(run)) if run else 1 for run in row) for row in rows]
     heights = [_LANE_INCHES * max(1.3, count) + _PANEL_INCHES for count in lanes]
     width = 9.0 if columns == 1 else 12.0
     figure = style.new_figure(width, sum(heights) + 1.0)
-    grid = figure.subplots(rows, columns, squeeze=False, height_ratios=heights)
+    grid = figure.subplots(len(rows), columns, squeeze=False, height_ratios=heights)
     unit, divisor = style.time_scale(max(_length_ms(run) for run in comparison.runs))
     points = 72 * (width / columns - 1.2)
-    for row in range(rows):
-        members = [
-            series.runs[row] if row < len(series.runs) else None for series in comparison.series
-        ]
-        longest = max(_length_ms(run) for run in members if run)
-        for axes, series, run in zip(grid[row], comparison.series, members, strict=True):
+    last = {series.runs[-1].label for series in comparison.series}
+    for panels, row in zip(grid, rows, strict=True):
+        longest = max(_length_ms(run) for run in row if run)
+        for axes, run in zip(panels, row, strict=True):
             if run is None:
                 axes.set_axis_off()
                 continue
             _panel(axes, run, longest / divisor, _Scale(divisor, points / (longest / divisor)))
-            if run is series.runs[-1]:
+            if run.label in last:
                 label = f"time since the first task was started ({unit})"
                 axes.set_xlabel(label, fontsize=9, color=style.INK)
     figure.legend(
@@ -71,6 +65,15 @@ def draw_timeline(comparison: Comparison) -> tuple[Figure, str, str]:
     )
     style.entitle(figure, title, comparison)
     return figure, title, _caption(comparison)
+
+
+def _rows(series: Sequence[Series], columns: int) -> Iterator[list[Run | None]]:
+    """The runs row by row: a column for each series, so many beside each other, then the rest."""
+    for start in range(0, len(series), columns):
+        beside = series[start : start + columns]
+        for row in range(max(len(one.runs) for one in beside)):
+            runs = [one.runs[row] if row < len(one.runs) else None for one in beside]
+            yield [*runs, *[None] * (columns - len(runs))]
 
 
 @dataclass(frozen=True)

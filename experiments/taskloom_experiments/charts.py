@@ -1,4 +1,4 @@
-"""The four charts of an experiment, as PNG, each with a sentence that says what is seen in it.
+"""The charts of an experiment, as PNG, each with a sentence that says what is seen in it.
 
 Only this module and those it draws with import matplotlib, and only the Agg canvas: no window, no
 global state. Which charts are drawn is the definition's business.
@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 from taskloom_experiments.chart_completion import draw_completion
 from taskloom_experiments.chart_contention import draw_contention
+from taskloom_experiments.chart_pulls import draw_pulls
 from taskloom_experiments.chart_style import DPI
 from taskloom_experiments.chart_throughput import draw_throughput
 from taskloom_experiments.chart_timeline import draw_timeline
@@ -52,11 +53,12 @@ def save_charts(comparison: Comparison, prefix: str) -> tuple[ChartFile, ...]:
 
 
 def draw(kind: ChartKind, comparison: Comparison) -> Drawing:
-    """Draw one of the four."""
+    """Draw one of them."""
     drawers: dict[ChartKind, Callable[[Comparison], tuple[Figure, str, str]]] = {
         "throughput": draw_throughput,
         "timeline": draw_timeline,
         "completion": draw_completion,
         "contention": draw_contention,
+        "pulls": draw_pulls,
     }
     return Drawing(*drawers[kind](comparison))

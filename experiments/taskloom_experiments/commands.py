@@ -3,7 +3,8 @@
 Each command prints what was found and where it lies on standard output, and how it goes on standard
 error; wrong input is one sentence there. It returns the exit code of the process:
 
-    0    every required criterion holds; where there are ``next`` runs, theirs decide
+    0    every required criterion holds; where there are runs by ``next`` or ``stream``, in which
+         the server chooses, theirs decide
     1    a required criterion does not hold
     2    wrong input
     3    partial results: a run was cut short, an agent or the server crashed
@@ -18,7 +19,6 @@ import sys
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import cast
 
 import grpc
 from taskloom_client import TaskloomError
@@ -29,7 +29,14 @@ from taskloom_experiments.definition import Definition, load_definition, plain_d
 from taskloom_experiments.errors import ExperimentError
 from taskloom_experiments.experiment import Conducted, conduct
 from taskloom_experiments.formatting import duration, listed, plural
-from taskloom_experiments.planning import DEFAULT_SPEED, PULLS, PlanError, RunPlan, plan_runs
+from taskloom_experiments.planning import (
+    DEFAULT_PULL,
+    DEFAULT_SPEED,
+    PULLS,
+    PlanError,
+    RunPlan,
+    plan_runs,
+)
 from taskloom_experiments.progress import Teller
 from taskloom_experiments.results import claimed_output, default_output
 from taskloom_experiments.runs import Pull
@@ -45,6 +52,8 @@ PIPE_CLOSED = 141
 
 DEFAULT_WORKFLOW = "swarm"
 DEFAULT_AGENTS = 4
+
+_SERVER_CHOOSES = frozenset({"next", "stream"})
 
 # What the server answers to a template or a workflow that cannot be used.
 _REFUSALS = (
@@ -72,7 +81,7 @@ def run_command(
 ) -> int:
     """Run an experiment: a definition, or without one a single run of a template.
 
-    A definition is run by both ways of pulling unless ``pull`` says which; a template by polling,
+    A definition is run by all ways of pulling unless ``pull`` says which; a template by polling,
     the protocol of the reference, and its agents may take every task. ``runs`` names the runs to
     make, empty: all. ``output`` None is a new folder below results/, ``speed`` None DEFAULT_SPEED,
     ``timeout`` (seconds a run) None a minute and ten times the best possible time.
@@ -80,7 +89,7 @@ def run_command(
     teller = Teller()
     try:
         chosen, graph = _chosen(definition, template, workflow, agents)
-        pulls = _pulls(pull) or (PULLS if definition else PULLS[:1])
+        pulls = _pulls(pull) or (PULLS if definition else (DEFAULT_PULL,))
         folder = output or default_output(chosen.name, datetime.now())
         plans = plan_runs(
             chosen,
@@ -161,7 +170,7 @@ def _pulls(names: Sequence[str]) -> tuple[Pull, ...]:
     for name in names:
         if name not in PULLS:
             raise PlanError(f"no way of pulling is called '{name}'; there are {', '.join(PULLS)}")
-    return tuple(cast(Pull, name) for name in names)
+    return tuple(names)
 
 
 def _exit_code(done: Conducted, template: Template) -> int:
@@ -184,8 +193,8 @@ def _verdict(report: Report) -> int:
     comparison = report.comparison
     if any(run.partial for run in comparison.runs):
         return PARTIAL
-    decides: Pull | None = "next" if any(run.pull == "next" for run in comparison.runs) else None
-    return OK if comparison.required_hold(decides) else FAILED
+    deciding = _SERVER_CHOOSES & {run.pull for run in comparison.runs if run.pull}
+    return OK if comparison.required_hold(deciding) else FAILED
 
 
 def _show(report: Report) -> None:

@@ -5,7 +5,7 @@ four agents did more than one makes sense there, and nowhere else.
 """
 
 from collections import ChainMap
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
@@ -95,12 +95,12 @@ class Comparison:
     rows: tuple[Row, ...]
     verdicts: tuple[CriterionVerdict, ...]
 
-    def required_hold(self, pull: Pull | None = None) -> bool:
-        """Whether every required criterion passes; of the series by this way of pulling, if given.
+    def required_hold(self, pulls: Collection[Pull] = ()) -> bool:
+        """Whether every required criterion passes; of the series by these ways of pulling, if any.
 
         "Cannot tell" does not pass, and nothing is proved where no such run was made.
         """
-        asked = [series for series in self.series if pull is None or series.pull == pull]
+        asked = [series for series in self.series if not pulls or series.pull in pulls]
         return bool(asked) and all(
             verdict.outcome == "pass"
             for verdict in self.verdicts

@@ -19,7 +19,7 @@ from taskloom_experiments.catalogue import (
 )
 from taskloom_experiments.criteria import Condition, ConditionError, parse_condition
 
-ChartKind = Literal["throughput", "timeline", "completion", "contention"]
+ChartKind = Literal["throughput", "timeline", "completion", "contention", "pulls"]
 
 
 class Part(BaseModel):
@@ -121,12 +121,15 @@ class Criterion(Part):
 
 @dataclass(frozen=True)
 class KnownChart:
-    """A chart that taskloom draws, and how a definition asks for it."""
+    """A chart that taskloom draws, and how a definition asks for it.
+
+    ``y`` is None where there are several figures, a panel each.
+    """
 
     title: str
     types: tuple[str, ...]
     x: str
-    y: str
+    y: str | None
 
 
 KNOWN_CHARTS: dict[ChartKind, KnownChart] = {
@@ -138,11 +141,12 @@ KNOWN_CHARTS: dict[ChartKind, KnownChart] = {
         "Cumulative Completion Timeline", ("area", "line"), "elapsed_time", "cumulative_completed"
     ),
     "contention": KnownChart("Claim Contention Rate", ("bar",), "agent_count", "failed_claim_pct"),
+    "pulls": KnownChart("Costs of Pulling", ("bars", "bar"), "agent_count", None),
 }
 
 
 class Chart(Part):
-    """A chart to draw; title and type together name one of the four that taskloom draws."""
+    """A chart to draw; title and type together name one of those that taskloom draws."""
 
     title: str
     type: str
@@ -162,7 +166,8 @@ class Chart(Part):
         for axis in ("x", "y"):
             drawn = getattr(KNOWN_CHARTS[kind], axis)
             if getattr(self, axis) not in (None, drawn):
-                raise ValueError(f"'{self.title}' draws {drawn} on {axis}; write {axis}: {drawn}")
+                instead = f"write {axis}: {drawn}" if drawn else "leave it out"
+                raise ValueError(f"'{self.title}' draws {drawn or 'several'} on {axis}; {instead}")
         return self
 
     def _find(self) -> ChartKind | None:
@@ -173,7 +178,7 @@ class Chart(Part):
 
     @property
     def kind(self) -> ChartKind:
-        """Which of the four it is."""
+        """Which of those it is."""
         kind = self._find()
         assert kind is not None, "checked when it was read"
         return kind

@@ -8,11 +8,12 @@ from taskloom_experiments.formatting import listed, plural, show
 
 
 def findings(comparison: Comparison) -> list[str]:
-    """The summary: what was run, throughput, contention, distribution, criteria."""
+    """The summary: what was run, throughput, contention, pulling, distribution, criteria."""
     told = [
         _what_was_run(comparison),
         _throughput(comparison),
         _contention(comparison),
+        _pulling(comparison),
         _distribution(comparison),
         _criteria(comparison),
     ]
@@ -95,6 +96,35 @@ def _contention(comparison: Comparison) -> str | None:
         )
         told.append(f"{_name(series)}{lost:,.0f} of {tried:,.0f}{most}")
     return f"Claims lost to another worker: {listed(told)}." if told else None
+
+
+def _pulling(comparison: Comparison) -> str | None:
+    """What each way of pulling cost with the most agents; None where there was one way only."""
+    most = max(run.agents for run in comparison.runs)
+    told = {}
+    for series in comparison.series:
+        for run in series.runs:
+            if run.agents == most and series.pull:
+                told[series.pull] = f"`{series.pull}` {listed(_costs(run))}"
+    if len(told) < 2:
+        return None
+    return f"Costs of pulling, with {plural(most, 'agent')}: {'; '.join(told.values())}."
+
+
+def _costs(run: Run) -> list[str]:
+    figures = run.figures
+    told = ["claims not counted"]
+    if "claim_retry_count" in figures:
+        tried = f"{figures['claim_attempts']:,.0f}"
+        told = [f"{figures['claim_retry_count']:,.0f} of {tried} claims refused"]
+    if "calls_per_task" in figures:
+        told.append(f"{show(figures['calls_per_task'], 'number')} calls a completed task")
+    if "free_to_claimed_p50_ms" in figures:
+        median, high = (
+            show(figures[f"free_to_claimed_{share}_ms"], "ms") for share in ("p50", "p99")
+        )
+        told.append(f"{median} (p99 {high}) from task ready and agent free to claimed")
+    return told
 
 
 def _distribution(comparison: Comparison) -> str | None:

@@ -4,13 +4,12 @@ A figure that cannot be computed is not there, and ``missing`` says why; nothing
 each name means is in ``catalogue``. Figures that need other runs are added by ``comparison``.
 """
 
-import math
 import statistics
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
 
+from taskloom_experiments.claim_metrics import measure_claims, measure_waiting
 from taskloom_experiments.history import ENDED, Span, Window, spans, stints, window
 from taskloom_experiments.per_agent import AgentFigures, per_agent
 from taskloom_experiments.runs import RunRecord
@@ -20,6 +19,7 @@ from taskloom_experiments.schedule import (
     best_possible,
     containment,
 )
+from taskloom_experiments.sheet import Sheet
 from taskloom_experiments.tables import START_BLOCKING, Mark, Tables
 
 MS_PER_HOUR = 3_600_000
@@ -48,12 +48,11 @@ def measure(tables: Tables, record: RunRecord | None) -> Measured:
     worked = stints(tables, history)
     agents = _agent_count(tables, record)
     agents_figures = per_agent(tables, record, seen, worked)
-    sheet = _Sheet()
+    sheet = Sheet()
 
     _counts(sheet, tables, agents)
-    _claims(sheet, tables, len({stint.task_id for stint in worked}))
-    _calls(sheet, record)
-    _waiting(sheet, tables, seen, history, worked)
+    measure_claims(sheet, tables, record, worked)
+    measure_waiting(sheet, tables, seen, history, worked)
     _distribution(sheet, agents, agents_figures)
     _throughput(sheet, tables, agents, seen, record.speed if record else None)
     best = _best(sheet, tables, agents, seen, worked)
@@ -72,12 +71,6 @@ def gini(counts: Sequence[float]) -> float | None:
     return 2 * weighted / (len(ordered) * total) - (len(ordered) + 1) / len(ordered)
 
 
-def percentile(values: Sequence[float], share: float) -> float:
-    """The smallest value that at least this share (0 to 1) of the values do not exceed."""
-    ordered = sorted(values)
-    return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
-
-
 def contended_marks(marks: Iterable[Mark]) -> int:
     """How many marks of a file were made while another worker had it marked."""
     holders: dict[str, dict[str, int | None]] = defaultdict(dict)
@@ -93,25 +86,6 @@ def contended_marks(marks: Iterable[Mark]) -> int:
     return contended
 
 
-class _Sheet:
-    """The figures as they are filled in: a value, or the reason why there is none."""
-
-    def __init__(self) -> None:
-        self.figures: dict[str, float] = {}
-        self.missing: dict[str, str] = {}
-
-    def put(
-        self, name: str, value: float | None, otherwise: str = "there is nothing to count"
-    ) -> None:
-        if value is None:
-            self.missing[name] = otherwise
-        else:
-            self.figures[name] = value
-
-    def ratio(self, name: str, part: float, whole: float, otherwise: str) -> None:
-        self.put(name, part / whole if whole else None, otherwise)
-
-
 def _agent_count(tables: Tables, record: RunRecord | None) -> int:
     if record:
         return record.agents
@@ -119,7 +93,7 @@ def _agent_count(tables: Tables, record: RunRecord | None) -> int:
     return len(tables.workers) or len(holders)
 
 
-def _counts(sheet: _Sheet, tables: Tables, agents: int) -> None:
+def _counts(sheet: Sheet, tables: Tables, agents: int) -> None:
     statuses = Counter(task.status for task in tables.tasks)
     for status in {*_STATUSES, *statuses}:
         sheet.put(f"{status.replace('-', '_')}_count", statuses[status])
@@ -135,98 +109,7 @@ def _completed(tables: Tables) -> list[str]:
     return [task.id for task in tables.tasks if task.status == "completed" and task.worker_id]
 
 
-def _claims(sheet: _Sheet, tables: Tables, worked: int) -> None:
-    no_counters = "the table workers has no counters of claims"
-    no_claims = "no agent claimed anything"
-    totals = {
-        name: _total(getattr(worker, name) for worker in tables.workers)
-        for name in ("claim_attempts", "claims_granted", "claims_lost")
-    }
-    for name, total in totals.items():
-        sheet.put(name, total, no_counters)
-    attempts, granted, lost = totals.values()
-    if attempts is None or granted is None or lost is None:
-        for name in (
-            "claim_success_rate",
-            "claim_retry_count",
-            "claim_retries_per_task",
-            "failed_claim_pct",
-        ):
-            sheet.put(name, None, no_counters)
-        return
-    sheet.ratio("claim_success_rate", granted, attempts, no_claims)
-    sheet.put("claim_retry_count", attempts - granted)
-    sheet.ratio("claim_retries_per_task", attempts - granted, worked, "no task was worked")
-    sheet.ratio("failed_claim_pct", 100 * lost, attempts, no_claims)
-
-
-def _total(values: Iterable[int | None]) -> int | None:
-    known = [value for value in values if value is not None]
-    return sum(known) if known else None
-
-
-def _calls(sheet: _Sheet, record: RunRecord | None) -> None:
-    counters = list(record.agent_counters.values()) if record else []
-    not_counted = "there is no run.json with the agents' own counters"
-    calls = _total(counter.get("calls") for counter in counters)
-    completed = sheet.figures["completed_by_agents"]
-    per_task = calls / completed if calls is not None and completed else None
-    sheet.put("calls_per_task", per_task, not_counted if calls is None else "none was completed")
-    sheet.put("empty_polls", _total(item.get("empty_polls") for item in counters), not_counted)
-
-
-def _waiting(
-    sheet: _Sheet,
-    tables: Tables,
-    seen: Window | None,
-    history: Iterable[Span],
-    worked: Sequence[Span],
-) -> None:
-    waits = [
-        task.started_at - task.ready_at
-        for task in tables.tasks
-        if task.worker_id and task.started_at is not None and task.ready_at is not None
-        if task.started_at >= task.ready_at
-    ]
-    no_waits = "no task has both ready_at and started_at"
-    sheet.put("queue_wait_mean_ms", statistics.fmean(waits) if waits else None, no_waits)
-    for name, share in (("p50", 0.5), ("p99", 0.99), ("max", 1.0)):
-        value = percentile(waits, share) if waits else None
-        sheet.put(f"queue_wait_{name}_ms", value, no_waits)
-
-    gaps = _handovers(worked)
-    no_gaps = "no agent worked two tasks"
-    sheet.put("handover_p50_ms", statistics.median(gaps) if gaps else None, no_gaps)
-
-    time_in: Counter[str] = Counter()
-    for span in history:
-        time_in[span.status] += span.end - span.start
-    waiting = time_in["pending"] + time_in["assigned"]
-    no_history = "task_sequence tells of no time pending or working"
-    sheet.ratio("blocking_ratio", waiting, waiting + time_in["working"], no_history)
-    if seen and any(task.ready_at is not None for task in tables.tasks):
-        for_others = sum(
-            max(0, (seen.end if task.ready_at is None else task.ready_at) - task.created_at)
-            for task in tables.tasks
-            if task.worker_id and task.created_at is not None
-        )
-        sheet.ratio("blocked_by_tasks_ratio", for_others, waiting + time_in["working"], no_history)
-    else:
-        sheet.put("blocked_by_tasks_ratio", None, "the tasks have no ready_at")
-
-
-def _handovers(worked: Sequence[Span]) -> list[int]:
-    of_worker: dict[str | None, list[Span]] = defaultdict(list)
-    for stint in worked:
-        of_worker[stint.worker_id].append(stint)
-    return [
-        max(0, after.start - before.end)
-        for mine in of_worker.values()
-        for before, after in pairwise(mine)
-    ]
-
-
-def _distribution(sheet: _Sheet, agents: int, each: Sequence[AgentFigures]) -> None:
+def _distribution(sheet: Sheet, agents: int, each: Sequence[AgentFigures]) -> None:
     counts = [agent.tasks_completed for agent in each]
     counts += [0] * (agents - len(counts))  # an agent that never came completed nothing
     total = sum(counts)
@@ -242,7 +125,7 @@ def _distribution(sheet: _Sheet, agents: int, each: Sequence[AgentFigures]) -> N
 
 
 def _throughput(
-    sheet: _Sheet, tables: Tables, agents: int, seen: Window | None, speed: float | None
+    sheet: Sheet, tables: Tables, agents: int, seen: Window | None, speed: float | None
 ) -> None:
     completed = len(_completed(tables))
     makespan = seen.makespan_ms if seen else None
@@ -259,7 +142,7 @@ def _throughput(
 
 
 def _best(
-    sheet: _Sheet, tables: Tables, agents: int, seen: Window | None, worked: Sequence[Span]
+    sheet: Sheet, tables: Tables, agents: int, seen: Window | None, worked: Sequence[Span]
 ) -> BestPossible | None:
     """The bounds, and the figures against them where every task was worked to its end."""
     spent: Counter[str] = Counter()
@@ -297,14 +180,14 @@ def _best(
     return best
 
 
-def _coordination(sheet: _Sheet, tables: Tables, worked: Sequence[Span]) -> None:
+def _coordination(sheet: Sheet, tables: Tables, worked: Sequence[Span]) -> None:
     sheet.put("file_contention", contended_marks(tables.marks))
     periods = Counter(stint.task_id for stint in worked)
     again = sum(times > 1 for times in periods.values())
     sheet.ratio("rework_rate", again, len(periods), "no task was worked")
 
 
-def _cost(sheet: _Sheet, tables: Tables) -> None:
+def _cost(sheet: Sheet, tables: Tables) -> None:
     sheet.put("cost_usd", sum(task.cost_usd for task in tables.tasks))
     for index, kind in enumerate(_TOKENS):
         sheet.put(f"tokens_{kind}", sum(task.tokens[index] for task in tables.tasks))

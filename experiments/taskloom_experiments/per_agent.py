@@ -53,7 +53,7 @@ def per_agent(
     counters: Mapping[str, Mapping[str, int]] = record.agent_counters if record else {}
     return tuple(
         _agent(
-            registered.get(worker_id) or Worker(worker_id, None, None, None, None, None, None),
+            registered.get(worker_id) or Worker(worker_id, *[None] * 7),
             tables,
             counters.get(worker_id, {}),
             seen,

@@ -16,6 +16,7 @@ from taskloom_experiments.comparison import Comparison
 from taskloom_experiments.database import QueryResult
 from taskloom_experiments.findings import findings, partial_runs
 from taskloom_experiments.formatting import duration, listed
+from taskloom_experiments.report_pulls import about_pulls, pulls_table
 from taskloom_experiments.whole_files import written_whole
 
 if TYPE_CHECKING:
@@ -34,6 +35,9 @@ def write_report(comparison: Comparison, file: Path, charts: "Sequence[ChartFile
         *_criteria(comparison),
         "## Every figure by run, against its target",
         tables.metrics_table(comparison),
+        "## Ways of pulling",
+        pulls_table(comparison),
+        about_pulls(comparison),
         "## Contention",
         tables.contention_table(comparison),
         _about_contention(comparison),

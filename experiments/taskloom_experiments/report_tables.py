@@ -98,7 +98,7 @@ def _notes(comparison: Comparison) -> list[str]:
     runs_with: dict[tuple[str, str], list[str]] = {}  # (figure, reason) -> labels
     for row in comparison.rows:
         for run, cell in zip(comparison.runs, row.cells, strict=True):
-            if cell.value is None and (why := cell.missing or _no_figure(run, row)):
+            if cell.value is None and (why := cell.missing or _nofigure(run, row)):
                 runs_with.setdefault((f"`{row.measurement}`", why), []).append(run.label)
             told = cell.verdict.detail if cell.verdict else ""
             if told and row.target and row.target.clauses and "says nothing" not in told:
@@ -113,7 +113,7 @@ def _notes(comparison: Comparison) -> list[str]:
     ]
 
 
-def _no_figure(run: Run, row: Row) -> str:
+def _nofigure(run: Run, row: Row) -> str:
     answer = run.answers.get(row.measurement)
     if isinstance(answer, MeasurementError):
         return ""  # told by _query_notes
@@ -145,12 +145,12 @@ def contention_table(comparison: Comparison) -> str:
     rows = [
         [
             run.label,
-            *(_figure(run, name, "count") for name in ("claim_attempts", "claims_granted")),
-            _figure(run, "claims_lost", "count"),
+            *(figure(run, name, "count") for name in ("claim_attempts", "claims_granted")),
+            figure(run, "claims_lost", "count"),
             _refused_otherwise(run),
-            _figure(run, "claim_success_rate", "ratio"),
-            _figure(run, "claim_retries_per_task", "number"),
-            _figure(run, "calls_per_task", "number"),
+            figure(run, "claim_success_rate", "ratio"),
+            figure(run, "claim_retries_per_task", "number"),
+            figure(run, "calls_per_task", "number"),
             *([by_query[run.label] or NONE] if any(by_query.values()) else []),
         ]
         for run in comparison.runs
@@ -158,7 +158,8 @@ def contention_table(comparison: Comparison) -> str:
     return table(header, rows)
 
 
-def _figure(run: Run, name: str, unit: Unit) -> str:
+def figure(run: Run, name: str, unit: Unit) -> str:
+    """A figure of a run for a cell, or a dash."""
     value = run.figures.get(name)
     return NONE if value is None else show(value, unit)
 
@@ -207,10 +208,10 @@ def best_possible_table(comparison: Comparison) -> str:
                 run.label,
                 str(run.agents),
                 *bounds,
-                _figure(run, "makespan_ms", "ms"),
-                _figure(run, "best_possible_efficiency", "ratio"),
-                _figure(run, "scaling_efficiency", "ratio"),
-                _figure(run, "best_scaling_efficiency", "ratio"),
+                figure(run, "makespan_ms", "ms"),
+                figure(run, "best_possible_efficiency", "ratio"),
+                figure(run, "scaling_efficiency", "ratio"),
+                figure(run, "best_scaling_efficiency", "ratio"),
             ]
         )
     return table(header, rows)

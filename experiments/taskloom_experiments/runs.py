@@ -10,7 +10,6 @@ import platform
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Literal
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -23,7 +22,8 @@ SCHEMA_VERSION = 1
 UNFINISHED = "the runner ended before the run did"
 """Why a run is partial, from its first moment until its runner knows better."""
 
-Pull = Literal["poll", "next"]
+Pull = str
+"""A way of pulling: a name in the client's ``PULLS``."""
 
 
 class RunRecordError(ExperimentError):

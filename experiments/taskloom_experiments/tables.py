@@ -4,7 +4,7 @@ Databases of other programs of this family have fewer columns: what is missing i
 and the figures that need it say so. Times are Unix milliseconds, durations milliseconds.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,10 +56,21 @@ class Transition:
 
 
 @dataclass(frozen=True)
+class Claim:
+    """A worker took a task, and when the task had become ready for that."""
+
+    task_id: str
+    worker_id: str
+    ready_at: int
+    claimed_at: int
+
+
+@dataclass(frozen=True)
 class Worker:
     """A registration with its claim counters; None where the database does not count."""
 
     id: str
+    max_claims: int | None
     registered_at: int | None
     last_heartbeat: int | None
     disconnected_at: int | None
@@ -94,17 +105,19 @@ class Tables:
 
     tasks: tuple[Task, ...]
     transitions: tuple[Transition, ...]
+    claims: tuple[Claim, ...]
     workers: tuple[Worker, ...]
     dependencies: tuple[Dependency, ...]
     marks: tuple[Mark, ...]
 
 
 _COLUMNS = {
-    "tasks": "id status worker_id points parent_id created_at ready_at started_at completed_at"
-    " time_actual_ms cost_usd deleted_at metric_0 metric_1 metric_2 metric_3 metric_4 metric_5",
+    "tasks": "id status worker_id points parent_id created_at ready_at claimed_at started_at"
+    " completed_at time_actual_ms cost_usd deleted_at metric_0 metric_1 metric_2 metric_3 metric_4"
+    " metric_5",
     "task_sequence": "id task_id worker_id status timestamp end_timestamp",
-    "workers": "id registered_at last_heartbeat disconnected_at claim_attempts claims_granted"
-    " claims_lost",
+    "workers": "id max_claims registered_at last_heartbeat disconnected_at claim_attempts"
+    " claims_granted claims_lost",
     "dependencies": "from_task_id to_task_id dep_type",
     "claim_sequence": "id file_path worker_id event timestamp end_timestamp",
 }
@@ -135,6 +148,7 @@ def read_tables(connection: apsw.Connection, file: Path) -> Tables:
     workers = tuple(
         Worker(
             id=row["id"],
+            max_claims=_whole(row.get("max_claims")),
             registered_at=_whole(row.get("registered_at")),
             last_heartbeat=_whole(row.get("last_heartbeat")),
             disconnected_at=_whole(row.get("disconnected_at")),
@@ -158,7 +172,30 @@ def read_tables(connection: apsw.Connection, file: Path) -> Tables:
         )
         for row in _rows(connection, file, "claim_sequence", "timestamp, rowid")
     )
-    return Tables(tasks, transitions, workers, dependencies, marks)
+    claims = tuple(_claims(connection, file))
+    return Tables(tasks, transitions, claims, workers, dependencies, marks)
+
+
+_TASK_CLAIMED = 6  # events.type, fixed by the proto
+_CLAIMS_TOLD = f"""
+    SELECT task_id, worker_id, after ->> '$.task.ready_at', after ->> '$.task.claimed_at'
+    FROM events WHERE type = {_TASK_CLAIMED} ORDER BY revision, ordinal
+"""
+
+
+def _claims(connection: apsw.Connection, file: Path) -> Iterator[Claim]:
+    """Every claim that the events tell of; without events the last one of each task."""
+    if table_columns(connection, "events"):
+        rows: Iterable[tuple[Any, ...]] = connection.execute(_CLAIMS_TOLD)
+    else:
+        rows = (
+            (row["id"], row["worker_id"], row.get("ready_at"), row.get("claimed_at"))
+            for row in _rows(connection, file, "tasks", "id")
+            if row.get("deleted_at") is None
+        )
+    for task_id, worker_id, ready_at, claimed_at in rows:
+        if worker_id and ready_at is not None and claimed_at is not None:
+            yield Claim(task_id, worker_id, int(ready_at), int(claimed_at))
 
 
 def _rows(

@@ -15,6 +15,7 @@ from typing import Any
 import apsw
 import pytest
 from taskloom_experiments.runs import RunRecord
+from taskloom_server.graph.events import EventType
 
 START = 1_800_000_000_000
 """When all runs here begin, in Unix ms."""
@@ -42,6 +43,9 @@ CREATE TABLE file_locks (file_path TEXT, worker_id TEXT, task_id TEXT, reason TE
   locked_at INTEGER);
 CREATE TABLE claim_sequence (id INTEGER PRIMARY KEY, file_path TEXT, worker_id TEXT, task_id TEXT,
   event TEXT, reason TEXT, timestamp INTEGER, end_timestamp INTEGER);
+CREATE TABLE events (revision INTEGER, ordinal INTEGER, time INTEGER, type INTEGER, task_id TEXT,
+  worker_id TEXT, reason TEXT, after TEXT, before TEXT, ancestors TEXT,
+  PRIMARY KEY (revision, ordinal)) WITHOUT ROWID;
 """
 
 
@@ -56,6 +60,7 @@ class RunDatabase:
         for statement in _SCHEMA.split(";\n"):
             self._connection.execute(statement)
         self._connection.execute("BEGIN")
+        self._revision = 0
 
     def insert(self, table: str, **row: Any) -> None:
         """Insert a row as it stands."""
@@ -105,6 +110,21 @@ class RunDatabase:
                 end_timestamp=None if end is None else at(end),
             )
 
+    def claim(self, task: str, worker: str, *, ready: float, claimed: float) -> None:
+        """The event that tells of a claim, with the task as it was then."""
+        self._revision += 1
+        after = {"task": {"id": task, "ready_at": at(ready), "claimed_at": at(claimed)}}
+        self.insert(
+            "events",
+            revision=self._revision,
+            ordinal=0,
+            time=at(claimed),
+            type=EventType.TASK_CLAIMED,
+            task_id=task,
+            worker_id=worker,
+            after=json.dumps(after),
+        )
+
     def worker(
         self,
         name: str,
@@ -112,6 +132,7 @@ class RunDatabase:
         granted: int | None = 0,
         lost: int | None = 0,
         *,
+        max_claims: int = 1,
         registered: float = 0,
         left: float | None = None,
     ) -> None:
@@ -119,7 +140,7 @@ class RunDatabase:
         self.insert(
             "workers",
             id=name,
-            max_claims=1,
+            max_claims=max_claims,
             registered_at=at(registered),
             last_heartbeat=at(registered if left is None else left),
             disconnected_at=None if left is None else at(left),
@@ -214,6 +235,7 @@ def small_run(new_run: Callable[..., RunDatabase]) -> RunDatabase:
         )
         steps = ((0, "pending", None), (start, "working", worker), (end, "completed", worker))
         run.history(name, *steps)
+        run.claim(name, worker, ready=ready, claimed=start)
         run.link("root", name, "contains")
     for name in "abc":
         run.link(name, "d")
@@ -344,6 +366,8 @@ def _write_fleet(folder: Path, fleet: list[_Agent], tasks: list[_Modelled], pull
             (task.started, "working", task.worker),
             (task.completed, "completed", task.worker),
         )
+        ready = 0.0 if task.ready is None else task.ready
+        run.claim(task.name, task.worker or "", ready=ready, claimed=task.started)
         run.link("root", task.name, "contains")
         if task.name != "integrate":
             run.link(task.name, "integrate", "follows")

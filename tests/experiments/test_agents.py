@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from taskloom import v1
-from taskloom_client import Client
+from taskloom_client import PULLS, Client
 from taskloom_experiments import agents as agents_module
 from taskloom_experiments.agents import AgentSettings
 from taskloom_experiments.serving import serving
@@ -87,7 +87,7 @@ async def _end(process: Process) -> tuple[int | None, dict[str, int], str]:
     return process.returncode, json.loads(lines[-1]) if lines else {}, err.decode()
 
 
-@pytest.mark.parametrize("pull", ["poll", "next"])
+@pytest.mark.parametrize("pull", PULLS)
 async def test_agent_works_until_nothing_is_left(
     client: Client, start_agent: StartAgent, pull: Any
 ) -> None:

@@ -2,25 +2,35 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from matplotlib.collections import PolyCollection
 from matplotlib.image import imread
 from taskloom_experiments.analysis import analyse_run
+from taskloom_experiments.chart_style import series_style
 from taskloom_experiments.charts import draw, save_charts
 from taskloom_experiments.comparison import Comparison, compare_runs
 from taskloom_experiments.definition import definition_for_comparison
 from taskloom_experiments.definition_parts import ChartKind
 
 PLAIN = definition_for_comparison()
-KINDS: tuple[ChartKind, ...] = ("throughput", "timeline", "completion", "contention")
+PULLS = ("poll", "watch", "next", "stream")
+KINDS: tuple[ChartKind, ...] = get_args(ChartKind)
 
 
 @pytest.fixture
 def both(fleet: Callable[..., Path]) -> Comparison:
     """1, 2, 4 and 8 agents by both ways of pulling."""
     files = [fleet(agents, pull) for agents in (1, 2, 4, 8) for pull in ("poll", "next")]
+    return compare_runs([analyse_run(file, PLAIN) for file in files], PLAIN)
+
+
+@pytest.fixture
+def all_ways(fleet: Callable[..., Path]) -> Comparison:
+    """2 and 8 agents by four ways of pulling; 4 agents by two of them only."""
+    files = [fleet(agents, pull) for pull in PULLS for agents in (2, 8)]
+    files += [fleet(4, "poll"), fleet(4, "next")]
     return compare_runs([analyse_run(file, PLAIN) for file in files], PLAIN)
 
 
@@ -103,6 +113,42 @@ def test_contention_labels_are_counts(both: Comparison) -> None:
     ]
     assert labels == expected
     assert "0 of 25" in labels
+
+
+def test_pulls_show_what_was_measured(all_ways: Comparison) -> None:
+    """A bar, or a line, for every run, as high as its figure; what was not run leaves room."""
+    figure = draw("pulls", all_ways).figure
+    refused, calls, times, idle = figure.axes
+    runs = [run for series in all_ways.series for run in series.runs]
+    assert len(runs) == 10
+    for axes, name, factor in ((calls, "calls_per_task", 1), (idle, "idle_time_ratio", 100)):
+        heights = [bar.get_height() for container in axes.containers for bar in container]
+        assert heights == [factor * run.figures[name] for run in runs]
+    shares = [bar.get_height() for container in refused.containers for bar in container]
+    assert shares == pytest.approx([100 - 100 * run.figures["claim_success_rate"] for run in runs])
+    drawn = [_numbers(line.get_ydata())[0] for line in times.lines]
+    assert drawn == [
+        run.figures[f"free_to_claimed_{share}_ms"] for run in runs for share in ("p50", "p99")
+    ]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == list(PULLS)
+
+
+def test_ways_of_pulling_have_a_look_each(all_ways: Comparison, both: Comparison) -> None:
+    """A way looks the same whichever others are beside it, and like no other."""
+    looks = {one.pull: series_style(one, all_ways.series) for one in all_ways.series}
+    assert len(set(looks.values())) == 4
+    assert {one.pull: series_style(one, both.series) for one in both.series} == {
+        pull: looks[pull] for pull in ("poll", "next")
+    }
+
+
+@pytest.mark.parametrize("kind", ["timeline", "completion"])
+def test_panels_of_four_ways_leave_none_out(all_ways: Comparison, kind: ChartKind) -> None:
+    """Two columns have room for four ways, with fewer runs by some of them."""
+    panels = [axes for axes in draw(kind, all_ways).figure.axes if axes.axison]
+    titles = [axes.get_title(loc="left") for axes in panels]
+    runs = [run.label for run in all_ways.runs]
+    assert sorted(titles) == sorted(runs if kind == "timeline" else PULLS)
 
 
 @pytest.mark.parametrize("kind", KINDS)

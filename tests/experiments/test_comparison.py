@@ -137,10 +137,10 @@ def test_required_hold_is_asked_of_a_way_of_pulling(make: Callable[..., Run]) ->
     """Poll may fail what next must pass; nothing is proved by runs that were not made."""
     definition = defined("makespan_ms < 60000")
     comparison = compare_runs([make(2, 40), make(2, 90, pull="poll")], definition)
-    assert comparison.required_hold("next")
-    assert not comparison.required_hold("poll")
+    assert comparison.required_hold({"next"})
+    assert not comparison.required_hold({"poll"})
     assert not comparison.required_hold()
-    assert not compare_runs([make(2, 41, pull="poll")], definition).required_hold("next")
+    assert not compare_runs([make(2, 41, pull="poll")], definition).required_hold({"next"})
 
 
 def test_cannot_tell_does_not_pass(make: Callable[..., Run]) -> None:

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from textwrap import dedent
+from typing import get_args
 
 import pytest
 from taskloom_experiments.definition import (
@@ -13,6 +14,7 @@ from taskloom_experiments.definition import (
     load_definition,
     plain_definition,
 )
+from taskloom_experiments.definition_parts import ChartKind
 
 GOOD = """
 experiment: {name: small, version: 1.0}
@@ -115,10 +117,10 @@ def test_template_is_found_above_the_definition_and_in_the_current_folder(
     assert load_definition(file).template == (here / "local.json").resolve()
 
 
-def test_charts_are_all_four_where_none_are_named(write: Callable[[str], Path]) -> None:
+def test_charts_are_all_where_none_are_named(write: Callable[[str], Path]) -> None:
     """A definition without key_charts gets every chart; one with an empty list gets none."""
     charts = GOOD[GOOD.index("  key_charts:") : GOOD.index("execution:")]
-    assert len(load_definition(write(GOOD.replace(charts, ""))).charts) == 4
+    assert load_definition(write(GOOD.replace(charts, ""))).charts == get_args(ChartKind)
     assert load_definition(write(GOOD.replace(charts, "  key_charts: []\n"))).charts == ()
 
 
@@ -139,6 +141,11 @@ def test_charts_are_all_four_where_none_are_named(write: Callable[[str], Path]) 
         ("title: Claim Contention Rate", "title: Pie", "there is no chart 'Pie' of type 'bar'"),
         ("type: bar", "type: pie", "there is no chart 'Claim Contention Rate' of type 'pie'"),
         ("y: failed_claim_pct", "y: cost", "draws failed_claim_pct on y; write y: failed_claim"),
+        (
+            "Claim Contention Rate, type: bar, x: agent_count, y: fail",
+            "Costs of Pulling, type: bar, x: agent_count, y: fail",
+            "'Costs of Pulling' draws several on y; leave it out",
+        ),
         ("name: slowest, query", "name: slowest, sql", "metrics.contention.measurements[1].sql"),
         ("slowest, query: SELECT MAX(time_actual_ms) FROM tasks", "slow", "give it a query or a"),
         ("name: slowest", "name: claim_success_rate", "metrics: 'claim_success_rate' stands twice"),
@@ -229,7 +236,7 @@ def test_plain_command_line_makes_a_definition(tmp_path: Path) -> None:
     definition = plain_definition(template, "swarm", 4)
     assert (definition.name, definition.workflow) == ("browser", "swarm")
     assert [(run.name, run.agents) for run in definition.runs] == [("pull-4", 4)]
-    assert len(definition.charts) == 4
+    assert definition.charts == get_args(ChartKind)
     assert [one.required for one in definition.success_criteria] == [True]
 
 

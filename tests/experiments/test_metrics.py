@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 from taskloom_experiments.catalogue import METRICS
 from taskloom_experiments.database import open_database
-from taskloom_experiments.metrics import Measured, gini, measure, percentile
+from taskloom_experiments.metrics import Measured, gini, measure
+from taskloom_experiments.sheet import percentile
 from taskloom_experiments.tables import read_tables
 
 
@@ -37,6 +38,12 @@ def test_small_run_in_full(small_run: Any, new_record: Callable[..., Any]) -> No
         "queue_wait_p50_ms": 0,
         "queue_wait_p99_ms": 20_000,
         "queue_wait_max_ms": 20_000,
+        # each claimed when its agent was free, c 20 s after it was ready
+        "claims_timed": 4,
+        "ready_to_claimed_p50_ms": 0,
+        "ready_to_claimed_p99_ms": 20_000,
+        "free_to_claimed_p50_ms": 0,
+        "free_to_claimed_p99_ms": 0,
         # w1 paused 30 s between a and d, w2 not at all between b and c
         "handover_p50_ms": 15_000,
         # pending: root 90, c 20, d 60; working: 30 + 20 + 40 + 30

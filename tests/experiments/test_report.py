@@ -44,6 +44,7 @@ def test_report_of_the_reference_experiment(
         "What was found",
         "Success criteria",
         "Every figure by run, against its target",
+        "Ways of pulling",
         "Contention",
         "Best possible beside measured",
         "Charts",
@@ -62,7 +63,7 @@ def test_report_of_the_reference_experiment(
         assert chart.is_file()
     assert "**required** | **fail** | **pass**" in text  # contention, by poll and by next
     assert "Partial" not in text
-    assert 3 <= len(findings(report.comparison)) <= 5
+    assert 3 <= len(findings(report.comparison)) <= 6
 
 
 def test_report_tells_what_the_query_cannot_see(
@@ -82,6 +83,49 @@ def test_report_tells_what_the_query_cannot_see(
     assert cells[-1] == "100.0 % of 25"
     assert "that query cannot see one: its figure stands beside the true one" in text
     assert report.charts == ()
+
+
+def test_ways_of_pulling_are_one_table(fleet: Callable[..., Path], tmp_path: Path) -> None:
+    """Runs with as many agents stand together, each with what its way of pulling cost."""
+    files = [fleet(agents, pull) for pull in ("poll", "next") for agents in (1, 8)]
+    report = compare(files, None, tmp_path / "r", False)
+    text = report.file.read_text(encoding="utf-8")
+    table = text[text.index("## Ways of pulling") :].split("\n\n")[1].splitlines()[2:]
+    rows = [[cell.strip() for cell in row.strip("|").split("|")] for row in table]
+    assert [row[:2] for row in rows] == [["1", "poll"], ["1", "next"], ["8", "poll"], ["8", "next"]]
+    run = next(run for run in report.comparison.runs if run.agents == 8 and run.pull == "poll")
+    figures = run.figures
+    assert figures["claim_retry_count"] > 0
+    assert rows[2][2:] == [
+        f"{figures['claim_attempts']:.0f}",
+        f"{figures['claim_retry_count']:.0f}",
+        f"{figures['calls_per_task']:.3g}",
+        f"{figures['ready_to_claimed_p50_ms'] / 1000:.3g} s",
+        f"{figures['ready_to_claimed_p99_ms'] / 1000:.3g} s",
+        f"{figures['free_to_claimed_p50_ms']:.0f} ms",
+        f"{figures['free_to_claimed_p99_ms']:.0f} ms",
+        "25",
+        f"{100 * figures['idle_time_ratio']:.1f} %",
+    ]
+    assert rows[3][3] == "0"
+    assert "A p99 of fewer than 100 claims is the longest of them" in text
+
+
+def test_ways_of_pulling_are_summed_up(fleet: Callable[..., Path], tmp_path: Path) -> None:
+    """The sentence has the figures of the runs with the most agents, and needs two ways."""
+    files = [fleet(agents, pull) for pull in ("poll", "next") for agents in (1, 8)]
+    comparison = compare(files, None, tmp_path / "r", False).comparison
+    told = next(sentence for sentence in findings(comparison) if "Costs of pulling" in sentence)
+    figures = {run.pull: run.figures for run in comparison.runs if run.agents == 8}
+    poll, free = figures["poll"], "from task ready and agent free to claimed"
+    assert told.startswith(
+        f"Costs of pulling, with 8 agents: `poll` {poll['claim_retry_count']:.0f} of "
+        f"{poll['claim_attempts']:.0f} claims refused, {poll['calls_per_task']:.3g} calls a "
+        f"completed task and {poll['free_to_claimed_p50_ms']:.0f} ms (p99 "
+        f"{poll['free_to_claimed_p99_ms']:.0f} ms) {free}; `next` 0 of 25 claims refused, "
+    )
+    alone = compare([fleet(8, "next")], None, tmp_path / "r", False).comparison
+    assert not any("Costs of pulling" in sentence for sentence in findings(alone))
 
 
 def test_summary_is_made_of_figures(small: Path, tmp_path: Path) -> None:
@@ -142,11 +186,11 @@ def test_odd_names_do_not_break_the_table(small: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("output", "report", "chart"),
     [
-        ("made/", "made/report.md", "made/contention.png"),
-        ("here", "here/report.md", "here/contention.png"),  # a folder that exists
-        ("results/pure/comparison", "results/pure/comparison.md", "comparison-contention.png"),
-        ("v1.2", "v1.2.md", "v1.2-contention.png"),
-        ("told.md", "told.md", "told-contention.png"),
+        ("made/", "made/report.md", "made/pulls.png"),
+        ("here", "here/report.md", "here/pulls.png"),  # a folder that exists
+        ("results/pure/comparison", "results/pure/comparison.md", "comparison-pulls.png"),
+        ("v1.2", "v1.2.md", "v1.2-pulls.png"),
+        ("told.md", "told.md", "told-pulls.png"),
     ],
 )
 def test_output_is_a_folder_or_a_prefix(

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 from taskloom_client import TaskloomError
-from taskloom_experiments import observing, runner
+from taskloom_experiments import observing
 from taskloom_experiments.database import open_database
 from taskloom_experiments.definition import plain_definition
 from taskloom_experiments.interruption import Interruption
@@ -353,33 +353,13 @@ async def test_server_that_does_not_come_up_says_why(tmp_path: Path) -> None:
             pytest.fail("it serves")
 
 
-async def test_agents_that_cannot_be_started_are_told(
-    new_plan: NewPlan, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_agents_that_cannot_be_started_are_told(new_plan: NewPlan) -> None:
     """Agents that all fail at once end the run, with what one of them said last."""
     plan = new_plan()
-    plan = replace(plan, settings=replace(plan.settings, workflow="swarm", pull="push"))  # type: ignore[arg-type]
-    monkeypatch.setattr(runner, "_first_record", lambda _: _record_of(plan))
+    plan = replace(plan, settings=replace(plan.settings, pull="push"))
 
     record = await run(plan)
 
     assert record.partial_reason is not None
     assert "agent-1 ended with exit code 2" in record.partial_reason
     assert "pull is 'push'" in record.partial_reason
-
-
-def _record_of(plan: RunPlan) -> RunRecord:
-    """A record of a run whose settings could never be recorded."""
-    return RunRecord(
-        name=plan.name,
-        pull="next",
-        agents=plan.agents,
-        speed=plan.settings.speed,
-        seed=plan.settings.seed,
-        started_at=0,
-        ended_at=0,
-        partial=True,
-        partial_reason="not run",
-        template=str(plan.template.file),
-        workflow=plan.settings.workflow,
-    )

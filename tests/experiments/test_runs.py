@@ -40,7 +40,7 @@ def test_unknown_keys_are_ignored(tmp_path: Path, new_record: Callable[..., Any]
     ("changes", "sentence"),
     [
         ({"schema_version": 2}, "has schema_version 2, and this taskloom reads 1"),
-        ({"pull": "push"}, "pull: Input should be 'poll' or 'next'"),
+        ({"pull": 7}, "pull: Input should be a valid string"),
         ({"agents": "many"}, "agents: Input should be a valid integer"),
     ],
 )

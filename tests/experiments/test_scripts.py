@@ -16,6 +16,8 @@ from taskloom_experiments import serving as serving_module
 from taskloom_experiments.agents import AgentSettings
 from taskloom_experiments.commands import compare_command, run_command
 from taskloom_experiments.database import run_query
+from taskloom_experiments.definition_parts import KNOWN_CHARTS
+from taskloom_experiments.planning import PULLS
 from taskloom_experiments.serving import serving
 
 SCRIPTS = Path(__file__).parents[2] / "experiments"
@@ -120,10 +122,11 @@ def files(folder: Path) -> set[str]:
 RUN_FILES = {"tasks.db", "snapshot.json", "metrics.json", "run.json", "server.log"}
 
 
-def test_definition_is_run_by_both_ways(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_definition_is_run_by_all_ways(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Every run has its folder, the whole a report; required criteria hold, so the code is 0.
 
-    The criterion does not hold for the poll run, which does not decide where there are next runs.
+    The criterion does not hold for the poll run, which does not decide where there are runs in
+    which the server chooses.
     """
     definition = write_definition(tmp_path, "calls_per_task < 6 AND pending_count == 0")
 
@@ -131,8 +134,9 @@ def test_definition_is_run_by_both_ways(tmp_path: Path, capsys: pytest.CaptureFi
 
     shown = capsys.readouterr()
     assert code == 0, shown
-    assert files(tmp_path / "out") == {"report.md", "alone-poll", "alone-next"}
-    for pull in ("poll", "next"):
+    assert {"poll", "next"} <= set(PULLS)
+    assert files(tmp_path / "out") == {"report.md", *(f"alone-{pull}" for pull in PULLS)}
+    for pull in PULLS:
         folder = tmp_path / "out" / f"alone-{pull}"
         assert files(folder) == RUN_FILES
         metrics = json.loads((folder / "metrics.json").read_text())
@@ -140,7 +144,7 @@ def test_definition_is_run_by_both_ways(tmp_path: Path, capsys: pytest.CaptureFi
         assert metrics["metrics"]["completed_by_agents"] == 6
     assert "fail" in shown.out
     assert f"report: {tmp_path}/out/report.md" in shown.out
-    assert "small: 2 runs" in shown.err
+    assert f"small: {len(PULLS)} runs" in shown.err
 
 
 def test_required_criterion_that_fails_is_code_1(tmp_path: Path) -> None:
@@ -163,12 +167,12 @@ def test_partial_run_is_code_3(tmp_path: Path, capsys: pytest.CaptureFixture[str
 
 
 def test_charts_are_drawn_and_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """With charts, the output says where each of the four lies."""
+    """With charts, the output says where each of them lies."""
     definition = write_definition(tmp_path, "pending_count == 0")
     run_definition(definition, tmp_path / "out", pull=["next"], charts=True)
     shown = capsys.readouterr().out
     drawn = [line.removeprefix("chart: ") for line in shown.splitlines() if "chart: " in line]
-    assert len(drawn) == 4
+    assert len(drawn) == len(KNOWN_CHARTS)
     assert all(Path(file).read_bytes().startswith(b"\x89PNG") for file in drawn)
 
 
@@ -378,7 +382,7 @@ async def test_reference_command_lines(tmp_path: Path) -> None:
     assert "one" in out
     report = (tmp_path / "comparison.md").read_text()
     assert "two" in report
-    assert len([name for name in files(tmp_path) if name.endswith(".png")]) == 4
+    assert len([name for name in files(tmp_path) if name.endswith(".png")]) == len(KNOWN_CHARTS)
 
 
 async def test_steps_one_at_a_time(tmp_path: Path) -> None:

@@ -1,20 +1,12 @@
 """Measuring how fleets of agents do: run a definition, compare runs."""
 
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from taskloom_client import PULLS
 from taskloom_client.cli.exits import missing_extra
-
-
-class Pull(StrEnum):
-    """How agents get their tasks."""
-
-    POLL = "poll"
-    NEXT = "next"
-
 
 Charts = Annotated[bool, typer.Option("--charts/--no-charts", help="Draw them as PNG.")]
 
@@ -41,9 +33,12 @@ def run(
         int, typer.Option("--seed", metavar="N", help="Of the noise on the estimates.")
     ] = 1,
     pull: Annotated[
-        list[Pull] | None,
+        list[str] | None,
         typer.Option(
-            "--pull", help="List and claim, or ClaimNextTask; repeatable.", show_default=False
+            "--pull",
+            metavar="|".join(PULLS),
+            help="How agents get their tasks, else in all these ways; repeatable.",
+            show_default=False,
         ),
     ] = None,
     only: Annotated[
@@ -71,7 +66,7 @@ def run(
         output=output,
         speed=speed,
         seed=seed,
-        pull=[str(way) for way in pull or ()],
+        pull=list(pull or ()),
         runs=list(only or ()),
         template=None,
         workflow=None,
