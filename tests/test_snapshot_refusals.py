@@ -183,13 +183,6 @@ REFUSED: list[Any] = [
         "tables.tasks[1].status",
     ),
     (
-        "no status",
-        document(tasks=[{"id": "a", "title": "A"}]),
-        [RESTORE],
-        "INVALID_SNAPSHOT",
-        "tables.tasks[0].status",
-    ),
-    (
         "dangling from",
         document(tasks=[A], dependencies=[link("a", "a2"), link("x", "a")]),
         BOTH,

@@ -588,6 +588,21 @@ async def test_what_is_missing_is_defaulted(timed_server: "Server", timed_client
     assert imported == created
 
 
+async def test_a_restored_task_without_status(server: "Server", client: Client) -> None:
+    """A task of which a restore does not tell the status is where its workflow begins."""
+    snapshot = {"schema_version": 3, "tables": {"tasks": [{"id": "t", "title": "T"}]}}
+    await bring_in(client, snapshot, RESTORE)
+    shown = await task_of(client, "t")
+    assert (shown.status, shown.ready) == ("pending", True)
+
+
+async def test_few_metrics_are_warned_of(server: "Server", client: Client) -> None:
+    """Metrics that are not all there are taken as they are, with a sentence that says so."""
+    answer = await bring_in(client, document(tasks=[task("t", metrics=[1, 2])]), RESTORE)
+    assert list(answer.warnings) == ["tables.tasks[0].metrics: has 2 of 8, the others are 0"]
+    assert (await task_of(client, "t")).metrics == v1.Metrics(tokens_in=1, tokens_out=2)
+
+
 async def test_null_is_missing(server: "Server", client: Client) -> None:
     """A column that may be missing may be null as well, where the family's files have it so."""
     columns = (

@@ -38,7 +38,7 @@ class _ImportModeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ImportMode
     """
     IMPORT_MODE_RESTORE: _ImportMode.ValueType  # 2
     """The graph as it was: statuses, times and history are kept. Claims are kept without
-    their workers, who connect again to go on.
+    their workers, who connect again to go on. Advisory claims and pauses are left behind.
     """
 
 class ImportMode(_ImportMode, metaclass=_ImportModeEnumTypeWrapper): ...
@@ -51,7 +51,7 @@ starts in its workflow's initial state.
 """
 IMPORT_MODE_RESTORE: ImportMode.ValueType  # 2
 """The graph as it was: statuses, times and history are kept. Claims are kept without
-their workers, who connect again to go on.
+their workers, who connect again to go on. Advisory claims and pauses are left behind.
 """
 Global___ImportMode: _TypeAlias = ImportMode  # noqa: Y015
 

@@ -17,6 +17,7 @@ from taskloom_server.graph.tasks import (
     Task,
     Transition,
 )
+from taskloom_server.graph.temperature import born, settled
 from taskloom_server.graph.workers import Worker
 from taskloom_server.store.transaction import Transaction
 
@@ -132,7 +133,7 @@ def _check_tasks(tx: Transaction, snapshot: Snapshot, ask: Import) -> dict[str, 
                 f"{', '.join(sorted(tx.workflows.by_name))}"
             )
         workflow = tx.workflows.get(row.workflow or ask.workflow)
-        if ask.mode is Mode.RESTORE and row.status not in workflow.states:
+        if ask.mode is Mode.RESTORE and row.status and row.status not in workflow.states:
             raise InvalidSnapshot(
                 f"tables.tasks[{n}].status: workflow {workflow.name!r} has no state {row.status!r}"
             )
@@ -224,13 +225,19 @@ def _starting(tx: Transaction, row: Task, ask: Import) -> Task:
             cost_usd=0.0,
             created_at=tx.now,
             updated_at=tx.now,
+            **born(task.priority, tx.now, tx.weights)._asdict(),
             lease_ms=None,
+            parked_lease_ms=None,
             not_before=not_before if not_before and not_before > tx.now else None,
             attempts=0,
             ready_at=None,
             claimable=int(task.deleted_at is None),
             state_since=tx.now if workflow.states[initial].timed else None,
         )
+    task = task._replace(
+        status=task.status or workflow.initial_state,
+        heat=settled(task.warmth, task.priority, tx.weights).heat,
+    )
     state = workflow.states[task.status]
     held = (
         task.worker_id is not None
@@ -238,9 +245,12 @@ def _starting(tx: Transaction, row: Task, ask: Import) -> Task:
         and task.status != workflow.initial_state
         and task.deleted_at is None
     )
+    lease_ms = task.lease_ms or task.parked_lease_ms or _RESTORED_LEASE_MS
     return task._replace(
         claim_revision=tx.revision if held else None,
-        lease_ms=(task.lease_ms or _RESTORED_LEASE_MS) if held else None,
+        lease_ms=lease_ms if held and not state.parked else None,
+        lease_since=tx.now if held else None,
+        parked_lease_ms=lease_ms if held and state.parked else None,
         claimable=int(task.status == workflow.initial_state and task.deleted_at is None),
     )
 
@@ -298,7 +308,8 @@ def _restore_history(
 def _restore_workers(tx: Transaction, tasks: Iterable[Task]) -> None:
     """Claims come back with stand-ins for their workers, who have a lease's time to connect."""
     for task in tasks:
-        if not task.claimed or task.worker_id is None or task.lease_ms is None:
+        lease_ms = task.lease_ms or task.parked_lease_ms
+        if not task.claimed or task.worker_id is None or lease_ms is None:
             continue
         if tx.workers.get(task.worker_id) is None:
             tx.workers.put(
@@ -312,7 +323,7 @@ def _restore_workers(tx: Transaction, tasks: Iterable[Task]) -> None:
                     workflow=task.workflow,
                     last_status=None,
                     last_phase=None,
-                    lease_ms=task.lease_ms,
+                    lease_ms=lease_ms,
                     cool_down_ms=0,
                     cooling_until=None,
                     claim_attempts=0,
@@ -321,7 +332,8 @@ def _restore_workers(tx: Transaction, tasks: Iterable[Task]) -> None:
                     grace_until=None,
                 )
             )
-        tx.lease_ends_at(task.worker_id, tx.now + task.lease_ms)
+        if task.lease_ms is not None:
+            tx.lease_ends_at(task.worker_id, tx.now + task.lease_ms)
 
 
 def _tell(tx: Transaction, tasks: Iterable[Task], snapshot: Snapshot) -> None:

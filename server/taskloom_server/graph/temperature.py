@@ -63,8 +63,7 @@ class Activity(NamedTuple):
 
 def born(priority: int, now: int, weights: Weights) -> Warmth:
     """The warmth of a new task."""
-    cold = Warmth(0.0, 0.0, 0.0, now, now, 0.0)
-    return cold._replace(heat=_heat(priority, cold, now, weights))
+    return settled(Warmth(0.0, 0.0, 0.0, now, now, 0.0), priority, weights)
 
 
 def warmed(
@@ -80,7 +79,20 @@ def warmed(
         progressed_at=now if activity.progress else before.progressed_at,
         heat=0.0,
     )
-    return after._replace(heat=_heat(priority, after, now, weights))
+    return settled(after, priority, weights)
+
+
+def settled(warmth: Warmth, priority: int, weights: Weights) -> Warmth:
+    """A warmth with the heat that follows from the rest of it."""
+    silent_days = (warmth.active_at - warmth.progressed_at) / HALF_LIFE_MS
+    value = (
+        priority / _MAX_PRIORITY
+        + weights.activity * warmth.activity
+        + weights.breakthrough * warmth.breakthrough
+        - weights.silence * silent_days
+        + weights.boost * warmth.boost
+    )
+    return warmth._replace(heat=heat_of(min(1.0, max(_COLDEST, value)), warmth.active_at))
 
 
 def temperature(heat: float, now: int) -> float:
@@ -91,15 +103,3 @@ def temperature(heat: float, now: int) -> float:
 def heat_of(temperature: float, now: int) -> float:
     """The heat of what has this temperature at a time."""
     return math.log2(temperature) + now / HALF_LIFE_MS
-
-
-def _heat(priority: int, warmth: Warmth, now: int, weights: Weights) -> float:
-    silent_days = (now - warmth.progressed_at) / HALF_LIFE_MS
-    value = (
-        priority / _MAX_PRIORITY
-        + weights.activity * warmth.activity
-        + weights.breakthrough * warmth.breakthrough
-        - weights.silence * silent_days
-        + weights.boost * warmth.boost
-    )
-    return heat_of(min(1.0, max(_COLDEST, value)), now)

@@ -35,6 +35,7 @@ _Int = Annotated[int, Field(ge=-(2**63), le=2**63 - 1)]
 _Time = Annotated[int, Field(ge=-62_135_596_800_000, le=253_402_300_799_999)]
 _Duration = Annotated[int, Field(ge=0, le=315_576_000_000_000)]
 _Count = Annotated[int, Field(ge=0, le=2**63 - 1)]
+_Share = Annotated[float, Field(ge=0, le=1)]
 _Metrics = Annotated[list[_Count], Field(max_length=8)]
 
 
@@ -77,6 +78,13 @@ class _TaskRow(_Row):
     ready_at: _Time | None = None
     state_since: _Time | None = None
     lease_ms: Annotated[int, Field(ge=1_000, le=7 * read.DAY_MS)] | None = None
+    parked_lease_ms: Annotated[int, Field(ge=1_000, le=7 * read.DAY_MS)] | None = None
+    retry_delay_ms: Annotated[int, Field(ge=1, le=read.DAY_MS)] | None = None
+    activity: _Share = 0.0
+    breakthrough: _Share = 0.0
+    boost: _Share = 0.0
+    active_at: _Time | None = None
+    progressed_at: _Time | None = None
 
 
 class _DependencyRow(_Row):
@@ -255,6 +263,8 @@ def _task(
     if priority != row.priority:
         warnings.append(f"{path}.priority: {row.priority} put into the range, {priority}")
     metrics = [*(row.metrics or ()), *[0] * 8][:8]
+    if row.metrics is not None and len(row.metrics) < len(metrics):
+        warnings.append(f"{path}.metrics: has {len(row.metrics)} of 8, the others are 0")
     try:
         return new_task(
             id=read.identifier("id", row.id),
@@ -290,6 +300,13 @@ def _task(
             ready_at=row.ready_at,
             state_since=row.state_since,
             lease_ms=row.lease_ms,
+            parked_lease_ms=row.parked_lease_ms,
+            retry_delay_ms=row.retry_delay_ms,
+            activity=row.activity,
+            breakthrough=row.breakthrough,
+            boost=row.boost,
+            active_at=row.updated_at if row.active_at is None else row.active_at,
+            progressed_at=row.updated_at if row.progressed_at is None else row.progressed_at,
         )
     except InvalidField as error:
         raise InvalidSnapshot(f"{path}.{error}") from error
