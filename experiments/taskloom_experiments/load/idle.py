@@ -27,7 +27,7 @@ MEMORY_BAR = 64.0
 class IdleSettings:
     """How many agents wait, in which way and on how many connections, and for how long.
 
-    ``wait_s``: how long a claim waits before it is made anew. ``settle_s``: how long to let things
+    ``wait_s`` and ``progress_s`` are as in ``WaitingAgent``. ``settle_s``: how long to let things
     come to rest, before the server is looked at and before the answers are counted.
     """
 
@@ -37,6 +37,7 @@ class IdleSettings:
     connections: int = 20
     rest_s: float = 30.0
     wait_s: float = 3600.0
+    progress_s: float | None = None
     settle_s: float = 3.0
 
 
@@ -49,6 +50,7 @@ async def measure_idle(settings: IdleSettings, folder: Path) -> Measured:
             settings.agents,
             settings.connections,
             wait_s=settings.wait_s,
+            progress_s=settings.progress_s,
         )
         async with crowd(agents, settings.processes, folder / "agents.log") as sleepers:
             await sleepers.connected()
@@ -63,12 +65,7 @@ async def measure_idle(settings: IdleSettings, folder: Path) -> Measured:
     each = settings.agents * 1024
     everybody, bar = (settings.agents, None) if settings.way == "watch" else (1, 1)
     return Measured(
-        scenario=f"idle by {settings.way}, {settings.connections} connections"
-        + (
-            f", asking anew every {settings.wait_s:g} s"
-            if settings.wait_s < settings.rest_s
-            else ""
-        ),
+        scenario=_name(settings),
         settings=asdict(settings),
         figures=(
             Figure("server CPU at rest", 100 * share, "% of a core", CPU_BAR),
@@ -77,6 +74,15 @@ async def measure_idle(settings: IdleSettings, folder: Path) -> Measured:
             Figure(f"answers to one task ({everybody} wanted)", answers, "answers", bar),
         ),
     )
+
+
+def _name(settings: IdleSettings) -> str:
+    name = f"idle by {settings.way}, {settings.connections:,} connections"
+    if settings.wait_s < settings.rest_s:
+        name += f", asking anew every {settings.wait_s:g} s"
+    if settings.progress_s is not None:
+        name += f", progress every {settings.progress_s:g} s"
+    return name
 
 
 async def _answers(client: Client, sleepers: Crowd, settle_s: float) -> int:

@@ -47,6 +47,7 @@ class CrowdSettings:
     connections: int
     first: int = 0
     wait_s: float = 3600.0
+    progress_s: float | None = None
     returns: bool = False
     pause_s: tuple[float, float] = (0.001, 0.004)
 
@@ -100,6 +101,7 @@ async def _run(settings: CrowdSettings) -> None:
             client=clients[number % len(clients)],
             worker_id=f"agent-{settings.first + number}",
             wait_s=settings.wait_s,
+            progress_s=settings.progress_s,
             returns=settings.returns,
             pause_s=settings.pause_s,
             waits=waits,

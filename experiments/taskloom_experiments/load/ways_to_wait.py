@@ -33,6 +33,9 @@ class Received:
 class WaitingAgent:
     """An agent on a connection on which others may be, too.
 
+    ``wait_s``: how long its claims wait before it claims anew. ``progress_s``: how often its
+    watch is told how far it is, None for the server's default.
+
     One that ``returns`` makes a no-op call when it is given a task, ends the task and waits again,
     with pauses of so many seconds before and after the call; another one keeps the task.
     """
@@ -40,6 +43,7 @@ class WaitingAgent:
     client: Client
     worker_id: str
     wait_s: float
+    progress_s: float | None
     returns: bool
     pause_s: tuple[float, float]
     waits: Callable[[], None]
@@ -96,29 +100,30 @@ async def wait_by_stream(agent: WaitingAgent) -> None:
     stream = agent.client.claims.Work()
     start = v1.WorkStart(worker_id=agent.worker_id)
     await stream.write(v1.WorkRequest(start=start, credit=1))
-    told: list[Received] = []
+    waits, given = False, None
     async for message in stream:
         received_ns = time.monotonic_ns()
         content = message.WhichOneof("content")
-        if content == "waiting":
-            if not told:
-                agent.waits()
-            for one in told:
-                agent.tell(one)
-            told = []
+        if content == "waiting" and not waits:
+            waits = True
+            agent.waits()
         elif content == "assigned":
-            one = await agent.received(message.assigned.tasks[0], received_ns)
+            given = await agent.received(message.assigned.tasks[0], received_ns)
             if agent.returns:
-                told.append(one)
-                complete = v1.CompleteTaskRequest(task_id=one.task_id)
+                complete = v1.CompleteTaskRequest(task_id=given.task_id)
                 await stream.write(v1.WorkRequest(complete=complete, credit=1))
             else:
-                agent.tell(one)
+                agent.tell(given)
+        elif content == "completed" and given is not None:
+            agent.tell(given)
+        elif content == "refused":
+            raise RuntimeError(f"{agent.worker_id}: {message.refused.message}")
 
 
 async def wait_by_watch(agent: WaitingAgent) -> None:
     """Wait with a watch of everything, and tell of the tasks that become ready."""
-    async with agent.client.watch() as watch:
+    every = None if agent.progress_s is None else timedelta(seconds=agent.progress_s)
+    async with agent.client.watch(progress_interval=every) as watch:
         agent.waits()
         async for event in watch.events():
             if event.type == v1.EVENT_TYPE_TASK_CREATED:
