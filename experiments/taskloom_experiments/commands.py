@@ -1,21 +1,11 @@
 """What the command line does about experiments: run one, compare runs.
 
 Each command prints what was found and where it lies on standard output, and how it goes on standard
-error; wrong input is one sentence there. It returns the exit code of the process:
-
-    0    every required criterion holds; where there are runs by ``next`` or ``stream``, in which
-         the server chooses, theirs decide
-    1    a required criterion does not hold
-    2    wrong input
-    3    partial results: a run was cut short, an agent or the server crashed
-    130  interrupted by SIGINT, 143 by SIGTERM; what was done until then is kept and reported
-    141  the reader of the output went away, as `head` does; the report is written all the same
+error; wrong input is one sentence there. It returns the exit code of the process, as of ``exits``.
 
 Single steps of a run are in ``step_commands``.
 """
 
-import os
-import sys
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
@@ -26,7 +16,7 @@ from taskloom_client import TaskloomError
 from taskloom_experiments import preflight
 from taskloom_experiments.compare import Report, compare
 from taskloom_experiments.definition import Definition, load_definition, plain_definition
-from taskloom_experiments.errors import ExperimentError
+from taskloom_experiments.exits import FAILED, OK, PARTIAL, ending, refuse, tell
 from taskloom_experiments.experiment import Conducted, conduct
 from taskloom_experiments.formatting import duration, listed, plural
 from taskloom_experiments.planning import (
@@ -43,13 +33,6 @@ from taskloom_experiments.runs import Pull
 from taskloom_experiments.templates import Template, read_template
 from taskloom_experiments.terminal import print_comparison
 
-OK = 0
-FAILED = 1
-WRONG_INPUT = 2
-PARTIAL = 3
-INTERRUPTED = 130
-PIPE_CLOSED = 141
-
 DEFAULT_WORKFLOW = "swarm"
 DEFAULT_AGENTS = 4
 
@@ -65,6 +48,7 @@ _REFUSALS = (
 _ABOUT_TEMPLATES = ("INVALID_SNAPSHOT", "CYCLE", "SNAPSHOT_TOO_LARGE")
 
 
+@ending
 def run_command(
     definition: Path | None,
     *,
@@ -87,38 +71,32 @@ def run_command(
     ``timeout`` (seconds a run) None a minute and ten times the best possible time.
     """
     teller = Teller()
-    try:
-        chosen, graph = _chosen(definition, template, workflow, agents)
-        pulls = _pulls(pull) or (PULLS if definition else (DEFAULT_PULL,))
-        folder = output or default_output(chosen.name, datetime.now())
-        plans = plan_runs(
-            chosen,
-            graph,
-            folder,
-            pulls=pulls,
-            only=runs,
-            speed=DEFAULT_SPEED if speed is None else speed,
-            seed=seed,
-            timeout_s=timeout,
-            tags=None if definition else ("worker", *graph.tags),
-            flat=definition is None and len(pulls) == 1,
-        )
-        with claimed_output(folder, [plan.folder for plan in plans]) as kept:
-            for warning in chosen.warnings:
-                teller.say(f"warning: {warning}")
-            if kept:
-                names = listed([place.name for place in kept])
-                teller.say(f"kept as it was, and not in the report: {names}")
-            teller.say(_announcement(chosen, plans, folder))
-            return _exit_code(conduct(chosen, plans, folder, teller, charts=charts), graph)
-    except ExperimentError as error:
-        return _refused(error)
-    except KeyboardInterrupt:
-        return INTERRUPTED
-    except BrokenPipeError:
-        return reader_gone()
+    chosen, graph = _chosen(definition, template, workflow, agents)
+    pulls = _pulls(pull) or (PULLS if definition else (DEFAULT_PULL,))
+    folder = output or default_output(chosen.name, datetime.now())
+    plans = plan_runs(
+        chosen,
+        graph,
+        folder,
+        pulls=pulls,
+        only=runs,
+        speed=DEFAULT_SPEED if speed is None else speed,
+        seed=seed,
+        timeout_s=timeout,
+        tags=None if definition else ("worker", *graph.tags),
+        flat=definition is None and len(pulls) == 1,
+    )
+    with claimed_output(folder, [plan.folder for plan in plans]) as kept:
+        for warning in chosen.warnings:
+            teller.say(f"warning: {warning}")
+        if kept:
+            names = listed([place.name for place in kept])
+            teller.say(f"kept as it was, and not in the report: {names}")
+        teller.say(_announcement(chosen, plans, folder))
+        return _exit_code(conduct(chosen, plans, folder, teller, charts=charts), graph)
 
 
+@ending
 def compare_command(
     databases: Sequence[Path],
     *,
@@ -132,17 +110,10 @@ def compare_command(
     ``output`` is what the files' names begin with, or a folder that is there. ``definition`` None
     measures everything that taskloom computes, and asks only that all tasks ended.
     """
-    try:
-        chosen = load_definition(definition) if definition else None
-        report = compare(databases, labels, output, charts, chosen)
-        _show(report)
-        return _verdict(report)
-    except ExperimentError as error:
-        return _refused(error)
-    except KeyboardInterrupt:
-        return INTERRUPTED
-    except BrokenPipeError:
-        return reader_gone()
+    chosen = load_definition(definition) if definition else None
+    report = compare(databases, labels, output, charts, chosen)
+    _show(report)
+    return _verdict(report)
 
 
 def _chosen(
@@ -180,9 +151,9 @@ def _exit_code(done: Conducted, template: Template) -> int:
         code = _verdict(done.report)
     if isinstance(done.error, TaskloomError) and done.error.code in _REFUSALS:
         about = f"{template.file}: " if done.error.reason in _ABOUT_TEMPLATES else ""
-        code = _refused(f"{about}{done.error}")
+        code = refuse(f"{about}{done.error}")
     elif done.error:
-        print(f"error: {done.error}", file=sys.stderr)
+        tell(done.error)
         code = PARTIAL
     elif not done.whole:
         code = PARTIAL
@@ -202,7 +173,6 @@ def _show(report: Report) -> None:
     print(f"report: {report.file}")
     for chart in report.charts:
         print(f"chart: {chart}")
-    sys.stdout.flush()  # a reader that went away is noticed here, not at the process's end
 
 
 def _announcement(definition: Definition, plans: Sequence[RunPlan], folder: Path) -> str:
@@ -212,15 +182,3 @@ def _announcement(definition: Definition, plans: Sequence[RunPlan], folder: Path
         f"{definition.name}: {plural(len(plans), 'run')}, {settings.speed:g} times as fast as "
         f"estimated, seed {settings.seed}, into {folder}: {duration(expected_ms)} at best"
     )
-
-
-def reader_gone() -> int:
-    """Give up standard output, which nobody reads any more; the exit code for that."""
-    # Python flushes it once more as it ends, and would complain.
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return PIPE_CLOSED
-
-
-def _refused(error: object) -> int:
-    print(f"error: {error}", file=sys.stderr)
-    return WRONG_INPUT

@@ -56,11 +56,6 @@ class Condition:
     names: frozenset[str]
 
     @property
-    def compares_runs(self) -> bool:
-        """Whether it names figures over several runs, such as ``throughput_4_agents``."""
-        return any(agents_of_throughput(name) for name in self.names)
-
-    @property
     def asks_single_runs(self) -> bool:
         """Whether it names figures of one run, and so is asked of every run."""
         return any(not agents_of_throughput(name) for name in self.names)

@@ -23,7 +23,6 @@ from pathlib import Path
 from typing import Any
 
 from taskloom_experiments.analysis import Run
-from taskloom_experiments.comparison import Comparison
 from taskloom_experiments.database import MeasurementError, QueryResult, Value
 from taskloom_experiments.whole_files import written_whole
 
@@ -57,46 +56,6 @@ def write_metrics(run: Run, file: Path) -> None:
     """Write a run's ``metrics.json``; a run out of a comparison has its scaling efficiency, too."""
     with written_whole(file) as unfinished:
         unfinished.write_text(json.dumps(metrics_of(run), indent=2) + "\n", encoding="utf-8")
-
-
-def comparison_of(comparison: Comparison) -> dict[str, Any]:
-    """A whole comparison for programs: the runs as ``metrics_of``, targets, criteria."""
-    return {
-        "schema_version": SCHEMA_VERSION,
-        "name": comparison.definition.name,
-        "runs": [metrics_of(run) for run in comparison.runs],
-        "targets": [
-            {
-                "group": row.group,
-                "measurement": row.measurement,
-                "metric": row.metric,
-                "target": row.target.text,
-                "by_run": {
-                    run.label: {
-                        "value": cell.value,
-                        "judgement": cell.verdict.judgement,
-                        "detail": cell.verdict.detail,
-                    }
-                    for run, cell in zip(comparison.runs, row.cells, strict=True)
-                    if cell.verdict
-                },
-            }
-            for row in comparison.rows
-            if row.target
-        ],
-        "success_criteria": [
-            {
-                "name": one.criterion.name,
-                "condition": one.criterion.condition,
-                "required": one.criterion.required,
-                "series": one.series.label,
-                "pull": one.series.pull,
-                "outcome": one.outcome,
-                "detail": one.detail,
-            }
-            for one in comparison.verdicts
-        ],
-    }
 
 
 def _answer(answer: QueryResult | MeasurementError) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from taskloom_experiments.definition import definition_for_comparison, load_defi
 from taskloom_experiments.definition_parts import Measurement
 from taskloom_experiments.errors import ExperimentError
 from taskloom_experiments.findings import findings
-from taskloom_experiments.metrics_file import comparison_of, write_metrics
+from taskloom_experiments.metrics_file import write_metrics
 from taskloom_experiments.terminal import print_comparison
 
 FLEETS = [(agents, pull) for agents in (1, 2, 4, 8) for pull in ("poll", "next")]
@@ -279,22 +279,6 @@ def test_metrics_file_keeps_its_shape(small: Path, tmp_path: Path) -> None:
     }
     assert "error" in told["queries"]["bad"]
     assert told["per_agent"][0]["idle_ratio"] == pytest.approx(1 / 3)
-
-
-def test_comparison_for_programs(
-    reference_definition: Path, fleet: Callable[..., Path], tmp_path: Path
-) -> None:
-    """The comparison as JSON has every run, target and criterion."""
-    definition = load_definition(reference_definition)
-    report = compare([fleet(1), fleet(4)], None, tmp_path / "r", False, definition)
-    told = json.loads(json.dumps(comparison_of(report.comparison)))
-    assert [run["label"] for run in told["runs"]] == ["pull-1", "pull-4"]
-    gini = next(one for one in told["targets"] if one["metric"] == "gini_coefficient")
-    assert gini["by_run"]["pull-1"]["judgement"] == "not judged"
-    assert gini["by_run"]["pull-4"]["judgement"] in ("met", "missed")
-    assert [one["name"] for one in told["success_criteria"]] == [
-        one.name for one in definition.success_criteria
-    ]
 
 
 def test_terminal_fits_eighty_columns(
