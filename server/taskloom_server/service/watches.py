@@ -72,12 +72,7 @@ class WatchServicer(watch_service_pb2_grpc.WatchServiceServicer):
         clock = asyncio.get_running_loop().time
         progress_due = clock() + interval
         while True:
-            if self._feed.closed:
-                raise ShuttingDown(
-                    f"the server is shutting down; resume from revision {cursor + 1}",
-                    metadata={"revision": str(cursor)},
-                    retry_after_ms=1000,
-                )
+            closed = self._feed.closed
             if self._feed.incarnation != incarnation:
                 raise _changed(self._feed.incarnation)
             for revision in await self._since(cursor + 1, incarnation):
@@ -86,6 +81,12 @@ class WatchServicer(watch_service_pb2_grpc.WatchServiceServicer):
                     for message in _messages(cursor, passed):
                         yield message
                     progress_due = clock() + interval
+            if closed:  # what was there by then has been told
+                raise ShuttingDown(
+                    f"the server is shutting down; resume from revision {cursor + 1}",
+                    metadata={"revision": str(cursor)},
+                    retry_after_ms=1000,
+                )
             if clock() >= progress_due:
                 yield _message(cursor, progress=pb.WatchProgress())
                 progress_due = clock() + interval

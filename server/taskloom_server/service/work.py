@@ -8,7 +8,7 @@ a unary call would run; here is only what makes a stream of them.
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from google.protobuf.message import Message
@@ -36,6 +36,18 @@ _ANSWERS = {
     "release": "released",
     "heartbeat": "alive",
 }
+
+
+@dataclass(frozen=True, slots=True)
+class _Outgoing:
+    """What is to be sent, an error that ends the stream, or None: it ends well.
+
+    ``is_answer``: to a message that is counted as under way. ``claimed``: what it assigns.
+    """
+
+    response: pb.WorkResponse | Exception | None
+    is_answer: bool = False
+    claimed: claims.Claimed | None = None
 
 
 class OpenStreams:
@@ -77,9 +89,7 @@ class WorkStream:
         self._calls = calls
         self._streams = streams
         self._verbs = verbs
-        # What is to be sent, and whether it answers a message that is counted as under way.
-        self._outgoing: asyncio.Queue[tuple[pb.WorkResponse | Exception | None, bool]]
-        self._outgoing = asyncio.Queue()
+        self._outgoing: asyncio.Queue[_Outgoing] = asyncio.Queue()
         self._underway = asyncio.Semaphore(_MAX_UNDERWAY)
         self._tasks: set[asyncio.Task[None]] = set()
         self._assigning: asyncio.Task[None] | None = None
@@ -95,30 +105,34 @@ class WorkStream:
     ) -> AsyncIterator[pb.WorkResponse]:
         """What the worker is told, until it closes its side. Raises what ends the stream."""
         self._spawn(self._read(requests))
-        while True:
-            response, is_answer = await self._outgoing.get()
-            if response is None:
-                return
-            if isinstance(response, Exception):
-                raise response
-            yield response
-            if is_answer:
+        while (outgoing := await self._outgoing.get()).response is not None:
+            if isinstance(outgoing.response, Exception):
+                raise outgoing.response
+            yield outgoing.response
+            if outgoing.is_answer:
                 self._underway.release()
 
     def end(self, error: Exception) -> None:
         """End the stream with this, after what is to be sent before."""
-        self._outgoing.put_nowait((error, False))
+        self._outgoing.put_nowait(_Outgoing(error))
 
     def close(self) -> None:
-        """Stop what goes on. If the stream was its worker's last and broke, a grace begins."""
+        """Stop what goes on, and undo what was assigned and not sent.
+
+        If the stream was its worker's last and broke, a grace begins.
+        """
         for task in self._tasks:
             task.cancel()
+        while not self._outgoing.empty():
+            claimed = self._outgoing.get_nowait().claimed
+            if claimed is not None:
+                self._calls.write_unheard(claims.give_back, claimed)
         if self._streams.leave(self) and not self._well:
             lost = workers.LostStream(self.worker_id, self._grace_ms)
             self._calls.write_unheard(workers.lose_stream, lost)
 
-    def _send(self, response: pb.WorkResponse, *, is_answer: bool = False) -> None:
-        self._outgoing.put_nowait((response, is_answer))
+    def _send(self, response: pb.WorkResponse) -> None:
+        self._outgoing.put_nowait(_Outgoing(response))
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Let something go on beside; what it raises ends the stream."""
@@ -160,7 +174,7 @@ class WorkStream:
         self._well = self._drained
         for _ in range(_MAX_UNDERWAY):  # all that came before is answered yet
             await self._underway.acquire()
-        self._outgoing.put_nowait((None, False))
+        self._outgoing.put_nowait(_Outgoing(None))
 
     async def _start(self, request: pb.WorkRequest) -> None:
         start = request.start
@@ -210,7 +224,7 @@ class WorkStream:
             response.revision = answer.revision
         except DomainError as error:
             response.refused.CopyFrom(_refused(error))
-        self._send(response, is_answer=True)
+        self._outgoing.put_nowait(_Outgoing(response, is_answer=True))
 
     async def _assign(self, ask: claims.ClaimNext) -> None:
         """Claim tasks as far as the credit goes. Cancelled when it is taken back."""
@@ -230,7 +244,8 @@ class WorkStream:
                     claimed = await self._claim(ask, waits_while=known)
             self._credit -= len(claimed.tasks)
             assigned = pb.WorkAssigned(tasks=show.tasks(claimed.tasks))
-            self._send(pb.WorkResponse(assigned=assigned, revision=claimed.revision))
+            response = pb.WorkResponse(assigned=assigned, revision=claimed.revision)
+            self._outgoing.put_nowait(_Outgoing(response, claimed=claimed))
 
     async def _claim(self, ask: claims.ClaimNext, waits_while: Outcome | None) -> claims.Claimed:
         """Claim at once, or wait while this is the outcome."""

@@ -40,12 +40,6 @@ _PARENT = Statement(
     Dependencies.select(Dependencies.from_task_id).where(_TO & (Dependencies.dep_type == CONTAINS)),
     "to_task_id",
 )
-_WAITED_FOR = Statement(
-    Dependencies.select(Dependencies.from_task_id)
-    .where(_TO & Dependencies.dep_type.in_(START_BLOCKING))
-    .limit(1),
-    "to_task_id",
-)
 _BLOCKERS = Statement(
     Dependencies.select(Tasks.id, Tasks.status, Tasks.workflow)
     .join(Tasks, on=(Tasks.id == Dependencies.from_task_id))
@@ -95,10 +89,6 @@ class DependencyTable:
     def blockers(self, task_id: str) -> list[tuple[str, str, str]]:
         """The start-blockers that are not deleted: id, status and workflow of each."""
         return [(r[0], r[1], r[2]) for r in _BLOCKERS.all(self._connection, task_id)]
-
-    def blocked_by_anything(self, task_id: str) -> bool:
-        """Whether any start-blocking dependency leads to the task."""
-        return _WAITED_FOR.one(self._connection, task_id) is not None
 
     def of(self, task_id: str) -> list[Dependency]:
         """All dependencies from and to the task whose other end is not deleted."""
