@@ -6,11 +6,21 @@ from typing import Any
 from taskloom import v1
 
 from tests.robustness.history import History, Violation
-from tests.robustness.recording import Call
+from tests.robustness.recording import Call, Stream
 
 _EVENTS = 8  # of the task, or of the worker, up to the moment
-_CALLS = 12
-_BEFORE_MS = 50  # calls that began so long before the first of these events belong to it
+_SIGNS = 4  # of life, where it is about a lease
+_BEFORE_MS = 50  # calls that ended so long before the first of these events belong to it
+# Told only where it is what went wrong.
+_BYWORK = frozenset(
+    {
+        v1.EVENT_TYPE_TASK_UPDATED,
+        v1.EVENT_TYPE_FILE_MARKED,
+        v1.EVENT_TYPE_FILE_UNMARKED,
+        v1.EVENT_TYPE_ATTACHMENT_ADDED,
+        v1.EVENT_TYPE_ATTACHMENT_REMOVED,
+    }
+)
 
 Line = tuple[float, int, str]  # Unix ms, a rank among what happened then, the text
 
@@ -27,31 +37,25 @@ def _lines(violation: Violation, history: History) -> Iterator[Line]:
     events = [
         (revision, event)
         for revision, event in _events(history, violation.revision)
-        if _concerns(event, violation)
+        if _concerns(event, violation) and (revision == violation.revision or _matters(event))
     ][-_EVENTS:]
     for revision, event in events:
         yield event.time.ToMilliseconds(), 1, _event_text(revision, event)
-    for call in violation.calls:
-        yield call.start, 0, _call_text(call)
     for stream in violation.streams:
-        yield (
-            stream.start,
-            0,
-            f"{stream.watcher} watches from {stream.ask.start_revision}"
-            f"{' with the state' if stream.ask.include_state else ''}, "
-            f"filter {{{' '.join(str(stream.ask.filter).split())}}}: began after {stream.created}, "
-            f"told {len(stream.told)} revisions, reached {stream.reached}, ended {stream.code}",
-        )
-    if not events:
-        return
-    since = events[0][1].time.ToMilliseconds() - _BEFORE_MS
-    until = events[-1][1].time.ToMilliseconds() + _BEFORE_MS
-    calls = [
-        call
-        for call in history.calls
-        if call.end >= since and call.start <= until and _touches(call, violation)
-    ]
-    for call in sorted(calls, key=lambda call: call.start)[-_CALLS:]:
+        yield stream.start, 0, _stream_text(stream)
+    calls = {call.number: call for call in violation.calls}
+    if events:
+        since = events[0][1].time.ToMilliseconds()
+        until = events[-1][1].time.ToMilliseconds()
+        for call in history.calls:
+            then = call.end >= since - _BEFORE_MS and call.start <= until
+            if then and (_made(call, events) or _may_have_made(call, violation)):
+                calls[call.number] = call
+        if violation.promise == "leases":
+            signs = [c for c in history.calls if c.worker_id in violation.worker_ids]
+            last = sorted((c for c in signs if c.start < until), key=lambda call: call.start)
+            calls |= {call.number: call for call in last[-_SIGNS:]}
+    for call in calls.values():
         yield call.start, 0, _call_text(call)
 
 
@@ -69,16 +73,40 @@ def _concerns(event: Any, violation: Violation) -> bool:
     return bool(event.worker_id) and event.worker_id in violation.worker_ids
 
 
-def _touches(call: Call, violation: Violation) -> bool:
-    """Whether a call is about the task; where it is all about a worker, whether that made it."""
-    if violation.worker_ids and call.worker_id not in violation.worker_ids:
+def _matters(event: Any) -> bool:
+    """Whether an event is part of any story: it moved the task, or changed what holds it back."""
+    return event.type not in _BYWORK
+
+
+def _made(call: Call, events: list[tuple[int, Any]]) -> bool:
+    """Whether one of the events is what a call did."""
+    if call.answer is None:
         return False
-    if not violation.task_ids or violation.promise == "leases":
-        return bool(violation.worker_ids)
-    if getattr(call.ask, "task_id", "") in violation.task_ids:
-        return True
-    given = getattr(call.answer, "tasks", ()) if call.answer is not None else ()
-    return any(task.id in violation.task_ids for task in given)
+    for revision, event in events:
+        if call.answer.revision != revision:
+            continue
+        given = [task.id for task in getattr(call.answer, "tasks", ())]
+        if call.verb == "ClaimTask":
+            given = [call.answer.task.id]
+        if event.reason == call.tag or (
+            event.type == v1.EVENT_TYPE_TASK_CLAIMED and (event.task_id in given)
+        ):
+            return True
+    return False
+
+
+def _may_have_made(call: Call, violation: Violation) -> bool:
+    """Whether nobody knows what a call did to the task."""
+    return call.unknown and getattr(call.ask, "task_id", "") in violation.task_ids
+
+
+def _stream_text(stream: Stream) -> str:
+    return (
+        f"{stream.watcher} watches from {stream.ask.start_revision}"
+        f"{' with the state' if stream.ask.include_state else ''}, "
+        f"filter {{{' '.join(str(stream.ask.filter).split())}}}: began after {stream.created}, "
+        f"told {len(stream.told)} revisions, reached {stream.reached}, ended {stream.code}"
+    )
 
 
 def _event_text(revision: int, event: Any) -> str:

@@ -13,6 +13,16 @@ def check(history: History, workflow: Workflow) -> list[Violation]:
     promises = [promise(history, violations.append) for promise in ALL]
     model = Model(workflow)
     answered = history.answered()
+    numbers = [revision for revision, _ in history.truth.messages]
+    if numbers != list(range(1, len(numbers) + 1)):
+        missing = sorted(set(range(1, history.truth.revision + 1)) - set(numbers))
+        return [
+            Violation(
+                "watches",
+                f"the watch from revision 1, which nobody disturbed, misses {missing[:5]} or tells "
+                "revisions twice or out of order: nothing can be judged by it",
+            )
+        ]
     begin = Step(0, (), answered.get(0, ()))
     for promise in promises:
         promise.after(begin, model)

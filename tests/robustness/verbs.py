@@ -133,7 +133,7 @@ async def claim_next(agent: Agent) -> None:
     )
     deadline = 3.0
     if rng.random() < 0.7:
-        wait = rng.uniform(0.05, 1.0)
+        wait = rng.uniform(0.05, 1.0) if rng.random() < 0.9 else rng.uniform(1.5, 4.0)
         request.wait.CopyFrom(seconds(wait))
         deadline = wait + rng.choice((-0.04, 2.0, 2.0, 2.0))
     if rng.random() < 0.1:

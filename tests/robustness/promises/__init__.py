@@ -8,12 +8,14 @@ from tests.robustness.promises.fencing import Fencing
 from tests.robustness.promises.leases import Leases
 from tests.robustness.promises.reads import Reads
 from tests.robustness.promises.transitions import Attempts, Explained, Readiness, Transitions
+from tests.robustness.promises.waiting import Waiting
 from tests.robustness.promises.watches import Watches
 
 ALL: tuple[type[Promise], ...] = (
     Exclusive,
     Admission,
     BestFirst,
+    Waiting,
     Transitions,
     Attempts,
     Readiness,

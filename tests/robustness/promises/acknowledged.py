@@ -39,7 +39,7 @@ class Acknowledged(Promise):
                 self.violated(
                     f"{call.verb} was answered with revision {step.revision}, but {problem}",
                     revision=step.revision,
-                    tasks=[getattr(call.ask, "task_id", "")],
+                    tasks=_tasks(call),
                     workers=[call.worker_id],
                     call=call,
                 )
@@ -54,7 +54,7 @@ class Acknowledged(Promise):
                     f"{call.verb} was answered with revision {call.answer.revision}, but history "
                     f"ends at {last}",
                     revision=last,
-                    tasks=[getattr(call.ask, "task_id", "")],
+                    tasks=_tasks(call),
                     workers=[call.worker_id],
                     call=call,
                 )
@@ -81,10 +81,18 @@ class Acknowledged(Promise):
             self.violated(
                 f"{call.verb} was answered in {len(answers)} ways under one request_id",
                 revision=call.answer.revision,
-                tasks=[getattr(call.ask, "task_id", "")],
+                tasks=_tasks(call),
                 workers=[call.worker_id],
                 call=call,
             )
+
+
+def _tasks(call: Call) -> list[str]:
+    """The tasks that a call is about."""
+    if task_id := getattr(call.ask, "task_id", ""):
+        return [task_id]
+    one = getattr(call.answer, "task", None)
+    return [one.id] if one is not None else [t.id for t in getattr(call.answer, "tasks", ())]
 
 
 def _event_of(step: Step, *types: int, task_id: str = "", reason: str = "") -> Any:
@@ -119,12 +127,12 @@ def _created(call: Call, step: Step, model: Model) -> str:
 def _claimed(call: Call, step: Step, model: Model) -> str:
     task = call.answer.task
     made = _event_of(step, v1.EVENT_TYPE_TASK_CLAIMED, task_id=task.id)
-    if made is not None and made.worker_id == call.worker_id:
-        return "" if _shown(step, task) else f"{task.id} is not as it was answered"
-    state = model.tasks.get(task.id)
+    if made is not None and made.worker_id == call.worker_id and _shown(step, task):
+        return ""
+    state = model.tasks.get(task.id)  # what one holds is claimed anew without an event
     if state is None or (state.holder, state.claim) != (call.worker_id, task.claim_revision):
         return f"{call.worker_id} did not hold {task.id} by claim {task.claim_revision}"
-    return ""
+    return "" if same(state.image, task) else f"{task.id} is not as it was answered"
 
 
 @_judges("ClaimNextTask")
