@@ -198,13 +198,26 @@ def from_rpc_error(
 def from_refusal(refused: v1.WorkRefused) -> TaskloomError:
     """The exception that the call would have raised that was refused on a Work stream."""
     code = _CODES.get(refused.code, grpc.StatusCode.UNKNOWN)
+    fields: list[FieldViolation] = []
+    violations: list[PreconditionViolation] = []
+    resource: Resource | None = None
+    for subject in refused.subjects:
+        if code is grpc.StatusCode.INVALID_ARGUMENT:
+            fields.append(FieldViolation(subject, refused.message))
+        elif code is grpc.StatusCode.NOT_FOUND:
+            kind = refused.reason.removesuffix("_NOT_FOUND").lower()
+            resource = Resource(kind, subject, owner="", description="")
+        else:
+            violations.append(PreconditionViolation(refused.reason, subject, description=""))
     by_reason = _CLASSES.get(refused.reason) if refused.reason else None
     return (by_reason or _CLASSES.get(code, TaskloomError))(
         refused.message,
         code=code,
         reason=refused.reason,
         metadata=refused.metadata,
-        violations=[PreconditionViolation(refused.reason, each, "") for each in refused.subjects],
+        field_violations=fields,
+        violations=violations,
+        resource=resource,
         retry_delay=refused.retry_delay.ToTimedelta() if refused.HasField("retry_delay") else None,
     )
 

@@ -1,13 +1,15 @@
 """A real gRPC server whose answers a test writes down, for what the client does all by itself.
 
-What client and service do together is tested against the real service, in test_agent.
+What client and service do together is tested against the real service, in test_agent, and where
+the way between them is to break, over a relay.
 """
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc
 import pytest
@@ -17,6 +19,9 @@ from google.rpc import error_details_pb2, status_pb2
 from grpc import aio
 from grpc_status import rpc_status
 from taskloom_client import Client
+
+if TYPE_CHECKING:
+    from tests.conftest import Server
 
 Answer = Callable[[Any, aio.ServicerContext[Any, Any]], Any]
 """A coroutine function for a unary answer, an async generator function for a stream."""
@@ -134,3 +139,66 @@ async def scripted_client(scripted: ScriptedServer) -> AsyncIterator[Client]:
     """A client of the scripted server."""
     async with Client(scripted.address) as client, asyncio.timeout(30):
         yield client
+
+
+class Relay:
+    """A way to a server over TCP, which can be cut, and on which answers can get lost."""
+
+    def __init__(self, target: str) -> None:
+        self._host, _, self._port = target.rpartition(":")
+        self._writers: set[asyncio.StreamWriter] = set()
+        self._listening: asyncio.Server | None = None
+        self.muted = False
+        """Nothing that the server sends arrives; to be followed by a cut."""
+
+    async def start(self) -> None:
+        """Listen at a free port."""
+        self._listening = await asyncio.start_server(self._connect, "127.0.0.1", 0)
+
+    @property
+    def address(self) -> str:
+        """Where it listens."""
+        assert self._listening is not None
+        return f"127.0.0.1:{self._listening.sockets[0].getsockname()[1]}"
+
+    def cut(self) -> None:
+        """Break all connections there are. New ones are well again."""
+        for writer in self._writers:
+            writer.transport.abort()
+        self._writers.clear()
+        self.muted = False
+
+    async def stop(self) -> None:
+        """Break all connections, and let nobody come back."""
+        assert self._listening is not None
+        self._listening.close()
+        self.cut()
+
+    async def _connect(
+        self, from_client: asyncio.StreamReader, to_client: asyncio.StreamWriter
+    ) -> None:
+        from_server, to_server = await asyncio.open_connection(self._host, self._port)
+        self._writers |= {to_client, to_server}
+        with suppress(ConnectionError, OSError):
+            await asyncio.gather(
+                self._pass_on(from_client, to_server),
+                self._pass_on(from_server, to_client, is_answer=True),
+            )
+
+    async def _pass_on(
+        self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, *, is_answer: bool = False
+    ) -> None:
+        while data := await source.read(65_536):
+            if not (is_answer and self.muted):
+                sink.write(data)
+                await sink.drain()
+        sink.close()
+
+
+@pytest.fixture
+async def relay(server: "Server") -> AsyncIterator[Relay]:
+    """A way to ``server``."""
+    relay = Relay(server.address)
+    await relay.start()
+    yield relay
+    await relay.stop()
