@@ -86,7 +86,8 @@ class _OrderByEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_OrderBy.Value
 
     and halves every 24 h from there. Each activity brings the recent activity half of the
     way up to 1; it, a breakthrough and a boost fade by half in 24 h. Progress is a move or
-    a signal. The four weights are the server's settings.
+    a signal. What ends keeps the temperature it had. The four weights are the server's
+    settings.
     """
     ORDER_BY_CREATE_TIME: _OrderBy.ValueType  # 3
     """Oldest first. The order of creation, also where times are equal."""
@@ -111,7 +112,8 @@ activity on it, a move, an update, metrics, a signal or a boost:
 
 and halves every 24 h from there. Each activity brings the recent activity half of the
 way up to 1; it, a breakthrough and a boost fade by half in 24 h. Progress is a move or
-a signal. The four weights are the server's settings.
+a signal. What ends keeps the temperature it had. The four weights are the server's
+settings.
 """
 ORDER_BY_CREATE_TIME: OrderBy.ValueType  # 3
 """Oldest first. The order of creation, also where times are equal."""

@@ -58,7 +58,7 @@ def move(
         changes["lease_ms"], changes["parked_lease_ms"] = task.parked_lease_ms, None
         changes["lease_since"] = tx.now
         tx.lease_ends_at(task.worker_id or "", tx.now + task.parked_lease_ms)
-    if by is not None:
+    if by is not None and not state.terminal:  # what has ended calls for no attention
         priority = changes.get("priority", task.priority)
         changes |= warmth(tx, task, Activity(progress=True), priority)
     phase = (changes["phase"] or "") if "phase" in changes else None

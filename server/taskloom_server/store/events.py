@@ -88,7 +88,11 @@ def _write_after(after: After) -> str | None:
     """As ``{"task": {column: value, …}}``, without the columns that are NULL."""
     if after is None:
         return None
-    image = {k: v for k, v in after._asdict().items() if v is not None and k not in _LEFT_OUT}
+    image = {
+        column: value
+        for column, value in zip(after._fields, after, strict=True)
+        if value is not None and column not in _LEFT_OUT
+    }
     return json_text.write({_NOUN_OF[type(after)]: image})
 
 
