@@ -90,3 +90,15 @@ def test_a_file_is_one_file_by_every_name(migrated: Path) -> None:
     for held, asked in ((migrated, link), (link, migrated), (link, link)):
         with exclusive(held), pytest.raises(CannotOpen, match="in use"), exclusive(asked):
             pytest.fail("two hold it")
+
+
+def test_a_file_with_two_names_is_refused(migrated: Path) -> None:
+    """A file that hard links give a second name is not opened by either, until one is gone."""
+    second = migrated.with_name("second.db")
+    second.hardlink_to(migrated)
+    for name in (migrated, second):
+        with pytest.raises(CannotOpen, match="2 names"), exclusive(name):
+            pytest.fail("it was opened")
+    second.unlink()
+    with exclusive(migrated):
+        pass

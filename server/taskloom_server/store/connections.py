@@ -79,12 +79,18 @@ def open_reader(path: Path) -> apsw.Connection:
 
 @contextlib.contextmanager
 def exclusive(path: Path) -> Iterator[None]:
-    """Hold the file for this process alone. Raises CannotOpen when another one has it.
+    """Hold the file for this process alone. Raises CannotOpen when another one has or may have it.
 
     A lock of our own beside the file: SQLite's are given up between transactions, and
     opening the database itself to lock it would drop them.
     """
     real = path.resolve()  # so that a file is one file, whatever links lead to it
+    if real.exists() and real.stat().st_nlink > 1:
+        # SQLite logs beside the name by which a file was opened: by two names, it is ruined.
+        raise CannotOpen(
+            f"{path} has {real.stat().st_nlink} names (hard links), by each of which it could be "
+            "opened; serve a copy"
+        )
     lock = real.with_name(real.name + "-lock")
     try:
         descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
