@@ -3,22 +3,27 @@
 All leases are held by workers of whom nothing is heard any more; some hundred of them end at known
 times, spread out. What is late is compared by the server's clock (the event's time) and by this
 process's (when the event came), which is the same clock on the same machine, to the millisecond.
+
+Beside it, what the machine does to anybody: how late a timer of this process comes that needs
+nobody else, and how long the disk takes to sync a little. A lease ends in a transaction of its
+own, which waits for the one before, and so for its sync.
 """
 
 import asyncio
 import contextlib
 import random
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
 from taskloom import v1
-from taskloom_client import Client
+from taskloom_client import Client, Watch
 from taskloom_client.durations import proto_duration
 
+from taskloom_experiments.load.disk import syncing
 from taskloom_experiments.load.latencies import Latencies
 from taskloom_experiments.load.measured import Figure, Measured
 from taskloom_experiments.load.serving import serving
@@ -27,6 +32,8 @@ BAR_MS = 100.0
 _AT_ONCE = 64
 _LONG = timedelta(hours=1)
 _LATEST_S = 60.0
+_TIMER_NS = 20_000_000
+_SYNC_EVERY_S = 0.1
 _HELD_TAG = "held"
 _WORK_TAG = "work"
 _EXPIRED = v1.EVENT_TYPE_TASK_LEASE_EXPIRED
@@ -62,14 +69,14 @@ async def measure_leases(settings: LeaseSettings, folder: Path) -> Measured:
             cpu_before, began = server.cpu_seconds(), time.monotonic()
             lateness, arrival = Latencies(), Latencies()
             others = [f"holder-{n}" for n in range(settings.ending, settings.workers)]
-            async with _load(client, settings, others, luck), asyncio.timeout(_LATEST_S):
-                async for event in watch.events():
-                    now_ms = time.time_ns() // 1_000_000
-                    expected_ms = due.pop(event.task_id)
-                    lateness.record((event.time.ToMilliseconds() - expected_ms) * 1_000_000)
-                    arrival.record((now_ms - expected_ms) * 1_000_000)
-                    if not due:
-                        break
+            bare, disk = Latencies(), Latencies()
+            load = [_work(client, number, settings) for number in range(settings.busy_workers)]
+            if others:
+                load.append(_heartbeats(client, others, settings.heartbeats_s, luck))
+            with syncing(folder) as sync:
+                machine = (_timers(bare), _syncs(sync, disk))
+                async with _beside(*machine, *load), asyncio.timeout(_LATEST_S):
+                    await _ends(watch, due, lateness, arrival)
             share = (server.cpu_seconds() - cpu_before) / (time.monotonic() - began)
     worst = lateness.percentile(100) / 1e6
     return Measured(
@@ -81,8 +88,24 @@ async def measure_leases(settings: LeaseSettings, folder: Path) -> Measured:
             Figure("earliest", lateness.percentile(0) / 1e6, "ms"),
             Figure("server CPU meanwhile", 100 * share, "% of a core"),
         ),
-        latencies={"end of a lease": lateness.summary(), "event of it received": arrival.summary()},
+        latencies={
+            "end of a lease": lateness.summary(),
+            "event of it received": arrival.summary(),
+            "a timer that needs nobody": bare.summary(),
+            "a sync of the disk": disk.summary(),
+        },
     )
+
+
+async def _ends(watch: Watch, due: dict[str, int], lateness: Latencies, arrival: Latencies) -> None:
+    """Follow the ends of the leases until all those that are due have come."""
+    async for event in watch.events():
+        now_ms = time.time_ns() // 1_000_000
+        expected_ms = due.pop(event.task_id)
+        lateness.record((event.time.ToMilliseconds() - expected_ms) * 1_000_000)
+        arrival.record((now_ms - expected_ms) * 1_000_000)
+        if not due:
+            return
 
 
 async def _in_parallel(jobs: Iterable[Callable[[], Awaitable[None]]]) -> None:
@@ -143,19 +166,31 @@ async def _hold_briefly(
 
 
 @contextlib.asynccontextmanager
-async def _load(
-    client: Client, settings: LeaseSettings, alive: list[str], luck: random.Random
-) -> AsyncIterator[None]:
-    """Work and heartbeats, until the context is left."""
-    tasks = [asyncio.create_task(_work(client, n, settings)) for n in range(settings.busy_workers)]
-    if alive:
-        tasks.append(asyncio.create_task(_heartbeats(client, alive, settings.heartbeats_s, luck)))
+async def _beside(*coroutines: Coroutine[None, None, None]) -> AsyncIterator[None]:
+    """Let them go on until the context is left."""
+    tasks = [asyncio.create_task(coroutine) for coroutine in coroutines]
     try:
         yield
     finally:
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        endings = await asyncio.gather(*tasks, return_exceptions=True)
+    for ending in endings:
+        if isinstance(ending, Exception):
+            raise ending  # a load that failed was none
+
+
+async def _timers(lateness: Latencies) -> None:
+    while True:
+        due = time.monotonic_ns() + _TIMER_NS
+        await asyncio.sleep(_TIMER_NS / 1e9)
+        lateness.record(time.monotonic_ns() - due)
+
+
+async def _syncs(sync: Callable[[], int], latencies: Latencies) -> None:
+    while True:
+        latencies.record(await asyncio.to_thread(sync))
+        await asyncio.sleep(_SYNC_EVERY_S)
 
 
 async def _work(client: Client, number: int, settings: LeaseSettings) -> None:

@@ -16,9 +16,9 @@ synced, so that it can be told how much of a durable call is the disk's.
 """
 
 import asyncio
-import os
 import random
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -26,6 +26,7 @@ from taskloom import v1
 from taskloom_client import Client
 
 from taskloom_experiments.load.crowd import Crowd, crowd
+from taskloom_experiments.load.disk import syncing
 from taskloom_experiments.load.latencies import Latencies
 from taskloom_experiments.load.measured import Figure, Measured
 from taskloom_experiments.load.serving import serving
@@ -34,7 +35,6 @@ from taskloom_experiments.load.waiting_agents import AGENT_TAG, CrowdSettings
 BAR = 3.0
 _DRIVER = "driver"
 _AT_ONCE = 32
-_WRITTEN = bytes(8192)
 _PAUSE_S = (0.001, 0.004)
 
 
@@ -62,11 +62,11 @@ async def measure_wakeup(settings: WakeUpSettings, folder: Path) -> Measured:
             await sleepers.connected()
             await sleepers.wait()
             samples = _Samples()
-            with (folder / "synced").open("wb") as synced:
+            with syncing(folder) as sync:
                 for index in range(number):
                     if index == settings.warm_up:
                         samples = _Samples()
-                    await _wake(client, sleepers, index, samples, synced.fileno())
+                    await _wake(client, sleepers, index, samples, sync)
     return _told(settings, samples)
 
 
@@ -105,11 +105,11 @@ async def _make_pairs(client: Client, number: int) -> None:
 
 
 async def _wake(
-    client: Client, sleepers: Crowd, index: int, samples: _Samples, synced: int
+    client: Client, sleepers: Crowd, index: int, samples: _Samples, sync: Callable[[], int]
 ) -> None:
     blocker = f"blocker-{index}"
     await client.claims.ClaimTask(v1.ClaimTaskRequest(worker_id=_DRIVER, task_id=blocker))
-    sync_ns = _sync(synced)
+    sync_ns = sync()
     await asyncio.sleep(random.uniform(*_PAUSE_S))
     request = v1.CompleteTaskRequest(worker_id=_DRIVER, task_id=blocker)
     called = time.monotonic_ns()
@@ -126,14 +126,6 @@ async def _wake(
     samples.sync.record(sync_ns)
     samples.sync_and_noop.record(sync_ns + received.noop_ns)
     samples.woken.add(received.worker_id)
-
-
-def _sync(file: int) -> int:
-    """Have a little written to the disk itself, as a commit does; how long it took."""
-    began = time.monotonic_ns()
-    os.pwrite(file, _WRITTEN, 0)
-    os.fdatasync(file)
-    return time.monotonic_ns() - began
 
 
 def _told(settings: WakeUpSettings, samples: _Samples) -> Measured:
