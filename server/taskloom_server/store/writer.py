@@ -179,8 +179,11 @@ class Writer:
         try:
             return await future
         except asyncio.CancelledError:
-            self._gone.put(job)
-            self._jobs.put(_TEND)
+            if future.cancelled():
+                self._gone.put(job)
+                self._jobs.put(_TEND)
+            else:  # cancelled in the instant between the answer and hearing it
+                self._take_back(job)
             raise
 
     def dismiss(self) -> None:
@@ -412,10 +415,14 @@ class Writer:
     def _answer(self, jobs: list[_Job]) -> None:
         for job in jobs:
             if job.gone():
-                if job.undo is not None and job.error is None and not self._stopped:
-                    nobody: asyncio.Future[Any] = self._loop.create_future()
-                    self._jobs.put(_Job(job.undo, job.answer, None, nobody))
+                self._take_back(job)
             elif job.error is not None:
                 job.future.set_exception(job.error)
             else:
                 job.future.set_result(job.answer)
+
+    def _take_back(self, job: _Job) -> None:
+        """Undo what nobody was there to hear, if it can be undone."""
+        if job.undo is not None and job.error is None and not self._stopped:
+            nobody: asyncio.Future[Any] = self._loop.create_future()
+            self._jobs.put(_Job(job.undo, job.answer, None, nobody))

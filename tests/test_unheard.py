@@ -1,0 +1,53 @@
+"""Answers that nobody was there to hear: what they gave is taken back."""
+
+import asyncio
+from pathlib import Path
+from random import Random
+
+import pytest
+from taskloom_server.coordinator import system
+from taskloom_server.graph.workers import Pause
+from taskloom_server.store.schema import prepare
+from taskloom_server.store.transaction import Transaction
+from taskloom_server.store.writer import Committed, Writer
+from taskloom_server.workflow_files import load_workflows
+
+
+async def test_cancelled_between_the_answer_and_hearing_it(tmp_path: Path) -> None:
+    """A caller that is cancelled when its answer is there, but not heard, is undone as well."""
+    path = tmp_path / "tasks.db"
+    prepare(path)
+    loop = asyncio.get_running_loop()
+    calls: list[asyncio.Task[int]] = []
+    undone: asyncio.Future[int] = loop.create_future()
+
+    def on_commit(committed: Committed) -> None:
+        if calls and committed.revision == 1:
+            # Runs after the answer is set, and before the caller runs on with it.
+            loop.call_soon(calls[0].cancel)
+
+    def pause(tx: Transaction, reason: str) -> int:
+        return system.pause(tx, Pause("eve", reason, 0))[1]
+
+    def undo(tx: Transaction, revision: int) -> None:
+        loop.call_soon_threadsafe(undone.set_result, revision)
+
+    def fail(error: Exception) -> None:
+        raise error
+
+    writer = Writer(
+        path,
+        load_workflows("swarm"),
+        clock=lambda: 1_800_000_000_000,
+        rng=Random(1),
+        on_commit=on_commit,
+        on_failure=fail,
+    )
+    await writer.start()
+    try:
+        calls.append(asyncio.create_task(writer.run(pause, "a reason", undo=undo)))
+        with pytest.raises(asyncio.CancelledError):
+            await calls[0]
+        assert await asyncio.wait_for(undone, 10) == 1
+    finally:
+        await writer.stop()
