@@ -82,7 +82,10 @@ class AgentSettings:
 
 
 async def work(held: HeldTask, settings: AgentSettings) -> None:
-    """Work one task: marks, time, results, what it cost, done. A claim that is lost ends it."""
+    """Work one task: marks, time, results, what it cost. A claim that is lost ends it.
+
+    Completed it is by coming back for the next one, which a stream makes one round trip.
+    """
     loop = asyncio.get_running_loop()
     began = loop.time()
     task = held.task
@@ -106,7 +109,6 @@ async def work(held: HeldTask, settings: AgentSettings) -> None:
     await held.log_metrics(
         tokens_in=todo.tokens_in, tokens_out=todo.tokens_out, cost_usd=todo.cost_usd
     )
-    await held.complete("simulated work")
 
 
 async def run(server: str, worker_id: str, settings: AgentSettings, *, tethered: bool) -> None:

@@ -28,7 +28,6 @@ def print_comparison(comparison: Comparison, console: Console | None = None) -> 
         "scale",
         "lost",
         "idle",
-        "Gini",
     ):
         runs.add_column(heading, justify="right", no_wrap=True)
     for run in comparison.runs:
@@ -40,7 +39,7 @@ def print_comparison(comparison: Comparison, console: Console | None = None) -> 
     if not comparison.verdicts:
         return
     criteria = _table("success criteria")
-    criteria.add_column("criterion")
+    criteria.add_column("criterion", no_wrap=True)
     criteria.add_column("kind")
     for series in comparison.series:
         criteria.add_column(Text(series.label))
@@ -66,7 +65,7 @@ def _table(title: str) -> Table:
 
 
 def _figures(run: Run) -> list[str]:
-    makespan, gini = run.figures.get("makespan_ms"), run.figures.get("gini_coefficient")
+    makespan = run.figures.get("makespan_ms")
     return [
         str(run.agents),
         _shown(run, "completed_by_agents", "count"),
@@ -76,7 +75,6 @@ def _figures(run: Run) -> list[str]:
         _percent(run, "scaling_efficiency"),
         _shown(run, "claims_lost", "count"),
         _percent(run, "idle_time_ratio"),
-        "-" if gini is None else f"{gini:.2f}",
     ]
 
 

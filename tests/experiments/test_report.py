@@ -21,6 +21,7 @@ from taskloom_experiments.metrics_file import write_metrics
 from taskloom_experiments.terminal import print_comparison
 
 FLEETS = [(agents, pull) for agents in (1, 2, 4, 8) for pull in ("poll", "next")]
+ALL_WAYS = [(agents, pull) for agents in (1, 8) for pull in ("poll", "watch", "next", "stream")]
 
 
 @pytest.fixture
@@ -284,12 +285,13 @@ def test_metrics_file_keeps_its_shape(small: Path, tmp_path: Path) -> None:
 def test_terminal_fits_eighty_columns(
     reference_definition: Path, fleet: Callable[..., Path], tmp_path: Path
 ) -> None:
-    """The comparison of eight runs prints in 80 columns, nothing cut."""
+    """The comparison of all ways of pulling prints in 80 columns: nothing cut, no name broken."""
     definition = load_definition(reference_definition)
-    files = [fleet(*one) for one in FLEETS]
+    files = [fleet(*one) for one in ALL_WAYS]
     report = compare(files, None, tmp_path / "r", False, definition)
     out = io.StringIO()
     print_comparison(report.comparison, Console(file=out, width=80))
     assert "…" not in out.getvalue()
-    assert "pull-8 (poll)" in out.getvalue()
+    assert "pull-8 (stream) " in out.getvalue()
+    assert len(max(out.getvalue().splitlines(), key=len)) <= 80
     assert "acceptable_contention" in out.getvalue()
