@@ -48,6 +48,9 @@ GOOD: dict[str, Fields] = {
     "LinkTasks": {"from_task_id": "a", "to_task_id": "b"},
     "UnlinkTasks": {"from_task_id": "a", "to_task_id": "b"},
     "ListTransitions": {"task_id": "a"},
+    "ExplainTask": {"task_id": "a"},
+    "SignalTask": {"task_id": "a"},
+    "BoostTask": {"task_id": "a"},
     "LogMetrics": {"task_id": "a"},
     "ClaimTask": {"worker_id": "w", "task_id": "a"},
     "ClaimNextTask": {"worker_id": "w"},
@@ -76,6 +79,9 @@ REQUIRED = {
     "LinkTasks": ["from_task_id", "to_task_id"],
     "UnlinkTasks": ["from_task_id", "to_task_id"],
     "ListTransitions": ["task_id"],
+    "ExplainTask": ["task_id"],
+    "SignalTask": ["task_id"],
+    "BoostTask": ["task_id"],
     "LogMetrics": ["task_id"],
     "ClaimTask": ["worker_id", "task_id"],
     "ClaimNextTask": ["worker_id"],
@@ -111,6 +117,9 @@ IDS = {
     "LinkTasks": ["from_task_id", "to_task_id", "worker_id", "request_id"],
     "UnlinkTasks": ["from_task_id", "to_task_id", "worker_id", "request_id"],
     "ListTransitions": ["task_id"],
+    "ExplainTask": ["task_id", "worker_id"],
+    "SignalTask": ["task_id", "worker_id", "request_id"],
+    "BoostTask": ["task_id", "worker_id", "request_id"],
     "LogMetrics": ["task_id", "worker_id", "request_id"],
     "ClaimTask": ["worker_id", "task_id", "request_id"],
     "ClaimNextTask": ["worker_id", "parent_id", "request_id"],
@@ -124,8 +133,8 @@ IDS = {
     "ListAttachments": ["task_id", "type"],
     "GetAttachment": ["task_id", "type"],
     "Detach": ["worker_id", "task_id", "type", "request_id"],
-    "Pause": ["request_id"],
-    "Resume": ["request_id"],
+    "Pause": ["task_id", "request_id"],
+    "Resume": ["task_id", "request_id"],
     "GetWorkflow": ["name"],
     "WatchTasks": [
         *["filter.owner", "filter.subtree_of", "filter.statuses[]", "filter.tags[]"],
@@ -173,6 +182,7 @@ LEASES = [
     Duration(seconds=2**63 - 1),
     Duration(seconds=-(2**63)),
 ]
+RETRY_DELAYS = [Duration(seconds=DAY, nanos=1_000_000), Duration(seconds=-1), Duration(nanos=-1)]
 TIMES = [
     Timestamp(seconds=253_402_300_800),
     Timestamp(seconds=-62_135_596_801),
@@ -219,6 +229,7 @@ WRONG: dict[str, list[tuple[Fields, str]]] = {
         *each("priority", [-1, 11, 2**31 - 1, -(2**31)]),
         *each("points", SMALL_NEGATIVE),
         *each("max_attempts", [*SMALL_NEGATIVE, 1_001]),
+        *each("retry_delay", RETRY_DELAYS),
         *each("not_before", TIMES),
         *estimates(),
         *each("tags", [TAGS]),
@@ -230,7 +241,8 @@ WRONG: dict[str, list[tuple[Fields, str]]] = {
     ],
     "ListTasks": [
         *each("page_size", SMALL_NEGATIVE),
-        *each("order_by", [2, 99, -1]),
+        *each("order_by", [6, 99, -1]),
+        *each("heat", [4, -1]),
         *each("tags_any", [TAGS]),
         *each("tags_all", [TAGS]),
     ],
@@ -241,6 +253,7 @@ WRONG: dict[str, list[tuple[Fields, str]]] = {
         *each("priority", [-1, 11]),
         *each("points", SMALL_NEGATIVE),
         *each("max_attempts", [-1, 0, 1_001]),
+        *each("retry_delay", RETRY_DELAYS),
         *each("not_before", TIMES),
         *estimates(),
         *each("claim_revision", NEGATIVE),
@@ -253,6 +266,15 @@ WRONG: dict[str, list[tuple[Fields, str]]] = {
     "LinkTasks": each("type", [7, -1]),
     "UnlinkTasks": each("type", [7, -1]),
     "ListTransitions": each("page_size", SMALL_NEGATIVE),
+    "SignalTask": [
+        *each("claim_revision", NEGATIVE),
+        *each("type", [3, -1]),
+        *each("reason", ["x" * 4_001]),
+    ],
+    "BoostTask": [
+        *each("boost", [-0.01, 1.01, float("nan"), float("inf"), float("-inf")]),
+        *each("reason", ["x" * 4_001]),
+    ],
     "LogMetrics": [
         *each("claim_revision", NEGATIVE),
         *[
@@ -266,11 +288,13 @@ WRONG: dict[str, list[tuple[Fields, str]]] = {
             for value in (-0.01, float("nan"), float("inf"), float("-inf"))
         ],
     ],
-    "ClaimTask": each("lease", LEASES),
+    "ClaimTask": [*each("lease", LEASES), *each("mode", [3, -1])],
     "ClaimNextTask": [
         *each("lease", LEASES),
         *each("max_tasks", [*SMALL_NEGATIVE, 101]),
-        *each("order_by", [2, 3, 4, 5, 99, -1]),
+        *each("wait", [Duration(seconds=DAY + 1), Duration(seconds=-1), Duration(nanos=10**9)]),
+        *each("order_by", [3, 4, 5, 99, -1]),
+        *each("mode", [3, -1]),
     ],
     "ReleaseTask": [*each("claim_revision", NEGATIVE), *each("reason", ["x" * 4_001])],
     "CompleteTask": [*each("claim_revision", NEGATIVE), *each("reason", ["x" * 4_001])],
@@ -366,6 +390,7 @@ def test_every_call_is_here() -> None:
     """The tables above speak of every call, and of every field that is named like an id."""
     without = {"CreateTaskTree", "ImportSnapshot", "ExportSnapshot", "Reset"}
     without |= {"GetStatus", "ListWorkflows"}
+    without |= {"Work"}  # a stream of many kinds of messages: see test_work_refusals
     assert GOOD.keys() | without == STUB_OF.keys()
     for method in GOOD:
         for field in getattr(v1, f"{method}Request").DESCRIPTOR.fields:
@@ -438,12 +463,14 @@ async def test_the_largest_values_are_taken(client: Client) -> None:
                 time_estimate=Duration(seconds=366 * DAY),
                 not_before=Timestamp(seconds=-62_135_596_800),
                 max_attempts=1_000,
+                retry_delay=Duration(seconds=DAY),
                 tags=TAGS[:64],
                 needed_tags=TAGS[:64],
                 wanted_tags=TAGS[:64],
             )
         )
     await client.tasks.UpdateTask(v1.UpdateTaskRequest(task_id="b", reason="x" * 4_000))
+    await client.tasks.BoostTask(v1.BoostTaskRequest(task_id="b", boost=1, reason="x" * 4_000))
     await client.tasks.UpdateTask(
         v1.UpdateTaskRequest(
             task_id="b", not_before=Timestamp(seconds=253_402_300_799, nanos=999_999_999)

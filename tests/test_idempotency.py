@@ -55,6 +55,14 @@ CASES: dict[str, tuple[Message, Message]] = {
         v1.UnlinkTasksRequest(from_task_id="a", to_task_id="c"),
         v1.UnlinkTasksRequest(from_task_id="a", to_task_id="c", type=v1.DEPENDENCY_TYPE_BLOCKS),
     ),
+    "SignalTask": (
+        v1.SignalTaskRequest(task_id="a"),
+        v1.SignalTaskRequest(task_id="a", type=v1.SIGNAL_TYPE_BREAKTHROUGH),
+    ),
+    "BoostTask": (
+        v1.BoostTaskRequest(task_id="a", boost=0.5),
+        v1.BoostTaskRequest(task_id="a", boost=0.25),
+    ),
     "LogMetrics": (
         v1.LogMetricsRequest(task_id="a", metrics=v1.Metrics(tokens_in=1, cost_usd=0.25)),
         v1.LogMetricsRequest(task_id="a", metrics=v1.Metrics(tokens_in=2, cost_usd=0.25)),

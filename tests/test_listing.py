@@ -266,9 +266,9 @@ async def test_orders(timed_client: Client, clock: "TestClock") -> None:
     assert await order(v1.ORDER_BY_ID) == ["Z", "a", "b", "z", "é"]
 
 
-@pytest.mark.parametrize("number", [2, 6, -1, 2**31 - 1])
+@pytest.mark.parametrize("number", [6, -1, 2**31 - 1])
 async def test_an_order_that_there_is_not(client: Client, number: int) -> None:
-    """A number that is no order, also the reserved one, is refused."""
+    """A number that is no order is refused."""
     request = v1.ListTasksRequest()
     request.order_by = number  # type: ignore[assignment]
     assert fields(await refusal(client.tasks.ListTasks(request))) == ["order_by"]

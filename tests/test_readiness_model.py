@@ -20,7 +20,7 @@ from taskloom_server.coordinator import claims, dependencies, system, tasks, wor
 from taskloom_server.coordinator.admission import Held
 from taskloom_server.graph.errors import DomainError
 from taskloom_server.graph.tasks import Task
-from taskloom_server.graph.workers import Outcome
+from taskloom_server.graph.workers import ClaimOrder, Outcome
 from taskloom_server.service import show
 from taskloom_server.store.schema import prepare
 from taskloom_server.store.transaction import Transaction
@@ -37,11 +37,12 @@ STEP = 1_000
 """How much time passes before each verb, in ms."""
 
 ENDED = ("completed", "failed", "cancelled")
-HELD = ("assigned", "working")
+HELD = ("assigned", "working", "waiting")
 EXITS = {
     "pending": ("assigned", "working", "cancelled"),
     "assigned": ("working", "pending", "cancelled"),
-    "working": ("completed", "failed", "pending"),
+    "working": ("completed", "failed", "pending", "waiting"),
+    "waiting": ("working", "completed", "failed", "pending", "cancelled"),
     "completed": ("pending",),
     "failed": ("pending",),
     "cancelled": (),
@@ -176,6 +177,15 @@ class _Model:
         if self.open_children(id):
             raise Refused("CHILDREN_OPEN")
 
+    def _check_start(self, id: str) -> None:
+        if not self.nodes[id].holder:
+            raise Refused("INVALID_FIELD")
+        if self.nodes[id].status == "waiting":
+            return  # it began before it was parked
+        if self.blockers(id):
+            raise Refused("DEPENDENCIES_UNMET")
+        self._check_children(id)
+
     def create(self, id: str, priority: int, parent: str, blockers: tuple[str, ...]) -> None:
         if parent:
             self._check_alive(parent)
@@ -213,7 +223,7 @@ class _Model:
         node = self.nodes[id]
         if node.status in HELD and node.holder != worker:
             raise Refused("TASK_CLAIMED")
-        if node.status == "working":
+        if node.status in ("working", "waiting"):
             return
         if node.status in ENDED:
             raise Refused("ILLEGAL_TRANSITION")
@@ -254,11 +264,13 @@ class _Model:
         self._check_exit(id, status)
         if status == "completed":
             self._check_children(id)
+        if status == "working":
+            self._check_start(id)
         if status == "failed":
             node.attempts += 1
         if status == "pending" and node.status not in HELD:
             node.attempts = 0
-        self._move(id, status, node.holder if status in ENDED else "")
+        self._move(id, status, "" if status == "pending" else node.holder)
 
     def assign(self, id: str, worker: str) -> None:
         self._check_alive(id)
@@ -325,7 +337,7 @@ CALLS: dict[str, Callable[..., tuple[Any, Any]]] = {
     "complete": lambda worker, id: (claims.complete, Held(worker, id, 0, "")),
     "fail": lambda worker, id, retry: (
         claims.fail,
-        claims.Fail(worker, id, 0, "", retry=retry, retry_delay_ms=0),
+        claims.Fail(worker, id, 0, "", retry=retry, retry_delay_ms=None),
     ),
     "release": lambda worker, id: (claims.release, Held(worker, id, 0, "")),
     "update": lambda id, status: _update(id, status=status),
@@ -359,7 +371,7 @@ class Seen:
 
 
 def _see(tx: Transaction, _: None) -> Seen:
-    ready = tx.ready.best(tx.requirements.admitting(()), 100)
+    ready = tx.ready.best(tx.requirements.admitting(()), ClaimOrder.PRIORITY, 100)
     return Seen(list(tx.tasks.all()), ready, system.get_status(tx, None))
 
 
@@ -431,6 +443,7 @@ parent = st.one_of(st.just(""), task)
 blockers = st.lists(task, max_size=2, unique=True).map(tuple)
 
 
+SELDOM = ("working", "completed", "failed", "cancelled")
 ARGUMENTS: dict[str, list[st.SearchStrategy[Any]]] = {
     "create": [st.sampled_from(["x", "y"]), priority, parent, blockers],
     "link": [task, task, st.sampled_from(TYPES)],
@@ -440,14 +453,19 @@ ARGUMENTS: dict[str, list[st.SearchStrategy[Any]]] = {
     "complete": [holder, task],
     "fail": [holder, task, either],
     "release": [holder, task],
-    "update": [task, st.sampled_from([*["pending"] * 4, "completed", "failed", "cancelled"])],
+    "update": [task, st.sampled_from([*["pending"] * 4, *["waiting"] * 2, *SELDOM])],
     "assign": [task, worker],
     "unassign": [task],
     "delete": [task, either, either],
 }
-WEIGHTS = {"link": 4, "unlink": 2, "claim": 2, "claim_next": 4, "complete": 6, "update": 4}
+WEIGHTS = {"link": 4, "unlink": 2, "claim": 2, "claim_next": 4, "complete": 6, "update": 5}
 names = st.sampled_from([name for name in ARGUMENTS for _ in range(WEIGHTS.get(name, 1))])
 verbs = names.flatmap(lambda name: st.tuples(st.just(name), *ARGUMENTS[name]))
+AIMED_FROM = {
+    "pending": ("completed", "failed"),
+    "waiting": ("working",),
+    "working": ("waiting", "assigned"),
+}
 beginnings = st.lists(st.tuples(priority, parent, blockers), min_size=6, max_size=6)
 
 
@@ -457,8 +475,8 @@ def _aim(model: _Model, step: Verb) -> Verb:
     if arguments[0] == HOLDER:
         id = _next(model, arguments[1], HELD)
         return name, model.nodes[id].holder or WORKERS[0], id, *arguments[2:]
-    if step == ("update", arguments[0], "pending"):
-        return name, _next(model, arguments[0], ("completed", "failed")), "pending"
+    if name == "update" and arguments[1] in AIMED_FROM:
+        return name, _next(model, arguments[0], AIMED_FROM[arguments[1]]), arguments[1]
     return step
 
 

@@ -20,6 +20,10 @@ EXAMPLES: dict[str, tuple[Any, str, str, str]] = {
     "max_waits": (10_000, "3", "4", "5"),
     "history_hours": (168.0, "1", "2.5", "24"),
     "history_revisions": (1_000_000, "10", "20", "30"),
+    "weight_activity": (0.2, "0", "0.5", "1"),
+    "weight_breakthrough": (0.3, "0", "0.5", "1"),
+    "weight_silence": (0.1, "0", "0.5", "1"),
+    "weight_boost": (0.5, "0", "0.25", "1"),
     "shutdown_grace_seconds": (5.0, "0", "0.5", "60"),
 }
 NAMES = list(EXAMPLES)

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 EXITS = {
     "pending": ["assigned", "working", "cancelled"],
     "assigned": ["working", "pending", "cancelled"],
-    "working": ["completed", "failed", "pending"],
+    "working": ["completed", "failed", "pending", "waiting"],
+    "waiting": ["working", "completed", "failed", "pending", "cancelled"],
     "completed": ["pending"],
     "failed": ["pending"],
     "cancelled": [],
@@ -111,6 +112,7 @@ CHANGES: list[dict[str, Any]] = [
     {"time_estimate": Duration(seconds=5)},
     {"not_before": time(1_900_000_000_000)},
     {"max_attempts": 1},
+    {"retry_delay": Duration(seconds=5)},
     {"tags": v1.Tags(values=["z"])},
     {"tags": v1.Tags()},
     {"needed_tags": v1.Tags(values=["z", "y"])},
@@ -151,6 +153,10 @@ async def test_only_the_fields_that_are_present_change(
     expected.ready = name != "not_before"
     expected.update_time.CopyFrom(time(clock.now()))
     expected.revision = before.revision + 1
+    # To change a task warms it.
+    expected.temperature_time.CopyFrom(time(clock.now()))
+    expected.temperature = after.temperature
+    assert after.temperature > (before.temperature if name != "priority" else 0)
     assert after == expected
     assert await show(timed_client, "a") == expected
 

@@ -101,6 +101,14 @@ def test_a_state_without_exits_is_an_end(path: Path) -> None:
     assert read_workflow(path).states["dropped"].terminal
 
 
+def test_a_state_may_be_parked(path: Path) -> None:
+    """A state in which a task waits for something outside says so; others are not parked."""
+    asking = {"exits": ["doing"], "parked": True}
+    path.write_text(changed(lambda document: document["states"].update(asking=asking)))
+    states = read_workflow(path).states
+    assert {name for name, state in states.items() if state.parked} == {"asking"}
+
+
 def test_what_may_be_left_out(path: Path) -> None:
     """Description, phases and two settings have defaults: parents roll up, phases are checked."""
 
@@ -170,6 +178,11 @@ WRONG: list[tuple[str, Callable[[Document], object], str]] = [
     ("states.todo.exits.0", lambda d: d["states"]["todo"].update(exits=[1]), "string"),
     ("states.todo.timed", lambda d: d["states"]["todo"].update(timed="yes, please"), "boolean"),
     ("states.todo.terminal", lambda d: d["states"]["todo"].update(terminal=1), "boolean"),
+    ("states.todo.parked", lambda d: d["states"]["todo"].update(parked="no"), "boolean"),
+    ("states.checked.parked", lambda d: d["states"]["checked"].update(parked=True), "has ended"),
+    ("states.dropped.parked", lambda d: d["states"]["dropped"].update(parked=True), "has ended"),
+    ("settings.initial_state", lambda d: d["states"]["todo"].update(parked=True), "is parked"),
+    ("settings.assign_state", lambda d: d["states"]["doing"].update(parked=True), "is parked"),
     ("states.todo.color", lambda d: d["states"]["todo"].update(color="red"), "not permitted"),
     ("phases", lambda d: d.update(phases="draft"), "list"),
     ("phases.1", lambda d: d.update(phases=["draft", 2]), "string"),
@@ -234,7 +247,8 @@ def test_a_folder_adds_its_workflows(path: Path) -> None:
     workflows = load_workflows("review", path.parent)
     assert sorted(workflows.by_name) == ["review", "swarm"]
     assert workflows.get("").name == "review"
-    assert set(workflows.open_statuses) == {"todo", "doing", "pending", "assigned", "working"}
+    shipped = {"pending", "assigned", "working", "waiting"}
+    assert set(workflows.open_statuses) == {"todo", "doing", *shipped}
 
 
 def test_a_folder_may_change_a_shipped_workflow(path: Path) -> None:
