@@ -66,7 +66,8 @@ async def measure_leases(settings: LeaseSettings, folder: Path) -> Measured:
         await _hold(client, settings)
         async with client.watch(v1.WatchFilter(event_types=[_EXPIRED])) as watch:
             due = await _hold_briefly(client, settings, luck)
-            cpu_before, began = server.cpu_seconds(), time.monotonic()
+            used, waited = server.cpu_seconds(), server.waited_seconds()
+            began = time.monotonic()
             lateness, arrival = Latencies(), Latencies()
             others = [f"holder-{n}" for n in range(settings.ending, settings.workers)]
             bare, disk = Latencies(), Latencies()
@@ -77,7 +78,8 @@ async def measure_leases(settings: LeaseSettings, folder: Path) -> Measured:
                 machine = (_timers(bare), _syncs(sync, disk))
                 async with _beside(*machine, *load), asyncio.timeout(_LATEST_S):
                     await _ends(watch, due, lateness, arrival)
-            share = (server.cpu_seconds() - cpu_before) / (time.monotonic() - began)
+            percent = 100 / (time.monotonic() - began)
+            used, waited = server.cpu_seconds() - used, server.waited_seconds() - waited
     worst = lateness.percentile(100) / 1e6
     return Measured(
         scenario=f"leases, {settings.workers:,} workers with {settings.claims_each}",
@@ -86,7 +88,8 @@ async def measure_leases(settings: LeaseSettings, folder: Path) -> Measured:
             Figure("latest end of a lease, after its time", worst, "ms", BAR_MS),
             Figure("p99 of the ends", lateness.percentile(99) / 1e6, "ms"),
             Figure("earliest", lateness.percentile(0) / 1e6, "ms"),
-            Figure("server CPU meanwhile", 100 * share, "% of a core"),
+            Figure("server CPU meanwhile", percent * used, "% of a core"),
+            Figure("server waited for a core meanwhile", percent * waited, "% of the time"),
         ),
         latencies={
             "end of a lease": lateness.summary(),

@@ -39,6 +39,11 @@ class Served:
         user, system = stat.rpartition(")")[2].split()[11:13]
         return (int(user) + int(system)) / _TICKS
 
+    def waited_seconds(self) -> float:
+        """Time for which its threads could have run and had to wait for a processor."""
+        threads = Path(f"/proc/{self.process.pid}/task").glob("*/schedstat")
+        return sum(int(file.read_text(encoding="ascii").split()[1]) for file in threads) / 1e9
+
     def resident_bytes(self) -> int:
         """Memory that it has resident."""
         statm = Path(f"/proc/{self.process.pid}/statm").read_text(encoding="ascii")
