@@ -11,7 +11,7 @@ KIB_EACH = 64.0
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is read from /proc")
-@pytest.mark.parametrize("way", ["claim", "watch"])
+@pytest.mark.parametrize("way", ["claim", "stream", "watch"])
 async def test_idle_agent_takes_little_memory(way: str, tmp_path: Path) -> None:
     """Of some hundred agents that wait, each adds at most 64 KiB to the server's process."""
     settings = IdleSettings(

@@ -87,7 +87,7 @@ async def test_noop_goes_through_the_interceptors(tmp_path: Path) -> None:
     assert refused.value.code is grpc.StatusCode.INVALID_ARGUMENT
 
 
-@pytest.mark.parametrize("way", ["claim"])
+@pytest.mark.parametrize("way", ["claim", "stream"])
 async def test_wakeup_takes_every_sample_beside_a_noop(way: str, tmp_path: Path) -> None:
     """Each wake-up is one sample of each latency, and all agents have their turns."""
     measured = await measure_wakeup(
@@ -101,7 +101,7 @@ async def test_wakeup_takes_every_sample_beside_a_noop(way: str, tmp_path: Path)
     assert figures["p99 from the call / no-op"] > 0
 
 
-@pytest.mark.parametrize(("way", "reached"), [("claim", 1), ("watch", 5)])
+@pytest.mark.parametrize(("way", "reached"), [("claim", 1), ("stream", 1), ("watch", 5)])
 async def test_idle_counts_whom_one_task_reaches(way: str, reached: int, tmp_path: Path) -> None:
     """Of those who wait for a task one is given it; those who watch all hear of it."""
     measured = await measure_idle(
