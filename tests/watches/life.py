@@ -23,9 +23,9 @@ async def update(client: Client, task_id: str, **fields: Any) -> int:
     return (await client.tasks.UpdateTask(v1.UpdateTaskRequest(task_id=task_id, **fields))).revision
 
 
-async def claim(client: Client, worker_id: str, task_id: str) -> v1.Task:
+async def claim(client: Client, worker_id: str, task_id: str, **fields: Any) -> v1.Task:
     """Claim a task."""
-    request = v1.ClaimTaskRequest(worker_id=worker_id, task_id=task_id)
+    request = v1.ClaimTaskRequest(worker_id=worker_id, task_id=task_id, **fields)
     return (await client.claims.ClaimTask(request)).task
 
 
@@ -39,6 +39,22 @@ async def connect(client: Client, worker_id: str, **fields: Any) -> int:
     """Connect a worker; the revision."""
     request = v1.ConnectRequest(worker_id=worker_id, max_claims=10, **fields)
     return (await client.workers.Connect(request)).revision
+
+
+async def adopt(client: Client, parent_id: str, task_id: str) -> int:
+    """Put a task below another one; the revision."""
+    request = v1.LinkTasksRequest(
+        from_task_id=parent_id, to_task_id=task_id, type=v1.DEPENDENCY_TYPE_CONTAINS
+    )
+    return (await client.tasks.LinkTasks(request)).revision
+
+
+async def orphan(client: Client, parent_id: str, task_id: str) -> int:
+    """Take a task out from below its parent; the revision."""
+    request = v1.UnlinkTasksRequest(
+        from_task_id=parent_id, to_task_id=task_id, type=v1.DEPENDENCY_TYPE_CONTAINS
+    )
+    return (await client.tasks.UnlinkTasks(request)).revision
 
 
 async def live(client: Client) -> int:
@@ -95,6 +111,12 @@ async def live(client: Client) -> int:
     await update(client, "poison", status="cancelled", reason="or not")
     await client.attachments.Detach(v1.DetachRequest(task_id="left", type="note", sequence=0))
     await claim(client, "ada", "right")
+    await create(client, "soft")
+    await claim(client, "bob", "soft", mode=v1.CLAIM_MODE_ADVISORY)
+    signal = v1.SignalTaskRequest(task_id="soft", worker_id="bob", reason="half done")
+    await client.tasks.SignalTask(signal)
+    await client.tasks.BoostTask(v1.BoostTaskRequest(task_id="soft", boost=0.5))
+    await client.claims.ReleaseTask(v1.ReleaseTaskRequest(worker_id="bob", task_id="soft"))
     await client.files.MarkFiles(v1.MarkFilesRequest(worker_id="bob", paths=["c.py"]))
     await client.files.UnmarkFiles(v1.UnmarkFilesRequest(worker_id="bob"))
     await client.tasks.DeleteTask(

@@ -5,8 +5,10 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from typing import Any, TypeAlias
 
+from grpc import aio
 from taskloom import v1
 from taskloom_client import Client
+from taskloom_client.interceptors import interceptors
 
 Message: TypeAlias = v1.WatchTasksResponse
 Stream: TypeAlias = AsyncIterator[Message]
@@ -25,6 +27,22 @@ async def watching(client: Client, **request: Any) -> AsyncIterator[Stream]:
         call.cancel()
 
 
+@asynccontextmanager
+async def watching_slowly(address: str, **request: Any) -> AsyncIterator[Stream]:
+    """A watch on a connection of its own, whose window does not grow: unless it is read, the
+    server is held up after some 90 KB, where gRPC would else take 5 MB from it.
+    """
+    options = [("grpc.http2.bdp_probe", 0), ("grpc.use_local_subchannel_pool", 1)]
+    channel = aio.insecure_channel(address, options, interceptors=interceptors(address, None))
+    call = v1.WatchServiceStub(channel).WatchTasks(v1.WatchTasksRequest(**request))
+    try:
+        async with asyncio.timeout(60):
+            yield aiter(call)
+    finally:
+        call.cancel()
+        await channel.close()
+
+
 async def until(stream: Stream, revision: int) -> list[Message]:
     """The messages up to the one that says that the stream is so far, included."""
     messages = []
@@ -33,6 +51,12 @@ async def until(stream: Stream, revision: int) -> list[Message]:
         if message.revision >= revision:
             return messages
     raise AssertionError(f"the watch ended before revision {revision}")
+
+
+async def all_of(stream: Stream, messages: list[Message]) -> None:
+    """Add what a watch still has to tell, up to its end, which is an error."""
+    async for message in stream:
+        messages.append(message)
 
 
 async def heard(client: Client, revision: int, **request: Any) -> list[Message]:

@@ -2,15 +2,16 @@
 
 import asyncio
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import grpc
 import pytest
 from taskloom import v1
-from taskloom_client import Client, TaskloomError
+from taskloom_client import Client, HistoryLost, TaskloomError
 
-from tests.watches.life import create, live
-from tests.watches.streams import heard, told, until, watching
+from tests.watches.life import create, live, update
+from tests.watches.streams import all_of, heard, told, until, watching, watching_slowly
 
 if TYPE_CHECKING:
     from tests.conftest import Server
@@ -98,3 +99,55 @@ async def test_the_incarnation_outlives_a_restart(start_server: Callable[..., An
             async with watching(client, incarnation=incarnation) as stream:
                 seen.append((await anext(stream)).created.incarnation)
     assert seen[0] == seen[1] != ""
+
+
+async def test_reset_while_a_watch_reads(start_server: Callable[..., Any]) -> None:
+    """A watch that is far behind when a Reset comes tells nothing of the life after it, nor leaves
+    out anything of the one before without saying that it ends.
+    """
+    async with start_server() as server, Client(server.address) as client:
+        await create(client, "a")
+        for n in range(300):
+            last = await update(client, "a", description=f"{n}" + "x" * 2_000)
+    async with (
+        start_server() as server,
+        Client(server.address) as client,
+        watching_slowly(server.address, start_revision=1) as stream,
+    ):
+        await anext(stream)
+        messages = await until(stream, 1)
+        reset = await client.admin.Reset(v1.ResetRequest(confirm="reset"))
+        assert reset.revision == last
+        await create(client, "reborn")
+        with pytest.raises(HistoryLost) as caught:
+            await all_of(stream, messages)
+    assert caught.value.reason == "INCARNATION_CHANGED"
+    assert caught.value.metadata["incarnation"] == reset.incarnation
+    revisions = [message.revision for message in messages]
+    assert revisions == list(range(1, revisions[-1] + 1))
+    assert revisions[-1] <= last
+
+
+@pytest.mark.parametrize("heard_of", [1, 5], ids=["a longer history", "a shorter history"])
+async def test_another_file_is_another_incarnation(
+    start_server: Callable[..., Any], tmp_path: Path, heard_of: int
+) -> None:
+    """The client's watch, which finds another file behind the address, ends by HistoryLost, whether
+    the other one has more history than it heard of or less.
+    """
+    async with start_server(db=tmp_path / "other.db") as server, Client(server.address) as client:
+        for n in range(3):
+            await create(client, f"other{n}")
+    async with start_server() as server:
+        client = Client(server.address)
+        watch = client.watch(start_revision=1)
+        for n in range(heard_of):
+            await create(client, f"t{n}")
+        while watch.revision < heard_of:
+            await anext(watch)
+    address = server.address
+    async with start_server(db=tmp_path / "other.db", listen=address), client:
+        with pytest.raises(HistoryLost) as caught:
+            await anext(watch)
+    assert caught.value.reason == "INCARNATION_CHANGED"
+    assert caught.value.metadata["incarnation"] != watch.incarnation

@@ -1,5 +1,6 @@
 """Ordered, unique, complete and atomic: every revision once, in order, and each in one piece."""
 
+import asyncio
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
@@ -8,7 +9,7 @@ from taskloom import v1
 from taskloom_client import Client, TaskloomError
 
 from tests.watches.life import Busy, claim, complete, connect, create, revision_of, update
-from tests.watches.streams import heard, told, until, watching, wire
+from tests.watches.streams import Message, Told, events_of, heard, told, until, watching, wire
 
 if TYPE_CHECKING:
     from tests.conftest import Server
@@ -30,6 +31,72 @@ async def test_everybody_hears_the_same(server: "Server", client: Client) -> Non
         for created, stream in streams:
             messages = await until(stream, last)
             assert wire(messages) == whole[created.revision :]
+
+
+async def test_the_stream_is_what_was_answered(server: "Server", client: Client) -> None:
+    """Each answered verb is one revision of the stream, all its events and no other in it.
+
+    However many are committed at once, and nothing else is told.
+    """
+    await create(client, "top")
+    await create(client, "gate", parent_id="top")
+
+    async def write(writer: int) -> dict[int, list[Told]]:
+        answered = {}
+        for n in range(12):
+            id = f"w{writer}-{n}"
+            request = v1.CreateTaskRequest(id=id, title=id, parent_id="top", blocked_by=["gate"])
+            revision = (await client.tasks.CreateTask(request)).revision
+            answered[revision] = [
+                ("TASK_CREATED", id),
+                ("DEPENDENCY_ADDED", id),
+                ("DEPENDENCY_ADDED", id),
+            ]
+            revision = await update(client, id, priority=1)
+            answered[revision] = [("TASK_UPDATED", id)]
+        return answered
+
+    async with watching(client) as stream:
+        created = await anext(stream)
+        written = await asyncio.gather(*(write(writer) for writer in range(12)))
+        answered = {revision: told for each in written for revision, told in each.items()}
+        assert len(answered) == 12 * 12 * 2
+        messages = await until(stream, max(answered))
+    assert [message.revision for message in messages] == sorted(answered)
+    assert messages[0].revision == created.revision + 1
+    for message in messages:
+        assert told([message]) == answered[message.revision]
+        assert not message.events.more
+
+
+async def test_nothing_comes_between_the_parts(server: "Server", client: Client) -> None:
+    """The parts of a large revision follow each other, whatever else is committed meanwhile."""
+
+    async def plant(root: str) -> None:
+        children = [v1.TaskNode(id=f"{root}-{n}", title="n") for n in range(600)]
+        node = v1.TaskNode(id=root, title=root, children=children)
+        await client.tasks.CreateTaskTree(v1.CreateTaskTreeRequest(root=node))
+
+    async with watching(client) as stream:
+        await anext(stream)
+        busy = Busy(client, writers=4)
+        await asyncio.gather(*(plant(f"tree{n}") for n in range(5)))
+        await busy.stop()
+        messages = await until(stream, await revision_of(client))
+    parts: list[Message] = []
+    large: list[str] = []
+    for message in messages:
+        assert message.WhichOneof("content") == "events"
+        assert (message.revision == 0) == message.events.more
+        parts.append(message)
+        if not message.events.more:
+            trees = {event.task_id.partition("-")[0] for event in events_of(parts)}
+            assert len(trees) == 1
+            if len(parts) > 1:
+                assert len(events_of(parts)) == 1 + 2 * 600
+                large += trees
+            parts.clear()
+    assert sorted(large) == [f"tree{n}" for n in range(5)]
 
 
 async def test_events_of_one_verb_come_together(server: "Server", client: Client) -> None:

@@ -7,7 +7,7 @@ from taskloom import v1
 from taskloom_client import Client
 
 from tests.watches.life import Busy, create
-from tests.watches.streams import until, watching
+from tests.watches.streams import Message, heard, until, watching, wire
 
 if TYPE_CHECKING:
     from tests.conftest import Server
@@ -51,3 +51,44 @@ async def test_progress_is_a_place_to_resume(server: "Server", client: Client) -
         "events",
     ]
     assert [message.revision for message in messages] == [0, 1, 1, 2]
+
+
+async def test_progress_tells_of_what_was_filtered_away(server: "Server", client: Client) -> None:
+    """Where nothing matches any more, progress goes up to the last revision there is."""
+    filter = v1.WatchFilter(tags=["mine"])
+    async with watching(client, filter=filter, progress_interval=timedelta(seconds=1)) as stream:
+        await anext(stream)
+        for n in range(20):
+            last = (await create(client, f"other{n}")).revision
+        messages = await until(stream, last)
+    assert {message.WhichOneof("content") for message in messages} == {"progress"}
+    assert messages[-1].revision == last
+
+
+async def test_progress_is_in_the_order_of_events(server: "Server", client: Client) -> None:
+    """Events are never of a revision that a progress message has passed, and the other way round.
+
+    While others write without pause, and for each message that is a place to resume.
+    """
+    filter = v1.WatchFilter(tags=["mine"])
+    busy = Busy(client, writers=2)
+    messages: list[Message] = []
+    mine = []
+    second = timedelta(seconds=1)
+    async with watching(client, filter=filter, progress_interval=second) as stream:
+        await anext(stream)
+        for n in range(3):
+            messages.append(await anext(stream))
+            assert messages[-1].WhichOneof("content") == "progress"
+            mine.append((await create(client, f"mine{n}", tags=["mine"])).revision)
+            messages += await until(stream, mine[-1])
+        await busy.stop()
+    events = [message for message in messages if message.HasField("events")]
+    assert [message.revision for message in events] == mine
+    far = 0
+    for message in messages:
+        assert message.revision > far if message.HasField("events") else message.revision >= far
+        far = message.revision
+        if far < mine[-1]:
+            rest = await heard(client, mine[-1], start_revision=far + 1, filter=filter)
+            assert wire(rest) == wire(each for each in events if each.revision > far)

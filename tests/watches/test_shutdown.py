@@ -1,15 +1,26 @@
 """The server goes: what its watches are told."""
 
+import asyncio
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from typing import Any
 
 import grpc
 import pytest
-from taskloom_client import Client, TaskloomError
+from taskloom import v1
+from taskloom_client import Client, TaskloomError, Unavailable
 
-from tests.watches.life import create
-from tests.watches.streams import heard, told, until, watching
+from tests.watches.life import create, update
+from tests.watches.streams import (
+    Message,
+    Stream,
+    all_of,
+    heard,
+    told,
+    until,
+    watching,
+    watching_slowly,
+)
 
 
 async def test_shutdown_ends_watches(start_server: Callable[..., Any]) -> None:
@@ -33,3 +44,33 @@ async def test_shutdown_ends_watches(start_server: Callable[..., Any]) -> None:
             task = await create(client, "b")
             messages = await heard(client, task.revision, start_revision=2)
     assert told(messages) == [("TASK_CREATED", "b")]
+
+
+async def test_what_was_answered_is_told_before_the_end(start_server: Callable[..., Any]) -> None:
+    """A watch whose reader reads is told, before it ends, of every verb that was answered before
+    the server stopped, also where it was held up until then.
+    """
+    messages: list[Message] = []
+
+    async def read_after(other: Stream, stream: Stream) -> None:
+        with pytest.raises(Unavailable, match="SHUTTING_DOWN"):
+            await all_of(other, [])
+        await all_of(stream, messages)
+
+    async with AsyncExitStack() as stack:
+        async with start_server(shutdown_grace_seconds=20.0) as server:
+            client = await stack.enter_async_context(Client(server.address))
+            await create(client, "a")
+            slow = await stack.enter_async_context(watching_slowly(server.address))
+            await anext(slow)
+            no_task = v1.WatchFilter(task_ids=["none"])
+            idle = await stack.enter_async_context(watching(client, filter=no_task))
+            await anext(idle)
+            for n in range(6):  # more than a connection takes that is not read from
+                last = await update(client, "a", description=f"{n}" + "x" * 60_000)
+            reading = asyncio.create_task(read_after(idle, slow))
+        with pytest.raises(Unavailable) as caught:
+            await reading
+    assert caught.value.reason == "SHUTTING_DOWN"
+    assert caught.value.metadata["revision"] == str(last)
+    assert [message.revision for message in messages] == list(range(2, last + 1))
