@@ -159,8 +159,8 @@ class Agent:
 
         What the worker holds from an earlier connection comes first. The iteration is over when
         nothing is left that could become ready by itself: nothing ready, nothing claimed by
-        anybody, nothing waiting for its time. It may be run several times at once, where the
-        worker's ``max_claims`` allows that.
+        anybody, nothing waiting for its time, nothing paused. It may be run several times at once,
+        where the worker's ``max_claims`` allows that.
         """
         clock = asyncio.get_running_loop().time
         task = await self._next(None)
@@ -402,7 +402,8 @@ class Agent:
         if pulled.outcome != v1.CLAIM_OUTCOME_NONE_READY:
             return False
         status = await self.call(self.client.admin.GetStatus, v1.GetStatusRequest())
-        return not (status.ready_tasks or status.claimed_tasks or status.delayed_tasks)
+        to_come = status.ready_tasks or status.claimed_tasks or status.delayed_tasks
+        return not (to_come or (status.open_tasks and status.paused_subtrees))
 
     async def _farewell(self, last_words: Awaitable[_Response]) -> None:
         try:

@@ -146,6 +146,10 @@ _TRANSIENT = frozenset(
 )
 
 
+# How grpc.aio ends a stream when a message cannot be written, as its connection has just broken.
+_BROKEN_BY_WRITING = (grpc.StatusCode.INTERNAL, "Internal error from Core")
+
+
 class _Origin(NamedTuple):
     """Where a failed call went, for errors that no server put into words."""
 
@@ -161,7 +165,10 @@ def from_rpc_error(
     code = error.code()
     status = _rich_status(error)
     if status is None:
-        message = _in_words(code, error.details() or "", _Origin(target, method, timeout))
+        details = error.details() or ""
+        if (code, details) == _BROKEN_BY_WRITING:
+            code, details = grpc.StatusCode.UNAVAILABLE, "the connection broke"
+        message = _in_words(code, details, _Origin(target, method, timeout))
         return _CLASSES.get(code, TaskloomError)(message, code=code)
     # gRPC puts RESOURCE_EXHAUSTED for the code of a refusal whose details are very long.
     code = _CODES.get(status.code, code)

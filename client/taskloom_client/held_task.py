@@ -225,18 +225,19 @@ class HeldTask:
         if self.ended:
             raise RuntimeError(f"task {self.id} was ended already")
         self.ending = True
+        done = True
         try:
             self.task = await self.agent.end(ending, go_on=go_on)
         except TaskloomError as error:
             if not is_loss(error):
                 raise
-            self.ended = True
             self.lost_event.set()
-            return False
+            done = False
         finally:
             self.ending = False
         self.ended = True
-        return True
+        self.agent.let_go(self)
+        return done
 
     async def _unless_lost(
         self, method: aio.UnaryUnaryMultiCallable[_Request, _Response], request: _Request

@@ -71,8 +71,8 @@ class PullStream:
 
     def settle(self) -> None:
         """See to it that no task comes, or lies here, for which nobody waits any more."""
-        work, waiting = self._work, self._agent.looking
-        if work is not None and (work.credit > waiting or len(self._arrived) > waiting):
+        work = self._work
+        if work is not None and work.credit + len(self._arrived) > self._agent.looking:
             self._let_go()
             finishing = asyncio.create_task(self._finish(work))
             self._finishing.add(finishing)
@@ -146,13 +146,13 @@ class PullStream:
         return Pulled(None, outcome, waited=waited)
 
     def _lacking(self, work: Work) -> int:
-        """How much credit to grant, so that there is as much as there are attempts to get a task.
+        """How much credit to grant, so that there is enough for all attempts to get a task.
 
         The server says anew why there is nothing when credit is granted where none was.
         """
         if not work.credit:
             self._outcome = v1.CLAIM_OUTCOME_UNSPECIFIED
-        return max(0, self._agent.looking - work.credit)
+        return max(0, self._agent.looking - len(self._arrived) - work.credit)
 
     def _opened(self) -> Work:
         """The stream at hand, or where there is none, a new one."""

@@ -35,7 +35,9 @@ class PullWatch:
         self._ready: dict[str, _Rank] = {}
         self._news = asyncio.Event()
         self._waiting = False
-        # Up to here there is nothing to tell, and up to here it was seen what is left to wait for.
+        # The revisions up to which the stream has told everything, up to which it then told that
+        # there was nothing to tell, and at which it was last seen what is left to wait for.
+        self._heard_at = 0
         self._quiet_at = 0
         self._seen_at = 0
 
@@ -76,7 +78,8 @@ class PullWatch:
         """
         if self._reading is None or self._reading.done():
             self._ready.clear()
-            self._synced = False
+            self._synced = self._waiting = False
+            self._heard_at = self._quiet_at = 0
             self._reading = asyncio.create_task(self._read())
         while not (self._synced or self._reading.done()):
             if not await self._news_came():
@@ -110,7 +113,8 @@ class PullWatch:
             elif event.HasField("task"):
                 self._ready[event.task_id] = _rank(event.task)
         self._synced = self._synced or message.HasField("synced")
-        if message.HasField("synced") or message.HasField("progress"):
+        self._heard_at = max(self._heard_at, message.revision)
+        if message.HasField("progress"):
             self._quiet_at = message.revision
 
     async def _news_or_look(self) -> bool:
@@ -122,11 +126,13 @@ class PullWatch:
         """
         if not self._waiting:
             self._waiting = True
+            self._seen_at = self._heard_at
             return False
-        if not await self._news_came():
-            return False
-        if self._seen_at == self._quiet_at:
-            return True
+        if self._quiet_at <= self._seen_at:
+            if not await self._news_came():
+                return False
+            if self._quiet_at <= self._seen_at:
+                return True
         self._seen_at = self._quiet_at
         return False
 

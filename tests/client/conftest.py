@@ -142,14 +142,16 @@ async def scripted_client(scripted: ScriptedServer) -> AsyncIterator[Client]:
 
 
 class Relay:
-    """A way to a server over TCP, which can be cut, and on which answers can get lost."""
+    """A way to a server over TCP, which can be cut, and on which answers can be late or lost."""
 
     def __init__(self, target: str) -> None:
         self._host, _, self._port = target.rpartition(":")
         self._writers: set[asyncio.StreamWriter] = set()
         self._listening: asyncio.Server | None = None
         self.muted = False
-        """Nothing that the server sends arrives; to be followed by a cut."""
+        """What the server sends gets lost; to be followed by a cut."""
+        self._passing = asyncio.Event()
+        self._passing.set()
 
     async def start(self) -> None:
         """Listen at a free port."""
@@ -160,6 +162,14 @@ class Relay:
         """Where it listens."""
         assert self._listening is not None
         return f"127.0.0.1:{self._listening.sockets[0].getsockname()[1]}"
+
+    def hold_back(self) -> None:
+        """Let nothing that the server sends arrive, until ``let_pass``."""
+        self._passing.clear()
+
+    def let_pass(self) -> None:
+        """Let what was held back arrive."""
+        self._passing.set()
 
     def cut(self) -> None:
         """Break all connections there are. New ones are well again."""
@@ -189,6 +199,8 @@ class Relay:
         self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, *, is_answer: bool = False
     ) -> None:
         while data := await source.read(65_536):
+            if is_answer:
+                await self._passing.wait()
             if not (is_answer and self.muted):
                 sink.write(data)
                 await sink.drain()

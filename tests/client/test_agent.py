@@ -254,6 +254,57 @@ async def test_a_lead_takes_a_task_away(client: Client, pull: str) -> None:
 
 
 @pytest.mark.parametrize("pull", WAYS)
+async def test_a_parked_task_is_put_aside(client: Client, pull: str) -> None:
+    """A body may park its task and take another one; moved on by a person, it comes again."""
+    await _create(client, "a", priority=9)
+    await _create(client, "b")
+    seen = []
+    async with Agent(client, "worker", pull=pull, lease=timedelta(seconds=1)) as agent:
+        async for task in agent.tasks():
+            seen.append((task.id, task.task.status))
+            if len(seen) == 1:
+                assert await task.update(status="waiting", reason="ask Ada")
+                assert task.parked
+                assert not task.ended
+            elif task.id == "b":
+                assert (await _task(client, "a")).worker_id == "worker"
+                await client.tasks.UpdateTask(v1.UpdateTaskRequest(task_id="a", status="working"))
+    assert seen == [("a", "working"), ("b", "working"), ("a", "working")]
+    assert await _statuses(client) == {"completed": 2}
+
+
+async def test_who_parked_a_task_goes_on_with_it(client: Client) -> None:
+    """A task that its own body takes up again is no new one to the loop."""
+    await _create(client, "a", priority=9)
+    await _create(client, "b")
+    parked = None
+    async with Agent(client, "worker", max_claims=2) as agent:
+        following = agent.tasks()
+        parked = await anext(following)
+        assert await parked.update(status="waiting")
+        assert (await anext(following)).id == "b"
+        assert await parked.update(status="working")
+        assert not parked.parked
+        assert await parked.complete()
+        assert [task.id async for task in following] == []
+    assert await _statuses(client) == {"completed": 2}
+
+
+async def test_an_update_may_end_the_task(client: Client) -> None:
+    """A status that gives the task away ends it for the body, and the loop completes nothing."""
+    await _create(client, "a")
+    seen = []
+    async with Agent(client, "worker") as agent:
+        async for task in agent.tasks():
+            seen.append(task.id)
+            if len(seen) == 1:
+                assert await task.update(status="pending", reason="later")
+                assert task.ended
+    assert seen == ["a", "a"]
+    assert await _statuses(client) == {"completed": 1}
+
+
+@pytest.mark.parametrize("pull", WAYS)
 async def test_pausing_makes_agents_wait(client: Client, pull: str) -> None:
     """While the system is paused an agent waits; when it is resumed the agent goes on."""
     await _create(client, "a")
@@ -261,6 +312,21 @@ async def test_pausing_makes_agents_wait(client: Client, pull: str) -> None:
     async with Agent(client, "worker", pull=pull, idle_interval=0.01) as agent:
         waiting = await _looking(agent, agent.tasks())
         await client.admin.Resume(v1.ResumeRequest(by="test"))
+        assert (await waiting).id == "a"
+
+
+@pytest.mark.parametrize("pull", WAYS)
+async def test_a_paused_subtree_makes_agents_wait(client: Client, pull: str) -> None:
+    """With nothing left but what is paused with its subtree, an agent waits until it goes on."""
+    await _create(client, "top")
+    await client.tasks.CreateTask(v1.CreateTaskRequest(id="a", title="a", parent_id="top"))
+    await client.admin.Pause(v1.PauseRequest(by="test", task_id="top"))
+    async with Agent(client, "worker", pull=pull, idle_interval=0.01) as agent:
+        waiting = await _looking(agent, agent.tasks())
+        if pull in {"poll", "watch"}:  # the others wait for ten seconds before they look
+            while not agent.counters.empty_polls:
+                await client.admin.GetStatus(v1.GetStatusRequest())
+        await client.admin.Resume(v1.ResumeRequest(by="test", task_id="top"))
         assert (await waiting).id == "a"
 
 
