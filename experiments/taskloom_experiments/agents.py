@@ -25,10 +25,10 @@ from dataclasses import asdict, dataclass
 from datetime import timedelta
 from typing import NoReturn
 
-from taskloom_client import PULLS, Agent, Client, HeldTask, TaskloomError
+from taskloom_client import Agent, Client, HeldTask, TaskloomError
 
 from taskloom_experiments import simulation
-from taskloom_experiments.runs import Pull
+from taskloom_experiments.pulls import PULLS, Pull
 from taskloom_experiments.tether import die_with_parent
 
 READY = "ready"

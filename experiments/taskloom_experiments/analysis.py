@@ -19,7 +19,8 @@ from taskloom_experiments.database import (
 from taskloom_experiments.definition import Definition
 from taskloom_experiments.history import ENDED
 from taskloom_experiments.metrics import Measured, measure
-from taskloom_experiments.runs import Pull, RunRecord
+from taskloom_experiments.pulls import Pull
+from taskloom_experiments.runs import RunRecord
 from taskloom_experiments.tables import Tables, read_tables
 
 

@@ -19,24 +19,15 @@ from taskloom_experiments.definition import Definition, load_definition, plain_d
 from taskloom_experiments.exits import FAILED, OK, PARTIAL, ending, refuse, tell
 from taskloom_experiments.experiment import Conducted, conduct
 from taskloom_experiments.formatting import duration, listed, plural
-from taskloom_experiments.planning import (
-    DEFAULT_PULL,
-    DEFAULT_SPEED,
-    PULLS,
-    PlanError,
-    RunPlan,
-    plan_runs,
-)
+from taskloom_experiments.planning import DEFAULT_SPEED, PlanError, RunPlan, plan_runs
 from taskloom_experiments.progress import Teller
+from taskloom_experiments.pulls import DEFAULT_PULL, PULLS, SERVER_CHOOSES, Pull
 from taskloom_experiments.results import claimed_output, default_output
-from taskloom_experiments.runs import Pull
 from taskloom_experiments.templates import Template, read_template
 from taskloom_experiments.terminal import print_comparison
 
 DEFAULT_WORKFLOW = "swarm"
 DEFAULT_AGENTS = 4
-
-_SERVER_CHOOSES = frozenset({"next", "stream"})
 
 # What the server answers to a template or a workflow that cannot be used.
 _REFUSALS = (
@@ -164,7 +155,7 @@ def _verdict(report: Report) -> int:
     comparison = report.comparison
     if any(run.partial for run in comparison.runs):
         return PARTIAL
-    deciding = _SERVER_CHOOSES & {run.pull for run in comparison.runs if run.pull}
+    deciding = SERVER_CHOOSES & {run.pull for run in comparison.runs if run.pull}
     return OK if comparison.required_hold(deciding) else FAILED
 
 

@@ -15,7 +15,7 @@ from taskloom_experiments.catalogue import METRICS, Unit, agents_of_throughput
 from taskloom_experiments.criteria import Condition, Outcome, evaluate
 from taskloom_experiments.definition import Definition
 from taskloom_experiments.definition_parts import Criterion, Measurement
-from taskloom_experiments.runs import Pull
+from taskloom_experiments.pulls import Pull
 from taskloom_experiments.targets import Target, Verdict, judge, parse_target
 
 FURTHER = "further figures"

@@ -4,29 +4,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import taskloom_client
-
 from taskloom_experiments.agents import AgentSettings
 from taskloom_experiments.definition import Definition
 from taskloom_experiments.errors import ExperimentError
+from taskloom_experiments.pulls import Pull
 from taskloom_experiments.results import run_folder
-from taskloom_experiments.runs import Pull
 from taskloom_experiments.templates import Template
 
 DEFAULT_SPEED = 3600.0
 """An hour of simulated work a second: the tasks of the templates then take 0.05 to 1 s."""
-
-_FROM_MOST_CALLS_TO_FEWEST = ("poll", "watch", "next", "stream")
-PULLS: tuple[Pull, ...] = tuple(
-    sorted(
-        taskloom_client.PULLS,
-        key=lambda pull: (*_FROM_MOST_CALLS_TO_FEWEST, pull).index(pull),
-    )
-)
-"""All ways of pulling, in the order in which runs are made and shown."""
-
-DEFAULT_PULL: Pull = "poll"
-"""Of a template from the plain command line: the protocol of the reference."""
 
 _TIMEOUT_FACTOR = 10.0
 _TIMEOUT_FLOOR_S = 60.0

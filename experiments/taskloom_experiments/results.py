@@ -23,7 +23,8 @@ from typing import get_args
 
 from taskloom_experiments.definition_parts import ChartKind
 from taskloom_experiments.errors import ExperimentError
-from taskloom_experiments.runs import RUN_FILE, Pull, RunRecord
+from taskloom_experiments.pulls import Pull
+from taskloom_experiments.runs import RUN_FILE, RunRecord
 
 DATABASE_FILE = "tasks.db"
 SNAPSHOT_FILE = "snapshot.json"

@@ -14,6 +14,7 @@ from pathlib import Path
 from pydantic import TypeAdapter, ValidationError
 
 from taskloom_experiments.errors import ExperimentError
+from taskloom_experiments.pulls import Pull
 from taskloom_experiments.whole_files import written_whole
 
 RUN_FILE = "run.json"
@@ -21,9 +22,6 @@ SCHEMA_VERSION = 1
 
 UNFINISHED = "the runner ended before the run did"
 """Why a run is partial, from its first moment until its runner knows better."""
-
-Pull = str
-"""A way of pulling: a name in the client's ``PULLS``."""
 
 
 class RunRecordError(ExperimentError):

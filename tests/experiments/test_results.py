@@ -5,6 +5,7 @@ from datetime import datetime
 from pathlib import Path
 
 import pytest
+from taskloom_experiments.pulls import Pull
 from taskloom_experiments.results import (
     ResultsError,
     claimed_output,
@@ -12,7 +13,7 @@ from taskloom_experiments.results import (
     is_at_work,
     run_folder,
 )
-from taskloom_experiments.runs import Pull, RunRecord
+from taskloom_experiments.runs import RunRecord
 
 
 @pytest.fixture

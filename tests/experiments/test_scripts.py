@@ -17,7 +17,7 @@ from taskloom_experiments.agents import AgentSettings
 from taskloom_experiments.commands import compare_command, run_command
 from taskloom_experiments.database import run_query
 from taskloom_experiments.definition_parts import KNOWN_CHARTS
-from taskloom_experiments.planning import PULLS
+from taskloom_experiments.pulls import PULLS
 from taskloom_experiments.serving import serving
 
 SCRIPTS = Path(__file__).parents[2] / "experiments"

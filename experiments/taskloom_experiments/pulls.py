@@ -1,0 +1,24 @@
+"""The ways of pulling: those of the client, in the order in which runs are made and shown.
+
+Nothing else is imported here: agents, of which many start at once, need it.
+"""
+
+import taskloom_client
+
+Pull = str
+"""A way of pulling: a name in the client's ``PULLS``."""
+
+_FROM_MOST_CALLS_TO_FEWEST = ("poll", "watch", "next", "stream")
+
+PULLS: tuple[Pull, ...] = tuple(
+    sorted(
+        taskloom_client.PULLS,
+        key=lambda pull: (*_FROM_MOST_CALLS_TO_FEWEST, pull).index(pull),
+    )
+)
+
+DEFAULT_PULL: Pull = "poll"
+"""Of a template from the plain command line: the protocol of the reference."""
+
+SERVER_CHOOSES = frozenset({"next", "stream"})
+"""By these no claim is refused for being late, and what they are measured by decides."""
