@@ -254,8 +254,11 @@ def _in_words(code: grpc.StatusCode, details: str, origin: _Origin) -> str:
     """What to say of a status that gRPC itself made up, far from any server's words."""
     match code:
         case grpc.StatusCode.UNAVAILABLE:
-            # gRPC strings its causes together with colons; the last one is what happened.
+            # gRPC strings its causes together with colons, at times in brackets; the last one is
+            # what happened.
             cause = details.rstrip(". ").rsplit(": ", 1)[-1]
+            if "[" not in cause:
+                cause = cause.rstrip("]")
             return f"the server at {origin.target} cannot be reached: {cause or 'no connection'}"
         case grpc.StatusCode.DEADLINE_EXCEEDED if origin.timeout is not None:
             return f"{origin.method} was not answered within {origin.timeout:g} s"

@@ -35,6 +35,39 @@ async def test_status_says_how_the_whole_stands(cli: "Cli", client: Client) -> N
     assert "paused       no" in (await cli("status")).out
 
 
+async def test_a_subtree_is_paused_and_resumed(cli: "Cli", client: Client) -> None:
+    """--task pauses what is below one task; status says which, by whom and why, until resume."""
+    await client.tasks.CreateTask(v1.CreateTaskRequest(id="top", title="T"))
+    await client.tasks.CreateTask(v1.CreateTaskRequest(id="a", title="A", parent_id="top"))
+    paused = await cli("pause", "--task", "top", "--by", "ann", "--reason", "red")
+    assert (paused.code, paused.out) == (
+        0,
+        "paused top and all below it: no new claims there until 'taskloom resume --task top'\n",
+    )
+    lines = (await cli("status")).out.splitlines()
+    (line,) = [line for line in lines if line.startswith("paused top ")]
+    assert line.split()[2:5] == ["yes", "by", "ann"]
+    assert line.endswith(": red")
+    assert any(line.split() == ["paused", "no"] for line in lines)
+    assert not (await client.tasks.GetTask(v1.GetTaskRequest(task_id="a"))).task.ready
+    unknown = await cli("pause", "--task", "nope")
+    assert (unknown.code, unknown.out) == (3, "")
+
+    resumed = await cli("resume", "--task", "top")
+    assert (resumed.code, resumed.out) == (0, "resumed top\n")
+    assert (await client.tasks.GetTask(v1.GetTaskRequest(task_id="a"))).task.ready
+    assert "paused top" not in (await cli("status")).out
+
+
+async def test_status_tells_of_work_for_which_nobody_is_there(cli: "Cli", client: Client) -> None:
+    """Ready tasks whose tags no connected worker has are counted, and nothing is said of none."""
+    await client.workers.Connect(v1.ConnectRequest(worker_id="ann"))
+    assert "unmatched" not in (await cli("status")).out
+    await client.tasks.CreateTask(v1.CreateTaskRequest(title="A", needed_tags=["gpu"]))
+    line = next(each for each in (await cli("status")).out.splitlines() if "unmatched" in each)
+    assert line.split(maxsplit=1)[1].startswith("1 ready task for which no connected worker has")
+
+
 async def test_reset_asks_nobody_with_yes(cli: "Cli", client: Client) -> None:
     """--yes deletes everything, without a question."""
     await client.tasks.CreateTask(v1.CreateTaskRequest(id="a", title="A"))
@@ -93,7 +126,7 @@ async def test_workflows_can_be_looked_at(cli: "Cli") -> None:
     assert (shown.code, shown.err) == (0, "")
     assert "workflow      swarm" in shown.out
     states = shown.out.partition("\n\n")[2].splitlines()
-    assert states[0].split() == ["STATE", "TIMED", "ENDS", "EXITS", "TO"]
+    assert states[0].split() == ["STATE", "TIMED", "ENDS", "PARKED", "EXITS", "TO"]
     assert any(line.split()[:2] == ["working", "yes"] for line in states)
     assert (await cli("workflow", "show", "swarm", "--json")).json["workflow"]["name"] == "swarm"
     unknown = await cli("workflow", "show", "nope")

@@ -26,6 +26,7 @@ async def test_added_task_has_all_that_was_said(cli: "Cli", client: Client) -> N
         *("--parent", "root", "--blocked-by", "before", "--priority", "7", "--points", "3"),
         *("--estimate", "90m", "--tag", "a", "--tag", "b", "--needs", "rust", "--wants", "css"),
         *("--wants", "html", "--not-before", "2h", "--max-attempts", "2"),
+        *("--retry-delay", "5m"),
     )
     assert (added.code, added.out, added.err) == (0, "added parser (pending)\n", "")
 
@@ -38,6 +39,7 @@ async def test_added_task_has_all_that_was_said(cli: "Cli", client: Client) -> N
     assert (list(task.needed_tags), set(task.wanted_tags)) == (["rust"], {"css", "html"})
     assert task.HasField("not_before")
     assert task.max_attempts == 2
+    assert task.retry_delay.ToSeconds() == 300
     assert ("before", "parser", v1.DEPENDENCY_TYPE_BLOCKS) in {
         (d.from_task_id, d.to_task_id, d.type) for d in answer.dependencies
     }
@@ -129,6 +131,74 @@ async def test_list_filters(cli: "Cli", client: Client) -> None:
     )
     await client.tasks.DeleteTask(v1.DeleteTaskRequest(task_id="c"))
     await asyncio.gather(check("", "top a b d"), check("--deleted", "top a b c d"))
+
+
+async def test_list_refuses_a_status_that_nothing_can_have(cli: "Cli", client: Client) -> None:
+    """A misspelt status is told from one that no task is in just now."""
+    await add(client, "a")
+    none = await cli("task", "list", "--status", "failed")
+    assert (none.code, none.out, none.err) == (0, "", "no tasks\n")
+    unknown = await cli("task", "list", "--status", "pending", "--status", "bogus")
+    assert (unknown.code, unknown.out) == (2, "")
+    assert unknown.err.startswith("error: there is no status 'bogus'; there are pending, ")
+
+
+async def test_hot_tasks_are_listed_and_come_first(cli: "Cli", client: Client) -> None:
+    """Signals and boosts warm a task up; lists are filtered and ordered by that, and show it."""
+    await add(client, "cold", priority=0)
+    await add(client, "warm", priority=5)
+    await add(client, "hot", priority=5)
+    told = await cli("task", "signal", "hot", "--breakthrough", "--reason", "it compiles")
+    assert (told.code, told.err) == (0, "")
+    assert told.out.startswith("told of a breakthrough on hot (temperature 0.")
+    assert told.out.endswith(", hot)\n")
+    boosted = await cli("task", "boost", "warm", "0.1")
+    assert boosted.out.startswith("boosted by 0.1: warm (temperature 0.6")
+    assert (await client.tasks.GetTask(v1.GetTaskRequest(task_id="warm"))).task.boost == 0.1
+    for heat in ("hot", "warm", "cold"):
+        listed = await cli("task", "list", f"--{heat}", "--json")
+        assert [task["id"] for task in listed.json] == [heat]
+    assert (await cli("task", "list", "--hot", "--cold")).code == 2
+    listed = await cli("task", "list", "--order", "temperature")
+    heading, *rows = [line.split() for line in listed.out.splitlines()]
+    assert heading == ["ID", "STATUS", "READY", "PRI", "TEMP", "TITLE"]
+    assert [row[0] for row in rows] == ["hot", "warm", "cold"]
+    assert float(rows[0][4]) >= 0.7
+    assert "TEMP" not in (await cli("task", "list")).out
+
+    shown = (await cli("task", "show", "warm")).out.splitlines()
+    assert any(line.split() == ["boost", "0.1"] for line in shown)
+    assert any(line.split()[::2] == ["temperature", "warm"] for line in shown)
+    back = await cli("task", "boost", "warm", "0")
+    assert back.out.startswith("took back the boost of warm (temperature 0.")
+    assert (await cli("task", "boost", "warm", "1.5")).code == 2
+
+
+async def test_why_names_what_is_in_the_way(cli: "Cli", client: Client) -> None:
+    """Each obstacle is a sentence, with what would have to happen below it; or there is none."""
+    await client.workers.Connect(v1.ConnectRequest(worker_id="ann"))
+    await add(client, "before")
+    await add(client, "t", blocked_by=["before"], needed_tags=["gpu"])
+    explained = await client.tasks.ExplainTask(v1.ExplainTaskRequest(task_id="t"))
+    why = await cli("task", "why", "t")
+    assert (why.code, why.err) == (0, "")
+    heading, *lines = why.out.splitlines()
+    assert heading == "t cannot be taken:"
+    assert lines == [
+        line
+        for obstacle in explained.obstacles
+        for line in (f"  {obstacle.message}", f"    -> {obstacle.remedy}")
+    ]
+    assert "'before'" in lines[0]
+    assert "gpu" in why.out
+    assert (await cli("task", "why", "before")).out == "before can be taken\n"
+    by_ann = await cli("task", "why", "before", "--worker", "ann")
+    assert by_ann.out == "before can be taken by ann\n"
+    assert (await cli("task", "why", "t", "-w", "ann")).out.startswith("t cannot be taken by ann:")
+    answer = (await cli("task", "why", "t", "--json")).json
+    assert answer["obstacles"][0]["task_ids"] == ["before"]
+    unknown = await cli("task", "why", "nope")
+    assert (unknown.code, "(TASK_NOT_FOUND)" in unknown.err) == (3, True)
 
 
 async def test_no_tasks_is_no_output(cli: "Cli") -> None:

@@ -12,6 +12,7 @@ from taskloom_client.cli.values import (
     parse_moment,
     parse_timeout,
     show_duration,
+    show_temperature,
 )
 from typer import BadParameter
 
@@ -63,6 +64,15 @@ def test_durations_are_shown_as_they_can_be_typed(milliseconds: int) -> None:
 def test_durations_are_shown_briefly(seconds: float, shown: str) -> None:
     """Two units at most."""
     assert show_duration(timedelta(seconds=seconds)) == shown
+
+
+@pytest.mark.parametrize(
+    ("temperature", "shown"),
+    [(1, "1.00, hot"), (0.7, "0.70, hot"), (0.6999, "0.69, warm"), (0.29, "0.29, cold")],
+)
+def test_temperatures_are_shown_rounded_down(temperature: float, shown: str) -> None:
+    """The number never says hot where the word says warm."""
+    assert show_temperature(temperature) == shown
 
 
 def test_timeouts_may_be_bare_seconds() -> None:

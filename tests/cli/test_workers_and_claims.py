@@ -116,6 +116,38 @@ async def test_nothing_to_claim_is_exit_code_5(cli: "Cli", client: Client) -> No
     assert ran.json["outcome"] == "CLAIM_OUTCOME_PAUSED"
 
 
+async def test_an_advisory_claim_keeps_nobody_away(cli: "Cli", client: Client) -> None:
+    """With --advisory a task is worked on beside others; show says by whom, by which claim."""
+    for worker in ("ann", "bob"):
+        await client.workers.Connect(v1.ConnectRequest(worker_id=worker))
+    await add(client, "t")
+    by_ann = await cli("claim", "t", "--advisory", "-w", "ann")
+    by_bob = await cli("claim", "--advisory", "-w", "bob")
+    task = (await client.tasks.GetTask(v1.GetTaskRequest(task_id="t"))).task
+    ann, bob = (each.claim_revision for each in task.advisory_claims)
+    assert by_ann.out.splitlines()[0] == f"claimed t (advisory, claim revision {ann})"
+    assert by_bob.out.splitlines()[0] == f"claimed t (advisory, claim revision {bob})"
+    shown = (await cli("task", "show", "t")).out
+    assert f"claim revision {ann})" in shown
+    assert "also on it   ann (since " in shown
+    done = await cli("complete", "t", "-w", "ann", "--claim-revision", str(ann))
+    assert (done.code, done.out) == (0, "completed t\n")
+    late = await cli("complete", "t", "-w", "bob", "--claim-revision", str(bob))
+    assert (late.code, "(CLAIM_LOST)" in late.err) == (1, True)
+
+
+async def test_claim_the_hottest(cli: "Cli", client: Client) -> None:
+    """--order temperature takes the hottest task instead of the most urgent; it goes without ID."""
+    await client.workers.Connect(v1.ConnectRequest(worker_id="ann"))
+    await client.tasks.CreateTask(v1.CreateTaskRequest(id="urgent", title="u", priority=6))
+    await client.tasks.CreateTask(v1.CreateTaskRequest(id="hot", title="h", priority=5))
+    await client.tasks.BoostTask(v1.BoostTaskRequest(task_id="hot", boost=1))
+    named = await cli("claim", "urgent", "--order", "temperature", "-w", "ann")
+    assert (named.code, named.out) == (2, "")
+    claimed = await cli("claim", "--order", "temperature", "-w", "ann")
+    assert claimed.out.startswith("claimed hot ")
+
+
 async def test_claim_waits_for_a_task(cli: "Cli", client: Client) -> None:
     """With --wait a claim stands in line, and takes the task that becomes ready."""
     await add(client, "first", "second")

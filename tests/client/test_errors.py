@@ -22,6 +22,7 @@ from taskloom_client import (
     Unavailable,
     WorkerNotFound,
 )
+from taskloom_client.errors import from_rpc_error
 
 if TYPE_CHECKING:
     from tests.client.conftest import Refuse, ScriptedServer
@@ -159,3 +160,41 @@ async def test_unknown_method(scripted: "ScriptedServer", scripted_client: Clien
     error = await _refusal(scripted_client)
     assert error.code is Code.UNIMPLEMENTED
     assert str(error) == f"the server at {scripted.address} does not know GetTask (UNIMPLEMENTED)"
+
+
+@pytest.mark.parametrize(
+    ("details", "cause"),
+    [
+        pytest.param(
+            "errors resolving h:1: [field:lookup error:address lookup failed for h:1: "
+            "Domain name not found]",
+            "Domain name not found",
+            id="unknown name",
+        ),
+        pytest.param(
+            "failed to connect to all addresses; last error: UNKNOWN: ipv6:[::1]:1: "
+            "connect: Connection refused (111)",
+            "Connection refused (111)",
+            id="nobody listens",
+        ),
+        pytest.param("", "no connection", id="nothing is said"),
+    ],
+)
+def test_a_server_out_of_reach(details: str, cause: str) -> None:
+    """What gRPC says of a connection is cut down to what happened."""
+    error = aio.AioRpcError(Code.UNAVAILABLE, aio.Metadata(), aio.Metadata(), details)
+    said = from_rpc_error(error, target="h:1", method="GetTask", timeout=None)
+    assert type(said) is Unavailable
+    assert str(said) == f"the server at h:1 cannot be reached: {cause} (UNAVAILABLE)"
+
+
+def test_a_connection_that_breaks_under_a_write() -> None:
+    """What gRPC calls an internal error then is one that a repetition may mend, as any break."""
+    error = aio.AioRpcError(
+        Code.INTERNAL, aio.Metadata(), aio.Metadata(), "Internal error from Core"
+    )
+    said = from_rpc_error(error, target="h:1", method="Work", timeout=None)
+    assert type(said) is Unavailable
+    assert said.transient
+    other = aio.AioRpcError(Code.INTERNAL, aio.Metadata(), aio.Metadata(), "a defect")
+    assert not from_rpc_error(other, target="h:1", method="Work", timeout=None).transient

@@ -28,6 +28,9 @@ By = Annotated[
         "--by", metavar="NAME", help="Who says so; else your user name.", show_default=False
     ),
 ]
+Subtree = Annotated[
+    str, typer.Option("--task", metavar="ID", help="Only this task and all below it.")
+]
 Why = Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why, for those who wait.")]
 
 
@@ -51,11 +54,19 @@ async def status(session: Session) -> None:
                 f"up {show_duration(max(up, timedelta()))}",
             ),
             ("paused", _paused(answer.paused) if answer.HasField("paused") else "no"),
+            *((f"paused {state.task_id}", _paused(state)) for state in answer.paused_subtrees),
             ("tasks", f"{total:,}" + (f": {by_status}" if by_status else "")),
             (
                 "open",
                 f"{answer.open_tasks:,}: {answer.ready_tasks:,} ready, "
                 f"{answer.claimed_tasks:,} claimed, {answer.delayed_tasks:,} delayed",
+            ),
+            (
+                "unmatched",
+                f"{count(answer.unmatched_tasks, 'ready task')} for which no connected worker has "
+                "the tags; 'taskloom task why ID' says which"
+                if answer.unmatched_tasks
+                else "",
             ),
             ("workers", f"{answer.connected_workers:,} connected"),
             ("revision", f"{answer.revision} (history from {answer.oldest_revision})"),
@@ -72,17 +83,28 @@ def _paused(state: "v1.PauseState") -> str:
 
 
 @remote
-async def pause(session: Session, *, reason: Why = "", by: By = "") -> None:
+async def pause(session: Session, *, task: Subtree = "", reason: Why = "", by: By = "") -> None:
     """Stop new claims, until resume; workers finish what they hold."""
-    answer = await session.client.admin.Pause(v1.PauseRequest(by=by or _user(), reason=reason))
-    session.tell(answer, "paused: no new claims until 'taskloom resume'")
+    answer = await session.client.admin.Pause(
+        v1.PauseRequest(by=by or _user(), reason=reason, task_id=task)
+    )
+    if task:
+        session.tell(
+            answer,
+            f"paused {task} and all below it: no new claims there "
+            f"until 'taskloom resume --task {task}'",
+        )
+    else:
+        session.tell(answer, "paused: no new claims until 'taskloom resume'")
 
 
 @remote
-async def resume(session: Session, *, reason: Why = "", by: By = "") -> None:
+async def resume(session: Session, *, task: Subtree = "", reason: Why = "", by: By = "") -> None:
     """Let claims go on."""
-    answer = await session.client.admin.Resume(v1.ResumeRequest(by=by or _user(), reason=reason))
-    session.tell(answer, "resumed")
+    answer = await session.client.admin.Resume(
+        v1.ResumeRequest(by=by or _user(), reason=reason, task_id=task)
+    )
+    session.tell(answer, f"resumed {task}" if task else "resumed")
 
 
 def _user() -> str:

@@ -78,6 +78,16 @@ NotBefore = Annotated[
         help="It cannot be taken before: 2h from now, or 2026-05-01T09:00 (local time).",
     ),
 ]
+RetryDelay = Annotated[
+    timedelta | None,
+    typer.Option(
+        "--retry-delay",
+        metavar="TIME",
+        parser=parse_duration,
+        help="It rests so long after a failed attempt, doubled with each; 0s: not at all.",
+        show_default=False,
+    ),
+]
 MaxAttempts = Annotated[
     int | None,
     typer.Option(

@@ -1,7 +1,7 @@
 """Taking tasks, and ending, failing or returning them."""
 
 from datetime import timedelta
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from taskloom import v1
@@ -34,6 +34,16 @@ async def claim(
         typer.Option("--max-tasks", min=1, max=100, metavar="N", help="Without an ID: so many."),
     ] = 1,
     lease: Lease = None,
+    advisory: Annotated[
+        bool,
+        typer.Option(
+            "--advisory", help="Say that the worker works on it, and keep nobody else away."
+        ),
+    ] = False,
+    order: Annotated[
+        Literal["priority", "temperature"],
+        typer.Option("--order", "-o", help="Without an ID: what goes first."),
+    ] = "priority",
     wait: Annotated[
         timedelta | None,
         typer.Option(
@@ -52,12 +62,18 @@ async def claim(
 
     Exits with 5 when there is nothing to claim, with --wait when there was nothing all the time.
     """
-    if task_id and (parent or max_tasks > 1 or wait):
-        raise Failure("--parent, --max-tasks and --wait go without an ID", ExitCode.USAGE)
+    if task_id and (parent or max_tasks > 1 or wait or order != "priority"):
+        raise Failure("--parent, --max-tasks, --order and --wait go without an ID", ExitCode.USAGE)
+    mode = v1.CLAIM_MODE_ADVISORY if advisory else v1.CLAIM_MODE_EXCLUSIVE
 
     async def take() -> None:
         if task_id:
-            await _claim_task(session, worker, task_id, lease)
+            await _claim_task(
+                session,
+                v1.ClaimTaskRequest(
+                    worker_id=worker, task_id=task_id, lease=to_duration(lease), mode=mode
+                ),
+            )
         else:
             request = v1.ClaimNextTaskRequest(
                 worker_id=worker,
@@ -65,6 +81,8 @@ async def claim(
                 parent_id=parent,
                 lease=to_duration(lease),
                 wait=to_duration(wait),
+                order_by=v1.OrderBy.Value(f"ORDER_BY_{order.upper()}"),
+                mode=mode,
             )
             await _claim_next(session, request, wait or timedelta())
 
@@ -81,11 +99,9 @@ async def claim(
         await take()
 
 
-async def _claim_task(session: Session, worker: str, task_id: str, lease: timedelta | None) -> None:
-    answer = await session.client.claims.ClaimTask(
-        v1.ClaimTaskRequest(worker_id=worker, task_id=task_id, lease=to_duration(lease))
-    )
-    _tell_claimed(session, answer, [answer.task])
+async def _claim_task(session: Session, request: v1.ClaimTaskRequest) -> None:
+    answer = await session.client.claims.ClaimTask(request)
+    _tell_claimed(session, answer, [answer.task], request.worker_id)
 
 
 async def _claim_next(session: Session, request: v1.ClaimNextTaskRequest, wait: timedelta) -> None:
@@ -93,7 +109,7 @@ async def _claim_next(session: Session, request: v1.ClaimNextTaskRequest, wait: 
         request, timeout=session.patience(DEFAULT_TIMEOUT) + wait.total_seconds()
     )
     if answer.tasks:
-        _tell_claimed(session, answer, list(answer.tasks))
+        _tell_claimed(session, answer, list(answer.tasks), request.worker_id)
         return
     if session.json:
         output.print_json(output.as_json(answer))
@@ -105,19 +121,26 @@ def _tell_claimed(
     session: Session,
     answer: "v1.ClaimTaskResponse | v1.ClaimNextTaskResponse",
     tasks: "list[v1.Task]",
+    worker: str,
 ) -> None:
     if session.json:
         output.print_json(output.as_json(answer))
         return
     for task in tasks:
-        until = moment_of(task, "lease_expire_time")
-        output.print_line(
-            f"claimed {task.id} (claim revision {task.claim_revision}"
-            + (f", until {until})" if until else ")")
-        )
+        output.print_line(f"claimed {task.id} ({_claim(task, worker)})")
         output.print_line(f"  {task.title}")
     if len(tasks) == 1 and tasks[0].description:
         output.print_block(tasks[0].description)
+
+
+def _claim(task: "v1.Task", worker: str) -> str:
+    """What is to be said of the worker's claim."""
+    if not task.claim_revision:
+        for claim in task.advisory_claims:
+            if claim.worker_id == worker:
+                return f"advisory, claim revision {claim.claim_revision}"
+    until = moment_of(task, "lease_expire_time")
+    return f"claim revision {task.claim_revision}" + (f", until {until}" if until else "")
 
 
 def _why_nothing(answer: "v1.ClaimNextTaskResponse", worker: str, parent: str) -> str:

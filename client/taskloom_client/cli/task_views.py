@@ -1,4 +1,4 @@
-"""What is asked about tasks: list, show, tree, history."""
+"""What is asked about tasks: list, show, why, tree, history."""
 
 import asyncio
 from collections import defaultdict
@@ -15,7 +15,14 @@ from taskloom_client.cli.arguments import TaskId
 from taskloom_client.cli.exits import ExitCode, Failure
 from taskloom_client.cli.session import Session, remote
 from taskloom_client.cli.tasks import dependency_name
-from taskloom_client.cli.values import duration_of, moment_of, show_duration
+from taskloom_client.cli.values import (
+    duration_of,
+    moment_of,
+    show_degrees,
+    show_duration,
+    show_temperature,
+)
+from taskloom_client.cli.workflows import require_statuses
 
 if TYPE_CHECKING:
     from taskloom_client.client import Client
@@ -24,9 +31,10 @@ _PAGE = 1000
 _LOOKED_UP = 20
 """Of so many blockers ``show`` asks for the status."""
 
-Order = Literal["priority", "created", "updated", "id"]
+Order = Literal["priority", "temperature", "created", "updated", "id"]
 _ORDERS = {
     "priority": "ORDER_BY_PRIORITY",
+    "temperature": "ORDER_BY_TEMPERATURE",
     "created": "ORDER_BY_CREATE_TIME",
     "updated": "ORDER_BY_UPDATE_TIME",
     "id": "ORDER_BY_ID",
@@ -71,6 +79,9 @@ async def list_tasks(
         str,
         typer.Option("--qualified-for", metavar="WORKER", help="The worker has the tags for it."),
     ] = "",
+    hot: Annotated[bool, typer.Option("--hot", help="Of a temperature of 0.7 or more.")] = False,
+    warm: Annotated[bool, typer.Option("--warm", help="Between hot and cold.")] = False,
+    cold: Annotated[bool, typer.Option("--cold", help="Of a temperature below 0.3.")] = False,
     deleted: Annotated[bool, typer.Option("--deleted", help="Also deleted tasks.")] = False,
     order: Annotated[Order, typer.Option("--order", "-o", help="What goes first.")] = "priority",
     limit: Annotated[
@@ -81,6 +92,10 @@ async def list_tasks(
     """List the tasks that pass all the filters."""
     if recursive and not parent:
         raise Failure("--recursive goes with --parent", ExitCode.USAGE)
+    heats = [heat for asked, heat in ((hot, "HOT"), (warm, "WARM"), (cold, "COLD")) if asked]
+    if len(heats) > 1:
+        raise Failure("a task is either hot, warm or cold", ExitCode.USAGE)
+    await require_statuses(session.client, status or ())
     request = v1.ListTasksRequest(
         statuses=status,
         ready=ready,
@@ -95,12 +110,13 @@ async def list_tasks(
         qualified_for_worker_id=qualified_for,
         order_by=v1.OrderBy.Value(_ORDERS[order]),
         include_deleted=deleted,
+        heat=v1.Heat.Value(f"HEAT_{heats[0] if heats else 'UNSPECIFIED'}"),
     )
     tasks = [task async for task in all_tasks(session.client, request, limit)]
     if session.json:
         output.print_json([output.as_json(task) for task in tasks])
     elif tasks:
-        _print_tasks(tasks)
+        _print_tasks(tasks, temperatures=bool(heats) or order == "temperature")
     else:
         output.note("no tasks")
 
@@ -122,12 +138,13 @@ async def all_tasks(
         request.page_token = page.next_page_token
 
 
-def _print_tasks(tasks: "Iterable[v1.Task]") -> None:
+def _print_tasks(tasks: "Iterable[v1.Task]", *, temperatures: bool) -> None:
     columns = [
         output.Column("ID"),
         output.Column("STATUS"),
         output.Column("READY"),
         output.Column("PRI", justify="right"),
+        output.Column("TEMP", justify="right"),
         output.Column("PHASE"),
         output.Column("WORKER"),
         output.Column("TITLE", stretch=True),
@@ -138,6 +155,7 @@ def _print_tasks(tasks: "Iterable[v1.Task]") -> None:
             _status(task),
             "yes" if task.ready else "",
             str(task.priority),
+            show_degrees(task.temperature) if temperatures else "",
             task.phase,
             task.worker_id,
             task.title,
@@ -177,9 +195,12 @@ def _fields(task: "v1.Task") -> "Iterable[tuple[str, str | Text]]":
     yield "status", status
     yield "phase", task.phase
     yield "priority", str(task.priority)
+    yield "temperature", show_temperature(task.temperature)
+    yield "boost", f"{task.boost:g}" if task.boost else ""
     yield "worker", task.worker_id
     yield "claim revision", str(task.claim_revision or "")
     yield "lease until", moment_of(task, "lease_expire_time")
+    yield "also on it", ", ".join(map(_advisory, task.advisory_claims))
     yield "tags", ", ".join(task.tags)
     yield "needs all of", ", ".join(task.needed_tags)
     yield "wants one of", ", ".join(task.wanted_tags)
@@ -188,6 +209,7 @@ def _fields(task: "v1.Task") -> "Iterable[tuple[str, str | Text]]":
     yield "time spent", duration_of(task, "time_actual")
     yield "not before", moment_of(task, "not_before")
     yield "attempts", f"{task.attempts} of {task.max_attempts}" if task.attempts else ""
+    yield "retry delay", duration_of(task, "retry_delay")
     yield "thought", task.current_thought
     yield "consumed", _consumed(task.metrics)
     yield "workflow", task.workflow
@@ -200,6 +222,11 @@ def _fields(task: "v1.Task") -> "Iterable[tuple[str, str | Text]]":
         by = f" by {task.deleted_by}" if task.deleted_by else ""
         because = f": {task.deleted_reason}" if task.deleted_reason else ""
         yield "deleted", moment_of(task, "delete_time") + by + because
+
+
+def _advisory(claim: "v1.AdvisoryClaim") -> str:
+    since = moment_of(claim, "claim_time")
+    return f"{claim.worker_id} (since {since}, claim revision {claim.claim_revision})"
 
 
 def _consumed(metrics: "v1.Metrics") -> str:
@@ -244,6 +271,36 @@ async def _with_statuses(client: "Client", task_ids: list[str]) -> list[str]:
         *(client.tasks.GetTask(v1.GetTaskRequest(task_id=id)) for id in task_ids[:_LOOKED_UP])
     )
     return [f"{a.task.id} ({a.task.status})" for a in known] + task_ids[_LOOKED_UP:]
+
+
+@remote
+async def why(
+    session: Session,
+    *,
+    task_id: TaskId,
+    worker: Annotated[
+        str,
+        typer.Option(
+            "--worker", "-w", metavar="WORKER", help="Why it cannot; else why nobody can."
+        ),
+    ] = "",
+) -> None:
+    """Say why a task cannot be taken, and what would have to happen."""
+    answer = await session.client.tasks.ExplainTask(
+        v1.ExplainTaskRequest(task_id=task_id, worker_id=worker)
+    )
+    if session.json:
+        output.print_json(output.as_json(answer))
+        return
+    by_whom = f" by {worker}" if worker else ""
+    if not answer.obstacles:
+        output.print_line(f"{task_id} can be taken{by_whom}")
+        return
+    output.print_line(f"{task_id} cannot be taken{by_whom}:")
+    for obstacle in answer.obstacles:
+        output.print_line(f"  {obstacle.message}")
+        if obstacle.remedy:
+            output.print_line(f"    -> {obstacle.remedy}")
 
 
 @remote

@@ -1,4 +1,4 @@
-"""What is done to tasks: add, update, cancel, delete, link, unlink."""
+"""What is done to tasks: add, update, signal, boost, cancel, delete, link, unlink."""
 
 from collections.abc import Iterable
 from typing import Annotated
@@ -16,11 +16,18 @@ from taskloom_client.cli.arguments import (
     Points,
     Priority,
     Reason,
+    RetryDelay,
     TaskId,
 )
 from taskloom_client.cli.exits import ExitCode, Failure
 from taskloom_client.cli.session import Session, remote
-from taskloom_client.cli.values import count, parse_revision, to_duration, to_timestamp
+from taskloom_client.cli.values import (
+    count,
+    parse_revision,
+    show_temperature,
+    to_duration,
+    to_timestamp,
+)
 
 
 @remote
@@ -64,6 +71,7 @@ async def add(
     ] = None,
     not_before: NotBefore = None,
     max_attempts: MaxAttempts = None,
+    retry_delay: RetryDelay = None,
     workflow: Annotated[
         str,
         typer.Option("--workflow", metavar="NAME", help="Else the parent's, or the default one."),
@@ -87,6 +95,7 @@ async def add(
             wanted_tags=wants,
             not_before=to_timestamp(not_before),
             max_attempts=max_attempts or 0,
+            retry_delay=to_duration(retry_delay),
             workflow=workflow,
             worker_id=worker,
         )
@@ -114,6 +123,7 @@ async def update(
     estimate: Estimate = None,
     not_before: NotBefore = None,
     max_attempts: MaxAttempts = None,
+    retry_delay: RetryDelay = None,
     tag: Annotated[
         list[str] | None,
         typer.Option("--tag", metavar="TAG", help="Its tags from now on; repeatable; empty: none."),
@@ -155,6 +165,7 @@ async def update(
         time_estimate=to_duration(estimate),
         not_before=to_timestamp(not_before),
         max_attempts=max_attempts,
+        retry_delay=to_duration(retry_delay),
         tags=_tags(tag),
         needed_tags=_tags(needs),
         wanted_tags=_tags(wants),
@@ -170,6 +181,55 @@ async def update(
     answer = await session.client.tasks.UpdateTask(request)
     task = answer.task
     session.tell(answer, f"updated {task.id} ({task.status})" + freed(answer.unblocked_task_ids))
+
+
+@remote
+async def signal(
+    session: Session,
+    *,
+    task_id: TaskId,
+    breakthrough: Annotated[
+        bool, typer.Option("--breakthrough", help="Not mere progress: it counts for more.")
+    ] = False,
+    reason: Annotated[
+        str, typer.Option("--reason", metavar="TEXT", help="What happened, for those who watch.")
+    ] = "",
+    worker: OnBehalfOf = "",
+    claim_revision: ClaimRevision = 0,
+) -> None:
+    """Tell of progress on a task, which makes it hotter."""
+    type = v1.SIGNAL_TYPE_BREAKTHROUGH if breakthrough else v1.SIGNAL_TYPE_PROGRESS
+    answer = await session.client.tasks.SignalTask(
+        v1.SignalTaskRequest(
+            task_id=task_id,
+            worker_id=worker,
+            claim_revision=claim_revision,
+            type=type,
+            reason=reason,
+        )
+    )
+    what = "a breakthrough" if breakthrough else "progress"
+    session.tell(answer, f"told of {what} on {_and_temperature(answer.task)}")
+
+
+@remote
+async def boost(
+    session: Session,
+    *,
+    task_id: TaskId,
+    amount: Annotated[
+        float,
+        typer.Argument(metavar="0-1", min=0, max=1, help="How much; 0 takes the boost back."),
+    ] = 1.0,
+    reason: Reason = "",
+    worker: OnBehalfOf = "",
+) -> None:
+    """Make a task hotter, because you want it so."""
+    answer = await session.client.tasks.BoostTask(
+        v1.BoostTaskRequest(task_id=task_id, boost=amount, worker_id=worker, reason=reason)
+    )
+    done = f"boosted by {amount:g}:" if amount else "took back the boost of"
+    session.tell(answer, f"{done} {_and_temperature(answer.task)}")
 
 
 @remote
@@ -286,6 +346,10 @@ def freed(task_ids: Iterable[str]) -> str:
         return ""
     more = f" and {len(ids) - 10:,} more" if len(ids) > 10 else ""
     return f"; now ready: {', '.join(ids[:10])}{more}"
+
+
+def _and_temperature(task: "v1.Task") -> str:
+    return f"{task.id} (temperature {show_temperature(task.temperature)})"
 
 
 def _tags(values: list[str] | None) -> "v1.Tags | None":

@@ -132,6 +132,17 @@ def show_duration(duration: "Duration | timedelta") -> str:
     return " ".join(parts[:2])
 
 
+def show_temperature(temperature: float) -> str:
+    """Such as "0.72, hot"."""
+    heat = "hot" if temperature >= 0.7 else "cold" if temperature < 0.3 else "warm"
+    return f"{show_degrees(temperature)}, {heat}"
+
+
+def show_degrees(temperature: float) -> str:
+    """Such as "0.72"; rounded down, so that 0.70 is hot and what is warm is less."""
+    return f"{math.floor(temperature * 100 + 1e-9) / 100:.2f}"
+
+
 def show_moment(moment: "Timestamp") -> str:
     """In local time, to the second."""
     return local_time(moment).strftime("%Y-%m-%d %H:%M:%S")

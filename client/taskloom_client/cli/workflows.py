@@ -1,12 +1,18 @@
-"""The workflows in force: list, show."""
+"""The workflows in force: list, show; and which statuses they give tasks."""
 
-from typing import Annotated
+import asyncio
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from taskloom import v1
 
 from taskloom_client.cli import output
+from taskloom_client.cli.exits import ExitCode, Failure
 from taskloom_client.cli.session import Session, remote
+
+if TYPE_CHECKING:
+    from taskloom_client.client import Client
 
 
 @remote
@@ -55,6 +61,7 @@ async def show(
             output.Column("STATE"),
             output.Column("TIMED"),
             output.Column("ENDS"),
+            output.Column("PARKED"),
             output.Column("EXITS TO", stretch=True),
         ],
         [
@@ -62,8 +69,26 @@ async def show(
                 output.status_text(state.name),
                 "yes" if state.timed else "",
                 "yes" if state.terminal else "",
+                "yes" if state.parked else "",
                 ", ".join(state.exits),
             ]
             for state in workflow.states
         ],
     )
+
+
+async def require_statuses(client: "Client", names: Iterable[str]) -> None:
+    """Raise Failure for a status that no workflow has: nothing will ever be in it."""
+    asked = list(names)
+    if not asked:
+        return
+    known = await client.admin.ListWorkflows(v1.ListWorkflowsRequest())
+    workflows = await asyncio.gather(
+        *(client.admin.GetWorkflow(v1.GetWorkflowRequest(name=name)) for name in known.names)
+    )
+    there = {state.name: None for each in workflows for state in each.workflow.states}
+    for name in asked:
+        if name not in there:
+            raise Failure(
+                f"there is no status '{name}'; there are {', '.join(there)}", ExitCode.USAGE
+            )
