@@ -140,7 +140,7 @@ async def test_list_refuses_a_status_that_nothing_can_have(cli: "Cli", client: C
     assert (none.code, none.out, none.err) == (0, "", "no tasks\n")
     unknown = await cli("task", "list", "--status", "pending", "--status", "bogus")
     assert (unknown.code, unknown.out) == (2, "")
-    assert unknown.err.startswith("error: there is no status 'bogus'; there are pending, ")
+    assert unknown.err.startswith("error: no workflow has a status 'bogus'; there are ")
 
 
 async def test_hot_tasks_are_listed_and_come_first(cli: "Cli", client: Client) -> None:

@@ -90,5 +90,5 @@ async def require_statuses(client: "Client", names: Iterable[str]) -> None:
     for name in asked:
         if name not in there:
             raise Failure(
-                f"there is no status '{name}'; there are {', '.join(there)}", ExitCode.USAGE
+                f"no workflow has a status '{name}'; there are {', '.join(there)}", ExitCode.USAGE
             )
