@@ -3,6 +3,7 @@
 Each test tells a true story, makes one thing of it untrue, and expects to be told of just that.
 """
 
+from dataclasses import replace
 from typing import Any
 
 import apsw
@@ -13,7 +14,7 @@ from tests.robustness import account
 from tests.robustness.checker import check
 from tests.robustness.history import Violation
 from tests.robustness.model import read_workflow
-from tests.robustness.recording import Attempt
+from tests.robustness.recording import Attempt, Call
 from tests.robustness.story import Story
 from tests.robustness.watchers import digest_of
 
@@ -134,6 +135,61 @@ def test_task_that_is_ready_against_the_graph(story: Story) -> None:
     assert promises(story.judge()) == {"readiness"}
 
 
+def test_claim_below_a_pause(story: Story) -> None:
+    """A task that is given away, and shown as ready, although its subtree is paused."""
+    story.happen(v1.Event(type=v1.EVENT_TYPE_PAUSED, task_id="t1"))
+    story.claim("ann", "t1")
+    assert promises(story.judge()) == {"admission", "readiness"}
+
+
+def test_task_on_which_somebody_works_is_given_before_others(story: Story) -> None:
+    """A worker that is given a task with an advisory claim on it, where there is one without."""
+    story.share("bob", "t1")
+    assert story.judge() == []
+    story.claim_next("ann", "t1")
+    assert promises(story.judge()) == {"best first"}
+
+
+def test_not_the_hottest(story: Story) -> None:
+    """A worker that asks for the hottest task, and is given another."""
+    story.happen(story.moved(v1.EVENT_TYPE_TASK_SIGNALED, "t2", temperature=0.9))
+    call = story.claim_next("ann", "t1")
+    call.request = v1.ClaimNextTaskRequest(
+        worker_id="ann", order_by=v1.ORDER_BY_TEMPERATURE
+    ).SerializeToString()
+    assert promises(story.judge()) == {"best first"}
+
+
+def _wait_long(story: Story, worker: str) -> Call:
+    """A worker asks for a task now, and is answered only after 5 s."""
+    call = story.found_nothing(worker, v1.CLAIM_OUTCOME_ALL_DONE)
+    call.attempts[0] = replace(call.attempts[0], start=story.now, end=story.now + 5_000)
+    return call
+
+
+def test_task_for_who_came_later(story: Story) -> None:
+    """A task that is given to one worker while another waits for such a one, longer than he."""
+    for task_id in ("t1", "t2"):
+        story.complete("ann", task_id, story.claim("ann", task_id))
+    _wait_long(story, "ann")
+    story.wait(2_000)
+    story.create("t3")
+    story.claim_next("bob", "t3")
+    assert promises(story.judge()) == {"waiting"}
+
+
+def test_task_that_is_ready_beside_who_waits(story: Story) -> None:
+    """A task that stays ready while a worker waits for such a one."""
+    for task_id in ("t1", "t2"):
+        story.complete("ann", task_id, story.claim("ann", task_id))
+    _wait_long(story, "ann")
+    story.wait(2_000)
+    story.create("t3")
+    story.wait(1_000)
+    story.claim("bob", "t3")
+    assert promises(story.judge()) == {"waiting"}
+
+
 def test_lost_write(story: Story) -> None:
     """A completion that was answered, and that history does not know of."""
     story.complete("ann", "t1", story.claim("ann", "t1"))
@@ -204,6 +260,98 @@ def test_lease_that_does_not_end(story: Story) -> None:
     assert promises(story.judge()) == {"leases"}
     story.idle.append((start, end))
     assert story.judge() == []
+
+
+def test_lease_of_a_parked_task_does_not_run(story: Story) -> None:
+    """A lease that ends while its task is parked."""
+    story.claim("ann", "t1")
+    story.park("ann", "t1")
+    story.wait(60_000)
+    assert story.judge() == []
+    story.expire("t1")
+    assert promises(story.judge()) == {"leases"}
+
+
+def test_lease_that_runs_on_from_where_a_task_is_parked_no_more(story: Story) -> None:
+    """A lease that does not begin anew when its task is parked no more."""
+    story.claim("ann", "t1")
+    story.park("ann", "t1")
+    story.wait(60_000)
+    story.park("ann", "t1", "working")
+    story.wait(500)
+    story.expire("t1")
+    assert promises(story.judge()) == {"leases"}
+
+
+def test_claims_end_before_the_grace(story: Story) -> None:
+    """A claim that ends sooner after a stream broke than its grace; and one of a stream that
+    there was not."""
+    reason = "the stream of worker 'ann' broke"
+    story.claim("ann", "t1")
+    story.wait(700)
+    story.expire("t1", reason)
+    assert promises(story.judge()) == {"leases"}
+    story.talk("ann", grace=0.9)
+    assert promises(story.judge()) == {"leases"}
+    story.talk("ann", grace=0.6)
+    assert story.judge() == []
+
+
+def test_advisory_claim_that_ends_too_soon(story: Story) -> None:
+    """An advisory claim that ends before its lease does."""
+    story.share("ann", "t1")
+    story.wait(500)
+    event = story.moved(
+        v1.EVENT_TYPE_ADVISORY_CLAIM_ENDED, "t1", worker="ann", reason="the lease of worker 'ann'"
+    )
+    del event.task.advisory_claims[:]
+    story.happen(event)
+    assert promises(story.judge()) == {"leases"}
+
+
+def _assigned(story: Story, *task_ids: str) -> v1.WorkResponse:
+    tasks = [story.images[task_id] for task_id in task_ids]
+    return v1.WorkResponse(revision=story.revision, assigned=v1.WorkAssigned(tasks=tasks))
+
+
+def test_assignment_by_a_stream(story: Story) -> None:
+    """A claim that a Work stream tells of is explained by it; one that it does not tell of is not
+    if the stream ended as agreed, unless it is given back."""
+    talk = story.talk("ann")
+    story.happen(story.claimed("ann", "t1"))
+    talk.told = [(story.now, _assigned(story, "t1").SerializeToString())]
+    assert story.judge() == []
+    del talk.told[:]
+    talk.__dict__.pop("messages")
+    talk.ended_well = True
+    story.happen(
+        story.moved(
+            v1.EVENT_TYPE_TASK_RELEASED,
+            "t1",
+            status="pending",
+            worker_id="",
+            claim_revision=0,
+            ready=True,
+        )
+    )
+    assert story.judge() == []
+    story.happen(story.claimed("ann", "t1"))
+    story.wait(1_000)
+    story.expire("t1")
+    assert promises(story.judge()) == {"streams"}
+
+
+def test_stream_that_tells_of_other_claims(story: Story) -> None:
+    """A Work stream that does not begin with what its worker holds."""
+    story.claim("ann", "t1")
+    started = v1.WorkStarted(held_tasks=[story.images["t1"]])
+    talk = story.talk("ann", v1.WorkResponse(revision=story.revision, started=started))
+    assert story.judge() == []
+    del started.held_tasks[:]
+    told = v1.WorkResponse(revision=story.revision, started=started).SerializeToString()
+    talk.told = [(story.now, told)]
+    talk.__dict__.pop("messages")
+    assert promises(story.judge()) == {"streams"}
 
 
 def test_stale_claim_that_does_something(story: Story) -> None:
@@ -318,6 +466,8 @@ def test_damaged_file(story: Story, tmp_path: Any) -> None:
         "task_sequence (id, task_id, status, end_timestamp)",
         "workers (id, claim_attempts, claims_granted, claims_lost, disconnected_at)",
         "file_locks (file_path, worker_id)",
+        "advisory_claims (worker_id, task_id)",
+        "pauses (task_id)",
         "attachments (task_id, attachment_type, sequence)",
         "system (revision, paused_at)",
         "requests (id, response)",

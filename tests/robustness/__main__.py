@@ -26,7 +26,8 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=0, help="at least")
     parser.add_argument("--round-calls", type=int, default=20_000, help="in a round")
     parser.add_argument("--faults", type=int, default=12, help="in a round")
-    parser.add_argument("--agents", type=int, default=32, help="in a process")
+    parser.add_argument("--agents", type=int, default=28, help="in a process")
+    parser.add_argument("--streams", type=int, default=8, help="agents by stream in a process")
     parser.add_argument("--watchers", type=int, default=4, help="in a process")
     parser.add_argument("--processes", type=int, default=1, help="of clients")
     parser.add_argument("--keep-going", action="store_true", help="also after a violation")
@@ -34,6 +35,7 @@ def main() -> int:
     size = Size(
         calls=min(options.round_calls, options.calls),
         agents=options.agents,
+        streams=options.streams,
         watchers=options.watchers,
         faults=options.faults,
         processes=options.processes,
@@ -51,7 +53,7 @@ def main() -> int:
         number += 1
         minutes = (time.monotonic() - started) / 60
         if options.only is not None or (
-            endings.total() >= options.calls and minutes >= options.minutes
+            figures["calls"] >= options.calls and minutes >= options.minutes
         ):
             break
     print(_closing(options.seed, time.monotonic() - started, figures, endings))
@@ -66,7 +68,7 @@ def _one(seed: str, number: int, size: Size, figures: Counter[str], endings: Cou
     figures.update(outcome.figures)
     endings.update(outcome.endings)
     print(
-        f"round {number}: {outcome.endings.total()} calls, "
+        f"round {number}: {outcome.figures['calls']} calls, "
         f"{outcome.figures['revisions']} revisions, "
         f"{outcome.figures['violations']} violations, {time.monotonic() - started:.0f} s",
         flush=True,
@@ -74,7 +76,8 @@ def _one(seed: str, number: int, size: Size, figures: Counter[str], endings: Cou
     for text in outcome.accounts or [f"{v.promise}: {v.text}" for v in outcome.violations[:5]]:
         print(f"\nVIOLATION with seed {seed}\n{text}", flush=True)
     if outcome.violations:
-        print(f"\n{len(outcome.violations)} violations; the evidence is in {folder}", flush=True)
+        kinds = Counter(violation.promise for violation in outcome.violations)
+        print(f"\nviolations: {dict(kinds)}; the evidence is in {folder}", flush=True)
         return False
     shutil.rmtree(folder)
     return True
@@ -86,12 +89,16 @@ def _closing(seed: str, seconds: float, figures: Counter[str], endings: Counter[
     lines = [
         f"seed: {seed}",
         f"minutes: {seconds / 60:.1f}",
-        f"calls: {endings.total()}",
+        f"calls: {figures['calls']}",
         f"answers: {answers}",
         "refusals and errors: "
         + ", ".join(f"{name} {count}" for name, count in endings.most_common() if name != "OK"),
     ]
-    lines += [f"{name}: {count}" for name, count in sorted(figures.items()) if name != "violations"]
+    lines += [
+        f"{name}: {count}"
+        for name, count in sorted(figures.items())
+        if name not in ("calls", "violations")
+    ]
     return "\n".join([*lines, f"violations: {figures['violations']}"])
 
 

@@ -43,6 +43,11 @@ class Board:
         self.numbers += 1
         return self.process * 100_000_000 + self.numbers
 
+    def made_call(self) -> None:
+        """Count a call."""
+        self.calls += 1
+        self.on_progress(self.calls)
+
     @property
     def open(self) -> bool:
         """Whether there are calls to be made still."""
@@ -61,6 +66,7 @@ class Agent:
         self.held: dict[str, int] = {}  # claim revisions by task
         self.lost: deque[tuple[str, int]] = deque(maxlen=20)  # claims that it had once
         self.attached: deque[tuple[str, str, int]] = deque(maxlen=10)
+        self.refusal = ""  # of the latest call
         self._wire = wire
         self._quiet_until = 0.0
 
@@ -98,22 +104,38 @@ class Agent:
             repeatable = True
         contents: bytes = request.SerializeToString(deterministic=True)
         call = Call(number, self.id, verb, contents)
-        for tried in range(1000 if patient else _TRIES):
+        tries = 1000 if patient else _TRIES if repeatable else 1
+        await self._try(call, seconds, tries, patient=patient)
+        if repeatable and call.attempts[-1].answered and rng.random() < 0.03:
+            await self._attempt(call, seconds, may_give_up=False)
+        return self._known(call)
+
+    async def repeat(self, call: Call) -> Any:
+        """The answer to a call that was made already, and not answered."""
+        await self._try(call, _CALL_SECONDS, _TRIES, patient=False)
+        return self._known(call)
+
+    async def _try(self, call: Call, seconds: float, tries: int, *, patient: bool) -> None:
+        """Send a call until it is answered or refused, or until it was sent often enough."""
+        rng = self.rng
+        for tried in range(tries):
             attempt = await self._attempt(call, seconds, may_give_up=not patient)
             if attempt.answered or (attempt.refused and attempt.reason not in _COME_BACK):
                 break
-            if not repeatable or (rng.random() < 0.1 and not patient):
+            if rng.random() < 0.1 and not patient:
                 break
-            await asyncio.sleep(rng.uniform(0.01, 0.05) * (tried + 1))
-        if repeatable and call.attempts[-1].answered and rng.random() < 0.03:
-            await self._attempt(call, seconds, may_give_up=False)
-        board.recorder.add(call)
+            if tried + 1 < tries:
+                await asyncio.sleep(rng.uniform(0.01, 0.05) * (tried + 1))
+
+    def _known(self, call: Call) -> Any:
+        """Record a call that is over, and note what it taught; the answer."""
+        self.board.recorder.add(call)
         last = call.attempts[-1]
         if last.reason == "WORKER_NOT_FOUND":
             self.connected = False
         answer = call.answer
         if answer is not None:
-            board.revision = max(board.revision, answer.revision)
+            self.board.revision = max(self.board.revision, answer.revision)
         self.refusal = last.reason
         return answer
 
@@ -124,18 +146,20 @@ class Agent:
             give_up = self.rng.uniform(0.0, 0.3) ** 2
         attempt = await self._wire.attempt(call.verb, call.request, seconds, give_up_after=give_up)
         call.attempts.append(attempt)
-        board.calls += 1
         board.endings[attempt.reason or attempt.code] += 1
-        board.on_progress(board.calls)
+        board.made_call()
         return attempt
 
     # What it knows.
 
     def took(self, task: Any) -> None:
-        """It was given a task."""
-        if task.claim_revision and task.worker_id == self.id:
-            self.held[task.id] = task.claim_revision
-            self.board.claims.append((task.id, task.claim_revision))
+        """It was given a task, by a claim of either mode."""
+        claims = {one.worker_id: one.claim_revision for one in task.advisory_claims}
+        if task.claim_revision:
+            claims[task.worker_id] = task.claim_revision
+        if self.id in claims:
+            self.held[task.id] = claims[self.id]
+            self.board.claims.append((task.id, claims[self.id]))
 
     def ended(self, task_id: str) -> None:
         """It holds the task no more, or does not know."""

@@ -9,6 +9,7 @@ import random
 from collections import Counter
 from collections.abc import Awaitable, Callable
 
+from tests.robustness.recording import now_ms
 from tests.robustness.relay import Relay
 from tests.robustness.server_process import ServerProcess
 
@@ -41,11 +42,16 @@ class Faults:
         self.relay = relay
         self.rng = random.Random(f"{seed}/faults")
         self.committed: Counter[str] = Counter()
+        self.times: list[tuple[float, float]] = []  # when, Unix ms
 
     async def commit(self, fault: Fault) -> None:
         """Commit one, and put everything right again."""
         self.committed[fault.__name__] += 1
-        await fault(self)
+        start = now_ms()
+        try:
+            await fault(self)
+        finally:
+            self.times.append((start, now_ms()))
 
     async def begin(self) -> None:
         """Start the server, and let everybody to it."""

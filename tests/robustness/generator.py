@@ -11,8 +11,11 @@ import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from grpc import aio
+
 from tests.robustness.agents import Agent, Board
 from tests.robustness.recording import Recorder
+from tests.robustness.stream_agents import StreamAgent
 from tests.robustness.verbs import main_action, side_action
 from tests.robustness.watchers import Watcher
 from tests.robustness.wire import Wire, connect
@@ -28,6 +31,7 @@ class Plan:
     seed: str
     process: int
     agents: int
+    streams: int
     watchers: int
     calls: int
     records: str  # the file to write
@@ -41,26 +45,31 @@ async def generate(plan: Plan) -> None:
     """Do it."""
     recorder = Recorder(Path(plan.records))
     board = Board(plan.process, plan.seed, plan.calls, recorder, on_progress=_tell)
-    channels = [connect(plan.address) for _ in range(plan.agents + plan.watchers)]
-    agents = [
-        Agent(f"a{plan.process}.{n}", Wire(channel), board)
-        for n, channel in enumerate(channels[: plan.agents])
+    channels: list[aio.Channel] = []
+
+    def channel() -> aio.Channel:
+        channels.append(connect(plan.address))
+        return channels[-1]
+
+    agents = [Agent(f"a{plan.process}.{n}", Wire(channel()), board) for n in range(plan.agents)]
+    streams = [
+        StreamAgent(Agent(f"s{plan.process}.{n}", Wire(channel()), board), channels[-1])
+        for n in range(plan.streams)
     ]
-    watchers = [
-        Watcher(f"w{plan.process}.{n}", channel, board)
-        for n, channel in enumerate(channels[plan.agents :])
-    ]
+    watchers = [Watcher(f"w{plan.process}.{n}", channel(), board) for n in range(plan.watchers)]
     watching = [asyncio.create_task(watcher.run()) for watcher in watchers]
     async with asyncio.TaskGroup() as group:
         for agent in agents:
             group.create_task(agent.run(main_action))
             group.create_task(agent.run(side_action))
+        for stream in streams:
+            group.create_task(stream.run(side_action))
     for task in watching:
         task.cancel()
     ends = await asyncio.gather(*watching, return_exceptions=True)
     recorder.close()
-    for channel in channels:
-        await channel.close()
+    for one in channels:
+        await one.close()
     for end in ends:
         if not isinstance(end, asyncio.CancelledError):
             raise RuntimeError("a watcher ended by itself") from end
@@ -68,8 +77,10 @@ async def generate(plan: Plan) -> None:
         json.dumps(
             {
                 "endings": board.endings,
-                "resumes": sum(watcher.resumes for watcher in watchers),
-                "stalls": sum(watcher.stalls for watcher in watchers),
+                "calls": board.calls,
+                "watch resumes": sum(watcher.resumes for watcher in watchers),
+                "watch stalls": sum(watcher.stalls for watcher in watchers),
+                "work streams": sum(stream.talks for stream in streams),
             }
         ),
         flush=True,

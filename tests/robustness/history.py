@@ -5,8 +5,10 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from taskloom import v1
+
 from tests.robustness.model import Model
-from tests.robustness.recording import Call, Stream
+from tests.robustness.recording import OK, Attempt, Call, Stream, Talk
 from tests.robustness.truth import Truth
 
 
@@ -30,12 +32,41 @@ class History:
     truth: Truth
     calls: list[Call]
     streams: list[Stream]
+    talks: list[Talk] = field(default_factory=list)
     idle: list[tuple[int, int]] = field(default_factory=list)  # Unix ms
+    faults: list[tuple[float, float]] = field(default_factory=list)  # Unix ms
+
+    def assigned(self) -> list[Call]:
+        """What Work streams told of claims, each as the ClaimNextTask that it might have been."""
+        calls = []
+        for talk in self.talks:
+            for time, message in talk.messages:
+                kind = message.WhichOneof("content")
+                if kind not in ("assigned", "waiting"):
+                    continue
+                waiting = message.waiting
+                answer = v1.ClaimNextTaskResponse(
+                    tasks=message.assigned.tasks,
+                    outcome=waiting.outcome or v1.CLAIM_OUTCOME_CLAIMED,
+                    revision=message.revision,
+                )
+                ask = v1.ClaimNextTaskRequest(
+                    worker_id=talk.worker_id,
+                    max_tasks=len(message.assigned.tasks),
+                    parent_id=talk.ask.parent_id,
+                    order_by=talk.ask.order_by,
+                )
+                attempt = Attempt(time, time, OK, "", "", answer.SerializeToString())
+                contents = ask.SerializeToString()
+                calls.append(
+                    Call(0, talk.worker_id, "ClaimNextTask", contents, [attempt], in_stream=True)
+                )
+        return calls
 
     def answered(self) -> "defaultdict[int, list[Call]]":
         """The answered calls, by the revision that they made or saw."""
         by_revision: defaultdict[int, list[Call]] = defaultdict(list)
-        for call in self.calls:
+        for call in [*self.calls, *self.assigned()]:
             if call.answer is not None:
                 by_revision[call.answer.revision].append(call)
         return by_revision
@@ -58,11 +89,21 @@ class Step:
         """When it happened, Unix ms."""
         return int(self.events[0].time.ToMilliseconds()) if self.events else 0
 
+    def is_take_over(self, event: Any) -> bool:
+        """Whether a claim is a formality: who had an advisory one ends the task by it at once."""
+        return any(
+            other.task_id == event.task_id
+            and other.worker_id == event.worker_id
+            and (other.type in _ENDS or other.type == v1.EVENT_TYPE_TASK_RELEASED)
+            for other in self.events
+        )
+
     def images(self, task_id: str) -> list[Any]:
         """The task as the events of this revision show it, in their order."""
         return [e.task for e in self.events if e.task_id == task_id and e.HasField("task")]
 
 
+_ENDS = frozenset({v1.EVENT_TYPE_TASK_COMPLETED, v1.EVENT_TYPE_TASK_FAILED})
 Report = Callable[[Violation], None]
 
 

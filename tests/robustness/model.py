@@ -37,6 +37,7 @@ class Workflow:
     exits: dict[str, frozenset[str]]
     terminal: frozenset[str]
     blocking: frozenset[str]
+    parked: frozenset[str]
     initial: str
     assigned: str
     claimed: str
@@ -54,6 +55,7 @@ def read_workflow(name: str = "swarm") -> Workflow:
         exits={state: frozenset(rules["exits"]) for state, rules in states.items()},
         terminal=frozenset(state for state, rules in states.items() if rules.get("terminal")),
         blocking=frozenset(settings["blocking_states"]),
+        parked=frozenset(state for state, rules in states.items() if rules.get("parked")),
         initial=settings["initial_state"],
         assigned=settings["assign_state"],
         claimed=settings["claim_state"],
@@ -71,7 +73,8 @@ class TaskState:
     number: int  # order of creation
     lapsed: tuple[str, int] | None = None  # worker and claim whose lease ran out
     lease_ms: int = 0  # of the claim that holds it
-    claimed_from: int = 0  # Unix ms
+    lease_from: int = 0  # Unix ms: since when it runs
+    advisory: dict[str, Any] = field(default_factory=dict)  # v1.AdvisoryClaim by worker
 
     @property
     def id(self) -> str:
@@ -100,9 +103,10 @@ class WorkerState:
 
     image: Any  # v1.Worker
     connected: bool = True
-    held: set[str] = field(default_factory=set)
+    held: set[str] = field(default_factory=set)  # exclusively
+    shares: set[str] = field(default_factory=set)  # by advisory claims
     rests_until: int = 0  # Unix ms
-    claims: int = 0  # TASK_CLAIMED events
+    connected_at: int = 0  # Unix ms
 
 
 class Model:
@@ -120,6 +124,7 @@ class Model:
         self.marks: dict[tuple[str, str], Any] = {}  # path, worker
         self.attachments: dict[tuple[str, str, int], Any] = {}
         self.paused = False
+        self.paused_tasks: set[str] = set()
         self.ready: set[str] = set()
         self.statuses: defaultdict[str, int] = defaultdict(int)  # of tasks not deleted
 
@@ -145,10 +150,14 @@ class Model:
                 self.attachments[one.task_id, one.type, one.sequence] = one
             else:
                 self.attachments.pop((one.task_id, one.type, one.sequence), None)
-        elif event.type == v1.EVENT_TYPE_PAUSED:
-            self.paused = True
-        elif event.type == v1.EVENT_TYPE_RESUMED:
-            self.paused = False
+        elif event.type in (v1.EVENT_TYPE_PAUSED, v1.EVENT_TYPE_RESUMED):
+            pauses = event.type == v1.EVENT_TYPE_PAUSED
+            if not event.task_id:
+                self.paused = pauses
+            elif pauses:
+                self.paused_tasks.add(event.task_id)
+            else:
+                self.paused_tasks.discard(event.task_id)
 
     def _apply_task(self, event: Any) -> None:
         image = event.task
@@ -185,12 +194,16 @@ class Model:
                 self._rest(holder, time)
         elif image.claim_revision and not before.claim_revision:
             self.worker(image.worker_id).held.add(image.id)
-            task.claimed_from = time
-            task.lease_ms = image.lease_expire_time.ToMilliseconds() - time
-        elif image.claim_revision and event.worker_id == image.worker_id:
-            task.lease_ms = image.lease_expire_time.ToMilliseconds() - time
-        if event.type == v1.EVENT_TYPE_TASK_CLAIMED:
-            self.worker(image.worker_id).claims += 1
+        if image.claim_revision and image.HasField("lease_expire_time"):
+            if not before.claim_revision or not before.HasField("lease_expire_time"):
+                task.lease_from = time  # begun, or parked no more
+            if task.lease_from == time or event.worker_id == image.worker_id:
+                task.lease_ms = image.lease_expire_time.ToMilliseconds() - time
+        advisory = {one.worker_id: one for one in image.advisory_claims}
+        for worker_id in advisory.keys() ^ task.advisory.keys():
+            shares = self.worker(worker_id).shares
+            (shares.add if worker_id in advisory else shares.discard)(image.id)
+        task.advisory = advisory
         if is_expiry(event):
             task.lapsed = before.worker_id, before.claim_revision
         elif event.type in _MOVES:
@@ -210,7 +223,9 @@ class Model:
         worker = self.worker(event.worker.id)
         worker.image = event.worker
         worker.connected = event.type == v1.EVENT_TYPE_WORKER_CONNECTED
-        if not worker.connected:
+        if worker.connected:
+            worker.connected_at = event.time.ToMilliseconds()
+        else:
             worker.rests_until = 0
 
     def _apply_dependency(self, event: Any) -> None:
@@ -259,7 +274,22 @@ class Model:
             and not image.HasField("not_before")
             and not self.unmet_blockers(task.id)
             and not self.open_children(task.id)
+            and not self.is_paused(task)
         )
+
+    def is_paused(self, task: TaskState) -> bool:
+        """Whether somebody has paused the task, or one above it."""
+        if not self.paused_tasks:
+            return False
+        return task.id in self.paused_tasks or any(
+            self.is_below(task.id, above) for above in self.paused_tasks
+        )
+
+    def begun(self, worker: WorkerState) -> int:
+        """How many tasks a worker holds, of those that count against its limit."""
+        parked = self.workflow.parked
+        held = sum(self.tasks[id_].image.status not in parked for id_ in worker.held)
+        return held + len(worker.shares)
 
     def admits(self, worker: WorkerState, task: TaskState) -> bool:
         """Whether the worker's tags do for the task."""

@@ -1,4 +1,4 @@
-"""What clients record: every call with every attempt, and every stream of a watch.
+"""What clients record: every call with every attempt, and every stream of a watch or of work.
 
 Records go to a file as they are complete, so that neither a long round nor a client that dies takes
 memory or evidence. Requests and answers are kept as the bytes that were sent.
@@ -106,6 +106,7 @@ class Call:
     verb: str
     request: bytes
     attempts: list[Attempt] = field(default_factory=list)
+    in_stream: bool = False  # an assignment that nobody called for: told by a Work stream
 
     @property
     def tag(self) -> str:
@@ -187,7 +188,34 @@ class Stream:
         return VERBS["WatchTasks"].request.FromString(self.request)
 
 
-Record = Call | Stream
+@dataclass
+class Talk:
+    """One Work stream, from its start to its end. What is called on it is recorded as calls."""
+
+    worker_id: str
+    start_message: bytes  # the WorkStart
+    start: float = 0.0
+    end: float = 0.0
+    told: list[tuple[float, bytes]] = field(default_factory=list)  # what is no answer, and when
+    drain_sent: float = 0.0
+    ended_well: bool = False  # drained, closed by the worker, and then ended with OK
+    code: str = ""
+    reason: str = ""
+    text: str = ""
+    disorder: str = ""
+
+    @cached_property
+    def ask(self) -> Any:
+        """The message that began it."""
+        return claim_service_pb2.WorkStart.FromString(self.start_message)
+
+    @cached_property
+    def messages(self) -> list[tuple[float, Any]]:
+        """What it was told, read."""
+        return [(t, claim_service_pb2.WorkResponse.FromString(c)) for t, c in self.told]
+
+
+Record = Call | Stream | Talk
 
 
 class Recorder:
@@ -205,7 +233,8 @@ class Recorder:
             ]
             kept: Any = (record.number, record.agent, record.verb, record.request, attempts)
         else:
-            kept = {k: v for k, v in record.__dict__.items() if k != "ask"}
+            unread = {k: v for k, v in record.__dict__.items() if k not in ("ask", "messages")}
+            kept = (type(record).__name__, unread)
         pickle.dump(kept, self._file, protocol=5)
 
     def close(self) -> None:
@@ -221,8 +250,10 @@ def read_records(path: Path) -> Iterator[Record]:
                 kept = pickle.load(file)
             except EOFError:
                 return
-            if isinstance(kept, dict):
-                yield Stream(**kept)
+            if kept[0] == "Stream":
+                yield Stream(**kept[1])
+            elif kept[0] == "Talk":
+                yield Talk(**kept[1])
             else:
                 number, agent, verb, request, attempts = kept
                 yield Call(number, agent, verb, request, [Attempt(*one) for one in attempts])

@@ -19,11 +19,12 @@ from tests.robustness.faults import Faults, schedule
 from tests.robustness.generator import Plan
 from tests.robustness.history import History, Violation
 from tests.robustness.model import read_workflow
-from tests.robustness.recording import Call, Stream, read_records
+from tests.robustness.recording import Call, Stream, Talk, read_records
 from tests.robustness.relay import Relay
 from tests.robustness.server_process import ServerFailed, ServerProcess
 from tests.robustness.truth import Truth, read_filtered, read_until_quiet
 from tests.robustness.verbs import BASE
+from tests.robustness.watchers import KEEPER
 from tests.robustness.wire import connect
 
 _ROOT = Path(__file__).parents[2]
@@ -38,6 +39,7 @@ class Size:
 
     calls: int
     agents: int
+    streams: int
     watchers: int
     faults: int
     processes: int = 1
@@ -86,6 +88,7 @@ async def run_round(seed: str, size: Size, folder: Path) -> Outcome:
                 seed=seed,
                 process=process,
                 agents=size.agents,
+                streams=size.streams,
                 watchers=size.watchers,
                 calls=size.calls // size.processes,
                 records=str(folder / f"records-{process}"),
@@ -93,12 +96,12 @@ async def run_round(seed: str, size: Size, folder: Path) -> Outcome:
             for process in range(size.processes)
         ]
         await _load(plans, faults, schedule(seed, size.faults), outcome)
-        history = await _read(plans, server, outcome)
+        history = await _read(plans, faults, outcome)
         await _take_down(server, seed, outcome)
         history.truth.db = server.db
         outcome.violations += check(history, read_workflow())
         _judge_log(server, outcome)
-        outcome.accounts = [account.tell(one, history) for one in outcome.violations[:5]]
+        outcome.accounts = [account.tell(one, history) for one in _first(outcome.violations)]
         outcome.figures["streams judged"] = len(history.streams)
         outcome.figures["revisions"] = history.truth.revision
         outcome.figures += _events(history.truth)
@@ -127,7 +130,9 @@ async def _lay_base(server: ServerProcess) -> None:
     """A task that stays open, for tasks below it: nobody has the tag that its child needs."""
     child = v1.TaskNode(id=f"{BASE}.child", title="stays", needed_tags=["nobody"])
     root = v1.TaskNode(id=BASE, title="stays open", children=[child])
+    keeper = v1.ConnectRequest(worker_id=KEEPER, tags=["red"])
     async with connect(f"127.0.0.1:{server.port}") as channel:
+        await v1.WorkerServiceStub(channel).Connect(keeper)
         await v1.TaskServiceStub(channel).CreateTaskTree(v1.CreateTaskTreeRequest(root=root))
 
 
@@ -149,9 +154,8 @@ async def _load(plans: list[Plan], faults: Faults, scheduled: list[Any], outcome
                     await progress.told(plan.process, int(line.split()[1]))
                 else:
                     told = json.loads(line)
-                    outcome.endings.update(told["endings"])
-                    outcome.figures["watch resumes"] += told["resumes"]
-                    outcome.figures["stalls"] += told["stalls"]
+                    outcome.endings.update(told.pop("endings"))
+                    outcome.figures.update(told)
             if code := await process.wait():
                 raise RuntimeError(f"a process of clients ended with {code}")
             # The last faults are due when nobody calls any more, if it comes to that.
@@ -179,8 +183,9 @@ async def _generator(plan: Plan) -> AsyncIterator[asyncio.subprocess.Process]:
             await process.wait()
 
 
-async def _read(plans: list[Plan], server: ServerProcess, outcome: Outcome) -> History:
+async def _read(plans: list[Plan], faults: Faults, outcome: Outcome) -> History:
     """Wait until all is quiet, and read what was recorded and what became history."""
+    server = faults.server
     address = f"127.0.0.1:{server.port}"
     held: set[str] = set()
     delayed: set[str] = set()
@@ -189,7 +194,9 @@ async def _read(plans: list[Plan], server: ServerProcess, outcome: Outcome) -> H
         for event in message.events:
             if event.HasField("task"):
                 one, gone = event.task, event.task.HasField("delete_time")
-                (held.add if one.claim_revision else held.discard)(one.id)
+                # A claim in a parked state ends with nobody's silence.
+                ends = one.HasField("lease_expire_time") or one.advisory_claims
+                (held.add if ends and not gone else held.discard)(one.id)
                 waits = one.HasField("not_before") and not gone
                 (delayed.add if waits else delayed.discard)(one.id)
         return not held and not delayed
@@ -207,16 +214,20 @@ async def _read(plans: list[Plan], server: ServerProcess, outcome: Outcome) -> H
         )
     calls: list[Call] = []
     streams: list[Stream] = []
+    talks: list[Talk] = []
     for plan in plans:
         for record in read_records(Path(plan.records)):
-            if isinstance(record, Call):
-                calls.append(record)
-            else:
-                streams.append(record)
+            match record:
+                case Call():
+                    calls.append(record)
+                case Stream():
+                    streams.append(record)
+                case Talk():
+                    talks.append(record)
     filters = sorted({stream.filter for stream in streams} - {b""})
     found = await asyncio.gather(*(read_filtered(address, truth.revision, f) for f in filters))
     truth.filtered = dict(zip(filters, found, strict=True))
-    return History(truth, calls, streams, server.idle)
+    return History(truth, calls, streams, talks, server.idle, faults.times)
 
 
 async def _take_down(server: ServerProcess, seed: str, outcome: Outcome) -> None:
@@ -228,6 +239,11 @@ async def _take_down(server: ServerProcess, seed: str, outcome: Outcome) -> None
             await server.terminate()
         except ServerFailed as error:
             outcome.violations.append(Violation("server", str(error)))
+
+
+def _first(violations: list[Violation]) -> list[Violation]:
+    """The first of each promise: the others often follow from it."""
+    return list({one.promise: one for one in reversed(violations)}.values())[::-1]
 
 
 def _events(truth: Truth) -> Counter[str]:

@@ -11,7 +11,7 @@ from taskloom import v1
 from tests.robustness.checker import check
 from tests.robustness.history import History, Violation
 from tests.robustness.model import read_workflow
-from tests.robustness.recording import OK, Attempt, Call, Stream, tag_of
+from tests.robustness.recording import OK, Attempt, Call, Stream, Talk, tag_of
 from tests.robustness.truth import Truth
 from tests.robustness.watchers import digest_of
 
@@ -26,6 +26,7 @@ class Story:
         self.now = _START
         self.calls: list[Call] = []
         self.streams: list[Stream] = []
+        self.talks: list[Talk] = []
         self.idle: list[tuple[int, int]] = []
         self.messages: list[tuple[int, bytes]] = []
         self.images: dict[str, v1.Task] = {}
@@ -57,7 +58,7 @@ class Story:
         for name, value in changes.items():
             setattr(after, name, value)
         after.ClearField("lease_expire_time")
-        if after.claim_revision:
+        if after.claim_revision and after.status != "waiting":
             after.lease_expire_time.FromMilliseconds(self.now + _LEASE_MS)
         event = self.event(type_, worker=worker, reason=reason, task=after)
         if before.status and before.status != after.status:
@@ -161,6 +162,43 @@ class Story:
             v1.ClaimNextTaskResponse(tasks=[event.task], outcome=outcome, revision=revision),
         )
 
+    def share(self, worker: str, task_id: str) -> int:
+        """A worker works on a task by an advisory claim; the claim revision."""
+        revision = self.revision + 1
+        event = self.moved(v1.EVENT_TYPE_ADVISORY_CLAIM_MADE, task_id, worker=worker)
+        made = event.task.advisory_claims.add(worker_id=worker, claim_revision=revision)
+        made.claim_time.FromMilliseconds(self.now)
+        made.lease.FromMilliseconds(_LEASE_MS)
+        self.happen(event)
+        self.call(
+            "ClaimTask",
+            v1.ClaimTaskRequest(worker_id=worker, task_id=task_id, mode=v1.CLAIM_MODE_ADVISORY),
+            v1.ClaimTaskResponse(task=event.task, revision=revision),
+        )
+        return revision
+
+    def park(self, worker: str, task_id: str, status: str = "waiting") -> None:
+        """A worker lets a task wait for something outside, or goes on with it."""
+        tag = self.next_tag
+        event = self.moved(
+            v1.EVENT_TYPE_TASK_MOVED, task_id, worker=worker, reason=tag, status=status
+        )
+        revision = self.happen(event)
+        self.call(
+            "UpdateTask",
+            v1.UpdateTaskRequest(worker_id=worker, task_id=task_id, status=status, reason=tag),
+            v1.UpdateTaskResponse(task=event.task, revision=revision),
+        )
+
+    def talk(self, worker: str, *messages: v1.WorkResponse, grace: float = 0.5) -> Talk:
+        """A worker has a Work stream, from now on for a second, which tells it this at once."""
+        start = v1.WorkStart(worker_id=worker)
+        start.grace.FromMilliseconds(round(grace * 1000))
+        talk = Talk(worker, start.SerializeToString(), start=self.now, end=self.now + 1000)
+        talk.told = [(self.now, message.SerializeToString()) for message in messages]
+        self.talks.append(talk)
+        return talk
+
     def found_nothing(self, worker: str, outcome: Any) -> Call:
         """A worker is answered that there is nothing for it."""
         return self.call(
@@ -191,7 +229,7 @@ class Story:
             v1.CompleteTaskResponse(task=event.task, revision=revision),
         )
 
-    def expire(self, task_id: str) -> None:
+    def expire(self, task_id: str, reason: str = "the lease of worker ran out") -> None:
         """The lease on a task ends."""
         image = self.images[task_id]
         spent = image.attempts + 1 >= image.max_attempts
@@ -199,6 +237,7 @@ class Story:
             self.moved(
                 v1.EVENT_TYPE_TASK_FAILED if spent else v1.EVENT_TYPE_TASK_LEASE_EXPIRED,
                 task_id,
+                reason=reason,
                 status="failed" if spent else "pending",
                 worker_id=image.worker_id if spent else "",
                 claim_revision=0,
@@ -221,7 +260,7 @@ class Story:
 
     def history(self) -> History:
         """The whole."""
-        return History(Truth("", self.messages), self.calls, self.streams, self.idle)
+        return History(Truth("", self.messages), self.calls, self.streams, self.talks, self.idle)
 
     def judge(self) -> list[Violation]:
         """What the checker says of it."""

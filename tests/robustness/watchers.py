@@ -18,6 +18,7 @@ from tests.robustness.recording import VERBS, Stream, now_ms
 from tests.robustness.verbs import BASE
 from tests.robustness.wire import refusal_of
 
+KEEPER = "keeper"  # a worker that is connected from the first to the last, and does nothing
 FILTERS = (
     v1.WatchFilter(),
     v1.WatchFilter(
@@ -32,6 +33,8 @@ FILTERS = (
     v1.WatchFilter(tags=["red"]),
     v1.WatchFilter(subtree_of=BASE),
     v1.WatchFilter(owner="a0.1"),
+    v1.WatchFilter(assignee="a0.2"),
+    v1.WatchFilter(ready_for=KEEPER),
 )
 
 

@@ -7,6 +7,7 @@ from tests.robustness.promises.database import Database
 from tests.robustness.promises.fencing import Fencing
 from tests.robustness.promises.leases import Leases
 from tests.robustness.promises.reads import Reads
+from tests.robustness.promises.streams import Streams
 from tests.robustness.promises.transitions import Attempts, Explained, Readiness, Transitions
 from tests.robustness.promises.waiting import Waiting
 from tests.robustness.promises.watches import Watches
@@ -21,6 +22,7 @@ ALL: tuple[type[Promise], ...] = (
     Readiness,
     Explained,
     Leases,
+    Streams,
     Fencing,
     Acknowledged,
     Reads,

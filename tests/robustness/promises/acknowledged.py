@@ -13,6 +13,7 @@ from tests.robustness.recording import Call
 # What is missing or different in the revision of an answer; empty where all is there.
 Judgement = Callable[[Call, Step, Model], str]
 
+_CLAIMS = (v1.EVENT_TYPE_TASK_CLAIMED, v1.EVENT_TYPE_ADVISORY_CLAIM_MADE)
 _JUDGEMENTS: dict[str, Judgement] = {}
 
 
@@ -126,12 +127,12 @@ def _created(call: Call, step: Step, model: Model) -> str:
 @_judges("ClaimTask")
 def _claimed(call: Call, step: Step, model: Model) -> str:
     task = call.answer.task
-    made = _event_of(step, v1.EVENT_TYPE_TASK_CLAIMED, task_id=task.id)
+    made = _event_of(step, *_CLAIMS, task_id=task.id)
     if made is not None and made.worker_id == call.worker_id and _shown(step, task):
         return ""
     state = model.tasks.get(task.id)  # what one holds is claimed anew without an event
-    if state is None or (state.holder, state.claim) != (call.worker_id, task.claim_revision):
-        return f"{call.worker_id} did not hold {task.id} by claim {task.claim_revision}"
+    if state is None or call.worker_id not in (state.holder, *state.advisory):
+        return f"{call.worker_id} did not hold {task.id}"
     return "" if same(state.image, task) else f"{task.id} is not as it was answered"
 
 
@@ -143,7 +144,7 @@ def _claimed_next(call: Call, step: Step, model: Model) -> str:
     made = [
         event.task_id
         for event in step.events
-        if event.type == v1.EVENT_TYPE_TASK_CLAIMED and event.worker_id == call.worker_id
+        if event.type in _CLAIMS and event.worker_id == call.worker_id
     ]
     if made != given:
         return f"it was given {given}, and in the history {made}"
@@ -154,7 +155,7 @@ def _claimed_next(call: Call, step: Step, model: Model) -> str:
 @_judges("ReleaseTask", "CompleteTask", "FailTask")
 def _ended(call: Call, step: Step, model: Model) -> str:
     types = {
-        "ReleaseTask": (v1.EVENT_TYPE_TASK_RELEASED,),
+        "ReleaseTask": (v1.EVENT_TYPE_TASK_RELEASED, v1.EVENT_TYPE_ADVISORY_CLAIM_ENDED),
         "CompleteTask": (v1.EVENT_TYPE_TASK_COMPLETED,),
         "FailTask": (v1.EVENT_TYPE_TASK_FAILED, v1.EVENT_TYPE_TASK_RELEASED),
     }[call.verb]
@@ -162,7 +163,7 @@ def _ended(call: Call, step: Step, model: Model) -> str:
     event = _event_of(step, *types, task_id=task_id, reason=call.tag)
     if event is None or event.worker_id != call.worker_id:
         return f"{task_id} did not end so"
-    if event.task != call.answer.task:
+    if not _shown(step, call.answer.task):
         return f"{task_id} is not as it was answered"
     return _unblocked(call, step)
 
@@ -258,8 +259,8 @@ def _disconnected(call: Call, step: Step, model: Model) -> str:
     worker = model.worker(call.worker_id)
     if worker.connected:
         return "it is still connected"
-    if worker.held:
-        return f"it still holds {sorted(worker.held)}"
+    if worker.held or worker.shares:
+        return f"it still holds {sorted(worker.held | worker.shares)}"
     made = [
         event.task_id
         for event in step.events
@@ -272,10 +273,34 @@ def _disconnected(call: Call, step: Step, model: Model) -> str:
 @_judges("Heartbeat")
 def _alive(call: Call, step: Step, model: Model) -> str:
     worker, answer = model.worker(call.worker_id), call.answer
-    if answer.worker.claims_held != len(worker.held):
-        return f"it held {sorted(worker.held)}, told that it holds {answer.worker.claims_held}"
-    if answer.HasField("lease_expire_time") != bool(worker.held):
-        return "it was told of a lease, or of none, wrongly"
+    if answer.worker.claims_held != model.begun(worker):
+        held = sorted(worker.held | worker.shares)
+        return f"it held {held}, told that it holds {answer.worker.claims_held}"
+    leases = [
+        model.tasks[id_].lease_ms
+        for id_ in worker.held
+        if model.tasks[id_].image.HasField("lease_expire_time")
+    ]
+    for id_ in worker.shares:
+        leases.append(model.tasks[id_].advisory[call.worker_id].lease.ToMilliseconds())
+    least = None
+    if answer.HasField("lease_expire_time"):
+        until = answer.lease_expire_time.ToMilliseconds()
+        least = until - answer.worker.heartbeat_time.ToMilliseconds()
+    if least != min(leases, default=None):
+        return f"it was told of a lease of {least} ms, and has {sorted(leases)}"
+    return ""
+
+
+@_judges("SignalTask", "BoostTask")
+def _warmed(call: Call, step: Step, model: Model) -> str:
+    types = {
+        "SignalTask": v1.EVENT_TYPE_TASK_SIGNALED,
+        "BoostTask": v1.EVENT_TYPE_TASK_BOOSTED,
+    }
+    event = _event_of(step, types[call.verb], task_id=call.ask.task_id, reason=call.tag)
+    if event is None or event.task != call.answer.task:
+        return f"{call.ask.task_id} was not warmed by it"
     return ""
 
 
@@ -314,8 +339,10 @@ def _deleted(call: Call, step: Step, model: Model) -> str:
 
 @_judges("Pause", "Resume")
 def _paused(call: Call, step: Step, model: Model) -> str:
-    if model.paused != (call.verb == "Pause"):
-        return f"claims are {'' if model.paused else 'not '}paused"
+    task_id = call.ask.task_id
+    paused = task_id in model.paused_tasks if task_id else model.paused
+    if paused != (call.verb == "Pause"):
+        return f"claims are {'' if paused else 'not '}paused"
     return ""
 
 

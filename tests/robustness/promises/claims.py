@@ -1,5 +1,6 @@
 """At most one holder, only whom the rules admit, and the best task to whom asks for one."""
 
+import math
 from typing import Any
 
 from taskloom import v1
@@ -7,6 +8,9 @@ from taskloom import v1
 from tests.robustness.history import Promise, Step
 from tests.robustness.model import Model, TaskState, WorkerState
 from tests.robustness.recording import Call
+
+_DAY_MS = 24 * 3600 * 1000
+_ALIKE = 1e-6
 
 
 class Exclusive(Promise):
@@ -45,20 +49,22 @@ class Admission(Promise):
     name = "admission"
 
     def event(self, step: Step, event: Any, model: Model) -> None:  # noqa: D102
-        if event.type != v1.EVENT_TYPE_TASK_CLAIMED:
+        if event.type not in (
+            v1.EVENT_TYPE_TASK_CLAIMED,
+            v1.EVENT_TYPE_ADVISORY_CLAIM_MADE,
+        ) or step.is_take_over(event):
             return
         task = model.tasks.get(event.task_id)
         if task is None:
             why = "there is no such task"
         else:
-            worker = model.worker(event.task.worker_id)
-            why = self._why_not(step, task, worker, model)
+            why = self._why_not(step, task, model.worker(event.worker_id), model)
         if why:
             self.violated(
-                f"{event.task.worker_id} was given {event.task_id}, although {why}",
+                f"{event.worker_id} was given {event.task_id}, although {why}",
                 revision=step.revision,
                 tasks=[event.task_id],
-                workers=[event.task.worker_id],
+                workers=[event.worker_id],
             )
 
     def _why_not(self, step: Step, task: TaskState, worker: WorkerState, model: Model) -> str:
@@ -80,13 +86,13 @@ class Admission(Promise):
             return "its not_before had not passed"
         if not model.admits(worker, task):
             return "its tags do not do"
-        if model.paused:
+        if model.paused or model.is_paused(task):
             return "claims were paused"
         if worker.rests_until > step.time:
             return "it was resting"
-        held = len(worker.held)
+        held = model.begun(worker) - (task.id in worker.shares)
         if mine:
-            held = sum(model.tasks[id_].image.status != workflow.assigned for id_ in worker.held)
+            held -= sum(model.tasks[id_].image.status == workflow.assigned for id_ in worker.held)
         if held >= worker.image.max_claims:
             return f"it held {held} tasks already, its limit"
         return ""
@@ -105,13 +111,16 @@ class BestFirst(Promise):
     def _judge_tasks(self, step: Step, call: Call, model: Model) -> None:
         ask, answer = call.ask, call.answer
         worker = model.worker(ask.worker_id)
-        room = worker.image.max_claims - len(worker.held)
+        room = worker.image.max_claims - model.begun(worker)
+        hottest = ask.order_by == v1.ORDER_BY_TEMPERATURE
         best = sorted(
-            model.takable(worker, ask.parent_id), key=lambda t: (-t.image.priority, t.number)
+            (t for t in model.takable(worker, ask.parent_id) if _is_wanted(t, ask)),
+            key=lambda t: (bool(t.advisory), -_heat(t) if hottest else -t.image.priority, t.number),
         )
         expected = [task.id for task in best[: min(ask.max_tasks or 1, room)]]
         given = [task.id for task in answer.tasks]
-        if given != expected:
+        alike = hottest and len(given) == len(expected) and _as_hot(given, best, model)
+        if given != expected and not alike:
             self.violated(
                 f"{ask.worker_id} was given {given}, but the best were {expected}",
                 revision=step.revision,
@@ -140,13 +149,15 @@ class BestFirst(Promise):
         worker = model.worker(ask.worker_id)
         if model.paused != (outcome == v1.CLAIM_OUTCOME_PAUSED):
             return "claims were paused" if model.paused else "claims were not paused"
-        full = len(worker.held) >= worker.image.max_claims
+        held = model.begun(worker)
+        full = held >= worker.image.max_claims
         if not model.paused and full != (outcome == v1.CLAIM_OUTCOME_LIMIT_REACHED):
-            return f"it held {len(worker.held)} of {worker.image.max_claims}"
+            return f"it held {held} of {worker.image.max_claims}"
         if outcome not in (v1.CLAIM_OUTCOME_NONE_READY, v1.CLAIM_OUTCOME_ALL_DONE):
             return ""
         for task in model.takable(worker, ask.parent_id):
-            return f"{task.id} was ready for it"
+            if _is_wanted(task, ask):
+                return f"{task.id} was ready for it"
         is_done = not self._any_open(ask.parent_id, model)
         if is_done != (outcome == v1.CLAIM_OUTCOME_ALL_DONE):
             return "all was done" if is_done else "not all was done"
@@ -164,3 +175,24 @@ class BestFirst(Promise):
                 return True
             below.extend(model.children.get(id_, ()))
         return False
+
+
+def _is_wanted(task: TaskState, ask: Any) -> bool:
+    """Whether a task is of use: an advisory claim on it one may have already."""
+    return ask.mode != v1.CLAIM_MODE_ADVISORY or ask.worker_id not in task.advisory
+
+
+def _heat(task: TaskState) -> float:
+    """What orders tasks by temperature: it halves every day, for all alike."""
+    days: float = task.image.temperature_time.ToMilliseconds() / _DAY_MS
+    temperature: float = max(task.image.temperature, 2.0**-20)
+    return math.log2(temperature) + days
+
+
+def _as_hot(given: list[str], best: list[TaskState], model: Model) -> bool:
+    """Whether tasks are as hot as the best, but for what is lost in showing a temperature."""
+    return all(
+        bool(model.tasks[id_].advisory) == bool(task.advisory)
+        and abs(_heat(model.tasks[id_]) - _heat(task)) < _ALIKE
+        for id_, task in zip(given, best, strict=False)
+    )

@@ -1,11 +1,11 @@
 """The file: whole, and of one mind with the history and with itself."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from typing import Any
 
 from taskloom import v1
 
-from tests.robustness.history import Promise
+from tests.robustness.history import Promise, Step
 from tests.robustness.model import Model
 from tests.robustness.truth import query
 
@@ -24,13 +24,24 @@ class Database(Promise):
 
     name = "database"
 
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self._granted: Counter[str] = Counter()  # claims of either mode, by worker
+
+    def after(self, step: Step, model: Model) -> None:  # noqa: D102
+        for event in step.events:
+            if event.type == v1.EVENT_TYPE_ADVISORY_CLAIM_MADE or (
+                event.type == v1.EVENT_TYPE_TASK_CLAIMED and not step.is_take_over(event)
+            ):
+                self._granted[event.worker_id] += 1
+
     def finish(self, model: Model) -> None:  # noqa: D102
         if self.history.truth.db is None:
             return
         self._judge_integrity()
         self._judge_events()
         self._judge_tasks(model)
-        self._judge_counts()
+        self._judge_counts(model)
         self._judge_sequence()
         self._judge_workers(model)
         self._judge_the_rest(model)
@@ -112,9 +123,9 @@ class Database(Promise):
                     tasks=[one.id],
                 )
 
-    def _judge_counts(self) -> None:
+    def _judge_counts(self, model: Model) -> None:
         """unmet_blockers and open_children are what the tables of tasks and dependencies say."""
-        blocking = "'pending', 'assigned', 'working', 'failed'"
+        blocking = ", ".join(f"'{status}'" for status in sorted(model.workflow.blocking))
         sql = (
             "SELECT id, unmet_blockers, (SELECT count(DISTINCT d.from_task_id) FROM dependencies d "
             "JOIN tasks b ON b.id = d.from_task_id WHERE d.to_task_id = t.id AND d.dep_type IN "
@@ -147,6 +158,7 @@ class Database(Promise):
 
     def _judge_workers(self, model: Model) -> None:
         """The counters of claims are those of the history, and of the calls that were refused."""
+        granted_to = self._granted
         refused: defaultdict[str, int] = defaultdict(int)
         tried: defaultdict[str, int] = defaultdict(int)
         for call in self.history.calls:
@@ -163,10 +175,10 @@ class Database(Promise):
         for worker_id, attempts, granted, lost, connected in rows:
             worker = model.worker(worker_id)
             problem = ""
-            if granted != worker.claims:
-                problem = f"was granted {worker.claims} claims, and {granted} are counted"
+            if granted != granted_to[worker_id]:
+                problem = f"was granted {granted_to[worker_id]} claims, and {granted} are counted"
             elif not (
-                granted + refused[worker_id] <= attempts <= worker.claims + tried[worker_id]
+                granted + refused[worker_id] <= attempts <= granted + tried[worker_id]
                 and lost <= attempts - granted
             ):
                 problem = (
@@ -196,6 +208,11 @@ class Database(Promise):
                 set(self._query("SELECT task_id, attachment_type, sequence FROM attachments")),
                 set(model.attachments),
             ),
+            "advisory_claims": (
+                set(self._query("SELECT worker_id, task_id FROM advisory_claims")),
+                {(one, task) for one, w in model.workers.items() for task in w.shares},
+            ),
+            "pauses": (set(self._query("SELECT task_id FROM pauses")), _ones(model.paused_tasks)),
             "system": (
                 self._query("SELECT revision, paused_at IS NOT NULL FROM system"),
                 [(self.history.truth.revision, int(model.paused))],
@@ -221,3 +238,8 @@ class Database(Promise):
                     workers=[call.worker_id],
                     call=call,
                 )
+
+
+def _ones(names: set[str]) -> set[tuple[str]]:
+    """As rows of one column."""
+    return {(name,) for name in names}

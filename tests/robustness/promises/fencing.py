@@ -8,7 +8,7 @@ from tests.robustness.model import Model, TaskState
 from tests.robustness.recording import Call
 
 _HOLDERS_VERBS = frozenset({"ReleaseTask", "CompleteTask", "FailTask"})
-_WITH_CLAIM = frozenset({"UpdateTask", "LogMetrics", "MarkFiles", "Attach", "Detach"})
+_WITH_CLAIM = frozenset({"UpdateTask", "LogMetrics", "MarkFiles", "Attach", "Detach", "SignalTask"})
 _MARGIN_MS = 5  # by which the clocks' roundings may differ
 
 
@@ -55,8 +55,13 @@ class Fencing(Promise):
         if call.verb in _HOLDERS_VERBS:
             holds = task.holder == ask.worker_id and shown in (0, task.claim)
             late = call.verb == "CompleteTask" and not task.claim and _lapsed(task, call)
-            return "" if holds or late else _who(task)
-        if shown and (shown != task.claim or ask.worker_id not in ("", task.holder)):
+            shares = not task.claim and _shares(task, ask)
+            return "" if holds or late or shares else _who(task)
+        if (
+            shown
+            and not _shares(task, ask)
+            and (shown != task.claim or ask.worker_id not in ("", task.holder))
+        ):
             return _who(task)
         if call.verb == "UpdateTask" and ask.HasField("status") and ask.worker_id:
             moves = ask.status != task.image.status
@@ -143,6 +148,12 @@ def _lapsed(task: TaskState, call: Call) -> bool:
         return False
     worker_id, claim = task.lapsed
     return worker_id == call.worker_id and call.ask.claim_revision in (0, claim)
+
+
+def _shares(task: TaskState, ask: Any) -> bool:
+    """Whether the worker works on the task by an advisory claim, and by the one it shows."""
+    claim = task.advisory.get(ask.worker_id)
+    return claim is not None and ask.claim_revision in (0, claim.claim_revision)
 
 
 def _who(task: TaskState) -> str:

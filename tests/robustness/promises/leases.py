@@ -9,7 +9,7 @@ from taskloom import v1
 
 from tests.robustness.history import Promise, Step
 from tests.robustness.model import Model, is_expiry
-from tests.robustness.recording import VERBS, Call
+from tests.robustness.recording import VERBS, Call, number_of
 
 # How long after its time a lease may end, besides the times at which the server was stopped or
 # dead. The server's own promise is a tenth of a second; the machine may be busy with other things.
@@ -17,7 +17,23 @@ LATE_MS = 5_000
 # A call that was given up may reach the server so long after.
 _UNDER_WAY_MS = 1_000
 # These name a worker and are no sign of its life.
-_NO_SIGN = frozenset({"Disconnect", "GetTask", "ListTasks", "ListWorkers"})
+_NO_SIGN = frozenset({"Disconnect", "GetTask", "ListTasks", "ListWorkers", "ExplainTask"})
+# A mark or an advisory claim that goes carries its worker's name, whoever caused it.
+_BY_OTHERS = frozenset({v1.EVENT_TYPE_FILE_UNMARKED, v1.EVENT_TYPE_ADVISORY_CLAIM_ENDED})
+_BROKE = "the stream of "
+_RAN_OUT = "the lease of "
+
+
+@dataclass(frozen=True, slots=True)
+class _Span:
+    """A lease from where it began, or was parked no more, to its end or to its being parked."""
+
+    task_id: str
+    worker_id: str
+    start: int  # Unix ms
+    end: int
+    lease_ms: int
+    revision: int
 
 
 class Leases(Promise):
@@ -30,9 +46,15 @@ class Leases(Promise):
         self._seen: defaultdict[str, float] = defaultdict(float)  # last certain sign, Unix ms
         self._heartbeats: defaultdict[int, list[tuple[str, int]]] = defaultdict(list)
         self._possible: defaultdict[str, list[tuple[float, float]]] = defaultdict(list)
-        self._ended: list[_Ended] = []
+        self._grace: dict[str, int] = {}  # by worker, of its streams, ms
+        self._ended: list[_Span] = []
         for call in self.history.calls:
             self._note_call(call)
+        for talk in self.history.talks:
+            grace = talk.ask.grace.ToMilliseconds()
+            self._grace[talk.worker_id] = min(grace, self._grace.get(talk.worker_id, grace))
+            for time, _ in talk.told:
+                self._possible[talk.worker_id].append((time - _UNDER_WAY_MS, time))
 
     def _note_call(self, call: Call) -> None:
         if not call.worker_id or call.verb in _NO_SIGN:
@@ -46,42 +68,68 @@ class Leases(Promise):
                 self._heartbeats[answer.revision].append((call.worker_id, time))
 
     def event(self, step: Step, event: Any, model: Model) -> None:  # noqa: D102
+        time = event.time.ToMilliseconds()
         if event.HasField("task"):
-            task = model.tasks.get(event.task_id)
-            if task is not None and task.claim and not event.task.claim_revision:
-                time = event.time.ToMilliseconds()
-                if is_expiry(event):
-                    self._judge_expiry(step, event, model)
-                self._ended.append(
-                    _Ended(
-                        task.id,
-                        task.holder,
-                        task.claimed_from,
-                        time,
-                        task.lease_ms,
-                        step.revision,
-                    )
-                )
-        # A mark that goes carries its worker's name, whoever caused it.
-        if event.worker_id and event.type != v1.EVENT_TYPE_FILE_UNMARKED:
-            self._saw(event.worker_id, event.time.ToMilliseconds())
+            self._note_task(step, event, time, model)
+        if event.worker_id and event.type not in _BY_OTHERS:
+            self._saw(event.worker_id, time)
+            self._possible[event.worker_id].append((time, time))
 
-    def _judge_expiry(self, step: Step, event: Any, model: Model) -> None:
-        task = model.tasks[event.task_id]
-        time, seen = event.time.ToMilliseconds(), self._seen[task.holder]
-        if time < seen + task.lease_ms:
-            self.violated(
-                f"the lease of {task.holder} on {task.id}, {task.lease_ms} ms, was ended "
-                f"{time - seen:.0f} ms after a sign of life that was acknowledged",
-                revision=step.revision,
-                tasks=[task.id],
-                workers=[task.holder],
+    def _note_task(self, step: Step, event: Any, time: int, model: Model) -> None:
+        task, after = model.tasks.get(event.task_id), event.task
+        if task is None:
+            return
+        if task.claim:
+            ran = task.image.HasField("lease_expire_time")
+            if is_expiry(event) and not ran:
+                self._too_soon(step, event, task.holder, "did not run: the task was parked")
+            elif is_expiry(event):
+                self._judge(step, event, task.holder, task.lease_from, task.lease_ms)
+            if ran and not (after.claim_revision and after.HasField("lease_expire_time")):
+                self._note_end(step, event, task.holder, task.lease_from, task.lease_ms)
+        if event.type == v1.EVENT_TYPE_ADVISORY_CLAIM_ENDED:
+            claim = task.advisory.get(event.worker_id)
+            if claim is None:
+                return
+            since, lease_ms = claim.claim_time.ToMilliseconds(), claim.lease.ToMilliseconds()
+            if number_of(event.reason) is None and event.reason.startswith((_BROKE, _RAN_OUT)):
+                self._judge(step, event, event.worker_id, since, lease_ms)
+            self._note_end(step, event, event.worker_id, since, lease_ms)
+
+    def _note_end(self, step: Step, event: Any, worker: str, since: int, lease_ms: int) -> None:
+        time = event.time.ToMilliseconds()
+        self._ended.append(_Span(event.task_id, worker, since, time, lease_ms, step.revision))
+
+    def _judge(self, step: Step, event: Any, worker: str, since: int, lease_ms: int) -> None:
+        """A lease has run out: there must have been silence for so long."""
+        what = f"{lease_ms} ms"
+        if event.reason.startswith(_BROKE):
+            if worker not in self._grace:
+                self._too_soon(step, event, worker, "ended with a stream that there was not")
+                return
+            lease_ms = min(lease_ms, self._grace[worker])
+            what += f", {lease_ms} ms after a stream broke"
+        silence = event.time.ToMilliseconds() - max(self._seen[worker], since)
+        if silence < lease_ms:
+            self._too_soon(
+                step,
+                event,
+                worker,
+                f"{what}, ended {silence:.0f} ms after a sign of life that was acknowledged",
             )
+
+    def _too_soon(self, step: Step, event: Any, worker: str, why: str) -> None:
+        self.violated(
+            f"the lease of {worker} on {event.task_id}, {why}",
+            revision=step.revision,
+            tasks=[event.task_id],
+            workers=[worker],
+        )
 
     def after(self, step: Step, model: Model) -> None:  # noqa: D102
         for call in step.calls:
             # Answered, so done after it was sent: a sign of life at that time at the earliest.
-            if call.worker_id and call.verb not in _NO_SIGN:
+            if call.worker_id and call.verb not in _NO_SIGN and not call.in_stream:
                 self._saw(call.worker_id, call.start)
         for worker_id, time in self._heartbeats.get(step.revision, ()):
             self._saw(worker_id, time)
@@ -102,8 +150,8 @@ class Leases(Promise):
                     workers=[ended.worker_id],
                 )
 
-    def _longest_silence(self, ended: "_Ended", signs: list[tuple[float, float]]) -> float:
-        """The longest time within a claim, in ms, in which its worker said nothing, and the
+    def _longest_silence(self, ended: _Span, signs: list[tuple[float, float]]) -> float:
+        """The longest time within a lease, in ms, in which its worker said nothing, and the
         server could have noticed."""
         longest, silent_since = 0.0, float(ended.start)
         first = max(0, bisect_left(signs, (ended.start, 0.0)) - 1)
@@ -116,18 +164,6 @@ class Leases(Promise):
 
     def _silence(self, start: float, end: float) -> float:
         return max(0.0, end - start - self.history.idle_within(start, end)) if end > start else 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class _Ended:
-    """A claim from its beginning to its end, in Unix ms."""
-
-    task_id: str
-    worker_id: str
-    start: int
-    end: int
-    lease_ms: int
-    revision: int
 
 
 def _merge(spans: list[tuple[float, float]]) -> list[tuple[float, float]]:

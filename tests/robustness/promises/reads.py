@@ -10,6 +10,8 @@ from tests.robustness.model import Model
 from tests.robustness.promises.acknowledged import same
 from tests.robustness.recording import Call, Stream
 
+_RESTS = v1.OBSTACLE_TYPE_COOLING_DOWN
+
 
 class Reads(Promise):
     """GetTask, ListTasks, GetStatus and the state that a watch begins with show one revision."""
@@ -27,6 +29,8 @@ class Reads(Promise):
         for call in step.calls:
             if call.verb == "GetTask":
                 self._judge_task(step, call, model)
+            elif call.verb == "ExplainTask":
+                self._judge_why(step, call, model)
             elif call.verb == "ListTasks":
                 for task in call.answer.tasks:
                     self._judge_image(step, call, task, model)
@@ -66,21 +70,54 @@ class Reads(Promise):
                 call=call,
             )
 
+    def _judge_why(self, step: Step, call: Call, model: Model) -> None:
+        """Nothing is in the way where nothing is; what time alone takes away is not looked at."""
+        task = model.tasks[call.ask.task_id]
+        worker = model.worker(call.worker_id)
+        self._judge_image(step, call, call.answer.task, model)
+        if task.holder == call.worker_id or task.image.HasField("not_before"):
+            return
+        free = (
+            model.is_ready(task)
+            and worker.connected
+            and not model.paused
+            and model.admits(worker, task)
+            and model.begun(worker) - (task.id in worker.shares) < worker.image.max_claims
+        )
+        told = [one for one in call.answer.obstacles if one.type != _RESTS]
+        if free == bool(told):
+            self.violated(
+                f"ExplainTask told of {[one.message for one in told]}, but {task.id} "
+                f"{'could' if free else 'could not'} be taken by {call.worker_id}",
+                revision=step.revision,
+                tasks=[task.id],
+                workers=[call.worker_id],
+                call=call,
+            )
+
     def _judge_status(self, step: Step, call: Call, model: Model) -> None:
         answer = call.answer
-        told = {
+        connected = [worker for worker in model.workers.values() if worker.connected]
+        told: dict[str, Any] = {
             "tasks by status": {k: n for k, n in answer.tasks_by_status.items() if n},
             "ready": answer.ready_tasks,
             "claimed": answer.claimed_tasks,
             "workers": answer.connected_workers,
             "paused": answer.HasField("paused"),
+            "paused subtrees": {one.task_id for one in answer.paused_subtrees},
+            "unmatched": answer.unmatched_tasks,
         }
-        true = {
+        true: dict[str, Any] = {
             "tasks by status": {k: n for k, n in model.statuses.items() if n},
             "ready": len(model.ready),
             "claimed": sum(len(worker.held) for worker in model.workers.values()),
-            "workers": sum(worker.connected for worker in model.workers.values()),
+            "workers": len(connected),
             "paused": model.paused,
+            "paused subtrees": model.paused_tasks,
+            "unmatched": sum(
+                not any(model.admits(worker, model.tasks[id_]) for worker in connected)
+                for id_ in model.ready
+            ),
         }
         for what, value in true.items():
             if told[what] != value:

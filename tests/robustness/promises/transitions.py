@@ -1,13 +1,16 @@
 """No move that the workflow forbids, and a task is ready when the graph says so."""
 
+from collections import defaultdict
 from typing import Any
 
 from taskloom import v1
 
 from tests.robustness.history import Promise, Step
 from tests.robustness.model import Model, TaskState, is_expiry
-from tests.robustness.recording import number_of
+from tests.robustness.recording import Talk, number_of
 
+# So long a stream may seem open to the server after its client has given it up.
+_STREAM_MS = 5_000
 # Which event may change a status, and into which of the workflow's states.
 _TO = {
     v1.EVENT_TYPE_TASK_CLAIMED: "claimed",
@@ -16,6 +19,7 @@ _TO = {
     v1.EVENT_TYPE_TASK_LEASE_EXPIRED: "disconnected",
     v1.EVENT_TYPE_TASK_RELEASED: "initial",
 }
+_AFTER_DELETION = (v1.EVENT_TYPE_TASK_UPDATED, v1.EVENT_TYPE_ADVISORY_CLAIM_ENDED)
 _MAY_MOVE = frozenset({*_TO, v1.EVENT_TYPE_TASK_CANCELLED, v1.EVENT_TYPE_TASK_MOVED})
 
 
@@ -54,9 +58,9 @@ class Transitions(Promise):
         if event.type == v1.EVENT_TYPE_TASK_CREATED:
             return "but there is one already"
         if task.deleted:
-            # What it consumed may be reported still.
-            is_report = event.type == v1.EVENT_TYPE_TASK_UPDATED and not after.claim_revision
-            return "" if is_report and after.status == before.status else "but it is deleted"
+            # What it consumed may be reported still, and who worked on it is told that it is over.
+            is_late = event.type in _AFTER_DELETION and not after.claim_revision
+            return "" if is_late and after.status == before.status else "but it is deleted"
         wanted = _TO.get(event.type)
         if wanted is not None and after.status != getattr(workflow, wanted):
             return f"which leaves it {after.status}"
@@ -111,10 +115,21 @@ class Attempts(Promise):
             problem = f"{v1.EventType.Name(event.type)} counted an attempt"
         elif more > 0 and after.attempts >= after.max_attempts:
             problem = f"it goes back after attempt {after.attempts} of {after.max_attempts}"
+        if not problem and is_expiry(event) and after.status != model.workflow.failed:
+            problem = self._wrong_rest(event)
         if problem:
             self.violated(
                 f"{event.task_id}: {problem}", revision=step.revision, tasks=[event.task_id]
             )
+
+    def _wrong_rest(self, event: Any) -> str:
+        """A failed attempt is followed by a rest, doubled with every one before."""
+        after = event.task
+        rest = after.retry_delay.ToMilliseconds() << (after.attempts - 1)
+        told = 0
+        if after.HasField("not_before"):
+            told = after.not_before.ToMilliseconds() - event.time.ToMilliseconds()
+        return f"it rests for {told} ms instead of {rest}" if told != rest else ""
 
 
 class Readiness(Promise):
@@ -128,6 +143,8 @@ class Readiness(Promise):
             if not event.task_id or event.task_id not in model.tasks:
                 continue
             touched.add(event.task_id)
+            if event.type in (v1.EVENT_TYPE_PAUSED, v1.EVENT_TYPE_RESUMED):
+                touched |= _below(event.task_id, model)
             if event.HasField("dependency"):
                 touched.add(event.dependency.from_task_id)
             if event.HasField("task"):
@@ -149,6 +166,17 @@ class Readiness(Promise):
                 )
 
 
+def _below(task_id: str, model: Model) -> set[str]:
+    """All below a task."""
+    found: set[str] = set()
+    line = [task_id]
+    while line:
+        children = model.children.get(line.pop(), set()) - found
+        found |= children
+        line += children
+    return found
+
+
 class Explained(Promise):
     """Nothing happens that nobody asked for, and nothing that was asked for once happens twice."""
 
@@ -159,13 +187,17 @@ class Explained(Promise):
         self._calls = {call.number: call for call in self.history.calls}
         self._effects: dict[int, int] = {}  # the revision that each call made
         self._unknown_claims: dict[str, list[Any]] = {}
+        self._talks: defaultdict[str, list[Talk]] = defaultdict(list)
+        for talk in self.history.talks:
+            self._talks[talk.worker_id].append(talk)  # what it did not tell, Streams judges
         for call in self.history.calls:
             if call.verb in ("ClaimTask", "ClaimNextTask") and call.unknown:
                 self._unknown_claims.setdefault(call.worker_id, []).append(call)
 
     def event(self, step: Step, event: Any, model: Model) -> None:  # noqa: D102
-        if event.type == v1.EVENT_TYPE_TASK_CLAIMED:
-            self._judge_claim(step, event)
+        if event.type in (v1.EVENT_TYPE_TASK_CLAIMED, v1.EVENT_TYPE_ADVISORY_CLAIM_MADE):
+            if not step.is_take_over(event):
+                self._judge_claim(step, event)
             return
         tag = event.reason
         if event.type == v1.EVENT_TYPE_TASK_CREATED:
@@ -210,14 +242,16 @@ class Explained(Promise):
                 task.id for task in call.answer.tasks
             ):
                 return
-        for call in self._unknown_claims.get(event.task.worker_id, ()):
+        for talk in self._talks.get(event.worker_id, ()):
+            if talk.start <= step.time + 1 and step.time <= talk.end + _STREAM_MS:
+                return
+        for call in self._unknown_claims.get(event.worker_id, ()):
             asked = getattr(call.ask, "task_id", event.task_id)
             if asked == event.task_id and call.start <= step.time + 1:
                 return
         self.violated(
-            f"{event.task.worker_id} was given {event.task_id} without an answer or a call that "
-            "says so",
+            f"{event.worker_id} was given {event.task_id} without an answer or a call that says so",
             revision=step.revision,
             tasks=[event.task_id],
-            workers=[event.task.worker_id],
+            workers=[event.worker_id],
         )

@@ -1,0 +1,17 @@
+"""What agents do: an action for each verb of the contract, and how often it is done.
+
+A new verb is entered here, in the module of its kind, and judged in ``promises.acknowledged``.
+"""
+
+from tests.robustness.agents import Agent
+from tests.robustness.verbs import beside, choice, claims, graph
+from tests.robustness.verbs.choice import BASE, Action, side_action
+
+__all__ = ["BASE", "beside", "graph", "main_action", "side_action"]
+
+
+def main_action(agent: Agent) -> Action:
+    """The next thing that an agent does: who is not connected, connects."""
+    if not agent.connected:
+        return claims.connect
+    return choice.main_action(agent, instead=claims.claim_next)

@@ -1,0 +1,78 @@
+"""The table of actions, and how an agent chooses from it."""
+
+from collections.abc import Awaitable, Callable
+
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from tests.robustness.agents import Agent
+from tests.robustness.recording import now_ms
+
+Action = Callable[[Agent], Awaitable[None]]
+TAGS = ("red", "green", "blue")
+BASE = "base"  # a task that stays open, to work below
+
+_MAIN: dict[Action, float] = {}  # what an agent does in its main line of work, how often
+_SIDE: dict[Action, float] = {}  # what it does meanwhile
+_FOR_HOLDERS: set[Action] = set()
+_FEEDS: list[Action] = []
+
+
+def action(weight: float, *, side: float = 0.0) -> Callable[[Action], Action]:
+    """Enter an action: ``weight`` is how often it is the next one; 0: never there."""
+
+    def enter(entered: Action) -> Action:
+        if weight:
+            _MAIN[entered] = weight
+        if side:
+            _SIDE[entered] = side
+        return entered
+
+    return enter
+
+
+def for_holders(entered: Action) -> Action:
+    """Mark an action that is mostly refused to who holds nothing."""
+    _FOR_HOLDERS.add(entered)
+    return entered
+
+
+def feeds(entered: Action) -> Action:
+    """Mark an action that makes work, to be done where there is too little of it."""
+    _FEEDS.append(entered)
+    return entered
+
+
+def main_action(agent: Agent, instead: Action) -> Action:
+    """The next thing that an agent does; ``instead`` of what needs a claim, where it has none."""
+    if agent.board.hunger > 0 and agent.rng.random() < 0.3:
+        return agent.rng.choice(_FEEDS)
+    chosen = _choice(agent, _MAIN)
+    if chosen in _FOR_HOLDERS and not agent.held and agent.rng.random() < 0.8:
+        return instead
+    return chosen
+
+
+def side_action(agent: Agent) -> Action:
+    """The next thing that it does beside."""
+    if agent.board.hunger > 0 and agent.rng.random() < 0.5:
+        return agent.rng.choice(_FEEDS)
+    return _choice(agent, _SIDE)
+
+
+def _choice(agent: Agent, table: dict[Action, float]) -> Action:
+    return agent.rng.choices(list(table), list(table.values()))[0]
+
+
+def seconds(value: float) -> Duration:
+    """So long."""
+    duration = Duration()
+    duration.FromMilliseconds(round(value * 1000))
+    return duration
+
+
+def from_now(value: float) -> Timestamp:
+    """So many seconds from now."""
+    time = Timestamp()
+    time.FromMilliseconds(round(now_ms() + value * 1000))
+    return time

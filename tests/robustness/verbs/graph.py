@@ -1,0 +1,188 @@
+"""What is done to the graph: tasks made, changed, linked and deleted, by workers and by people."""
+
+from taskloom import v1
+
+from tests.robustness.agents import Agent
+from tests.robustness.recording import tag_of
+from tests.robustness.verbs.choice import BASE, TAGS, action, feeds, from_now, seconds
+
+
+@feeds
+@action(2, side=1)
+async def create(agent: Agent) -> None:
+    """Add a task."""
+    rng, board = agent.rng, agent.board
+    number = board.number()
+    request = v1.CreateTaskRequest(
+        id=f"t{number}" if rng.random() < 0.9 else "",
+        title=tag_of(number),
+        priority=rng.randrange(11),
+        max_attempts=rng.randrange(1, 5),
+        worker_id=agent.id if rng.random() < 0.5 else "",
+        tags=rng.sample(TAGS, rng.randrange(2)),
+        needed_tags=rng.sample(TAGS, rng.choice((0, 0, 1))),
+        wanted_tags=rng.sample(TAGS, rng.choice((0, 0, 0, 2))),
+    )
+    dice = rng.random()
+    if dice < 0.15:
+        request.parent_id = BASE
+    elif dice < 0.25:
+        request.parent_id = agent.a_task()
+    if rng.random() < 0.1 and board.tasks:
+        request.blocked_by.append(agent.a_task())
+    if rng.random() < 0.05:
+        request.not_before.CopyFrom(from_now(rng.uniform(0, 0.5)))
+    if rng.random() < 0.2:
+        request.retry_delay.CopyFrom(seconds(rng.uniform(0.02, 0.2)))
+    answer = await agent.call("CreateTask", request, number=number)
+    if answer is not None:
+        board.tasks.append(answer.task.id)
+        board.hunger -= board.hunger > 0
+
+
+@action(0.7, side=0.3)
+async def create_tree(agent: Agent) -> None:
+    """Add a few tasks at once, below each other and one after the other."""
+    rng, board = agent.rng, agent.board
+    number = board.number()
+    root = v1.TaskNode(id=f"t{number}", title=tag_of(number))
+    for place in range(rng.randrange(1, 5)):
+        node = root.children.add(id=f"t{number}.{place}", title=tag_of(number))
+        if place and rng.random() < 0.5:
+            node.blocked_by.append(f"t{number}.{rng.randrange(place)}")
+        if rng.random() < 0.2:
+            node.children.add(id=f"t{number}.{place}.0", title=tag_of(number))
+    request = v1.CreateTaskTreeRequest(root=root, worker_id=agent.id)
+    answer = await agent.call("CreateTaskTree", request, number=number)
+    if answer is not None:
+        board.tasks.extend(task.id for task in answer.tasks)
+        board.hunger = max(0, board.hunger - len(answer.tasks))
+
+
+@action(4, side=2)
+async def update(agent: Agent) -> None:
+    """Change some fields of a task that one holds, or of any."""
+    rng = agent.rng
+    task_id, claim = agent.a_claim() if rng.random() < 0.7 else (agent.a_task(), 0)
+    number = agent.board.number()
+    request = v1.UpdateTaskRequest(
+        worker_id=agent.id,
+        task_id=task_id,
+        claim_revision=claim,
+        title=tag_of(number),
+        reason=tag_of(number),
+    )
+    match rng.randrange(6):
+        case 0:
+            request.priority = rng.randrange(11)
+        case 1:
+            request.phase = rng.choice(("", "design", "test"))
+        case 2:
+            request.needed_tags.values.extend(rng.sample(TAGS, rng.randrange(2)))
+        case 3:
+            request.not_before.CopyFrom(from_now(rng.uniform(-0.5, 0.5)))
+        case 4:
+            request.tags.values.extend(rng.sample(TAGS, rng.randrange(3)))
+    await agent.call("UpdateTask", request, number=number)
+
+
+@action(2)
+async def move_as_person(agent: Agent) -> None:
+    """Cancel, reopen or take back any task, as a person may."""
+    number = agent.board.number()
+    request = v1.UpdateTaskRequest(
+        task_id=agent.a_task(),
+        status=agent.rng.choice(("cancelled", "pending", "pending", "completed")),
+        reason=tag_of(number),
+    )
+    await agent.call("UpdateTask", request, number=number)
+
+
+@action(1)
+async def assign(agent: Agent) -> None:
+    """Hand a task to a worker, or take the assignment back."""
+    rng = agent.rng
+    number = agent.board.number()
+    request = v1.UpdateTaskRequest(
+        task_id=agent.a_task(),
+        assignee=agent.id if rng.random() < 0.8 else "",
+        reason=tag_of(number),
+    )
+    answer = await agent.call("UpdateTask", request, number=number)
+    if answer is not None:
+        agent.took(answer.task)
+
+
+@action(2, side=1)
+async def link(agent: Agent) -> None:
+    """Make a task depend on another."""
+    rng = agent.rng
+    ends = agent.a_task(), agent.a_task()
+    kind = rng.choice(
+        (
+            v1.DEPENDENCY_TYPE_BLOCKS,
+            v1.DEPENDENCY_TYPE_BLOCKS,
+            v1.DEPENDENCY_TYPE_FOLLOWS,
+            v1.DEPENDENCY_TYPE_CONTAINS,
+            v1.DEPENDENCY_TYPE_RELATES_TO,
+        )
+    )
+    answer = await agent.call(
+        "LinkTasks",
+        v1.LinkTasksRequest(
+            from_task_id=ends[0], to_task_id=ends[1], type=kind, worker_id=agent.id
+        ),
+    )
+    if answer is not None:
+        agent.board.links.append(ends)
+
+
+@action(2, side=1)
+async def unlink(agent: Agent) -> None:
+    """Take a dependency away."""
+    rng, links = agent.rng, agent.board.links
+    if links and rng.random() < 0.9:
+        ends = links[rng.randrange(len(links))]
+        links.remove(ends)
+    else:
+        ends = agent.a_task(), agent.a_task()
+    await agent.call("UnlinkTasks", v1.UnlinkTasksRequest(from_task_id=ends[0], to_task_id=ends[1]))
+
+
+@action(0.4)
+async def delete(agent: Agent) -> None:
+    """Delete a task, and what is below it."""
+    rng = agent.rng
+    number = agent.board.number()
+    request = v1.DeleteTaskRequest(
+        task_id=agent.a_task(),
+        reason=tag_of(number),
+        cascade=rng.random() < 0.7,
+        force=rng.random() < 0.5,
+    )
+    await agent.call("DeleteTask", request, number=number)
+
+
+@action(1, side=0.5)
+async def signal(agent: Agent) -> None:
+    """Tell of progress, or of a breakthrough."""
+    task_id, claim = agent.a_claim()
+    number = agent.board.number()
+    request = v1.SignalTaskRequest(
+        task_id=task_id,
+        worker_id=agent.id,
+        claim_revision=claim,
+        type=agent.rng.choice((v1.SIGNAL_TYPE_PROGRESS, v1.SIGNAL_TYPE_BREAKTHROUGH)),
+        reason=tag_of(number),
+    )
+    await agent.call("SignalTask", request, number=number)
+
+
+@action(0.5)
+async def boost(agent: Agent) -> None:
+    """Want more attention for a task, or less."""
+    number = agent.board.number()
+    request = v1.BoostTaskRequest(
+        task_id=agent.a_task(), boost=round(agent.rng.random(), 3), reason=tag_of(number)
+    )
+    await agent.call("BoostTask", request, number=number)
