@@ -396,7 +396,6 @@ async def test_any_sign_of_life_renews_it(
     assert second.time.ToMilliseconds() == clock.now()
 
 
-@pytest.mark.xfail(reason="tasks.shortest_lease looks at exclusive claims alone")
 async def test_a_heartbeat_tells_how_long_it_lasts(
     timed_client: Client, clock: "TestClock"
 ) -> None:

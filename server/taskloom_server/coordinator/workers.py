@@ -154,10 +154,19 @@ def heartbeat(tx: Transaction, worker_id: str) -> Seen:
     worker = require(tx, worker_id)
     tx.workers.lives(worker, tx.now)
     held = tx.tasks.held_count(worker_id)
-    shortest = tx.tasks.shortest_lease(worker_id)
+    shortest = _shortest_lease(tx, worker_id)
     expires_at = None if shortest is None else tx.now + shortest
     alive = worker.seen_at(tx.now)._replace(last_heartbeat=tx.now, grace_until=None)
     return Seen(alive, held, expires_at, tx.seen)
+
+
+def _shortest_lease(tx: Transaction, worker_id: str) -> int | None:
+    """The shortest lease of all that the worker holds, in either mode, in ms; None: none runs."""
+    leases = [tx.tasks.shortest_lease(worker_id)]
+    for task_id in tx.advisory_claims.of(worker_id):
+        claim = require_task(tx, task_id).advisory_claim(worker_id)
+        leases.append(claim and claim[3])
+    return min((lease for lease in leases if lease is not None), default=None)
 
 
 def disconnect(tx: Transaction, ask: Disconnect) -> Disconnected:
