@@ -127,3 +127,55 @@ async def test_unknown_subtree_is_exit_code_3(cli: "Cli") -> None:
     ran = await cli("watch", "--subtree", "nobody")
     assert (ran.code, ran.out) == (3, "")
     assert "(TASK_NOT_FOUND)" in ran.err
+
+
+async def test_a_start_to_come_is_told(start: "Start", cli: "Cli", client: Client) -> None:
+    """Who waits for a revision that is far off is told so, and then told of it when it comes."""
+    revision = await add(client, "a")
+    process = await start("watch", "--from", str(revision + 3), "--limit", "1")
+    assert process.stderr is not None
+    async with asyncio.timeout(20):
+        hint = (await process.stderr.readline()).decode()
+    assert hint == (
+        f"revision {revision + 3} is yet to come: the graph is at revision {revision}\n"
+    )
+    await add(client, "b", "c", "d", "e")
+    out, err = await process.communicate()
+    assert (process.returncode, err) == (0, b"")
+    assert "task created" in out.decode()
+    assert " d " in out.decode()
+
+
+async def test_the_next_revision_is_no_hint(start: "Start", cli: "Cli", client: Client) -> None:
+    """Who resumes after the last revision waits for nothing unusual."""
+    revision = await add(client, "a")
+    process = await start("watch", "--json", "--from", str(revision + 1), "--limit", "1")
+    assert "created" in json.loads(await read_line(process))
+    await add(client, "b")
+    _, err = await process.communicate()
+    assert (process.returncode, err) == (0, b"")
+
+
+async def test_assigned_to_a_worker(cli: "Cli", client: Client) -> None:
+    """--assignee shows what is assigned to a worker, until it has begun it or lost it."""
+    await client.workers.Connect(v1.ConnectRequest(worker_id="ann"))
+    first = await add(client, "a", "b")
+    await client.tasks.UpdateTask(v1.UpdateTaskRequest(task_id="a", assignee="ann"))
+    await client.claims.ClaimTask(v1.ClaimTaskRequest(worker_id="ann", task_id="a"))
+    watched = await cli("watch", "--from", str(first), "--assignee", "ann", "--limit", "2")
+    assigned, begun = watched.out.splitlines()
+    assert " a  pending -> assigned" in assigned
+    assert " a  (left the filter)  assigned -> working" in begun
+
+
+async def test_ready_for_a_worker(cli: "Cli", client: Client) -> None:
+    """--ready-for shows what a worker may take by its tags, with --state also what it may now."""
+    await client.workers.Connect(v1.ConnectRequest(worker_id="ann", tags=["gpu"]))
+    await add(client, "others", needed_tags=["tpu"])
+    await add(client, "mine", needed_tags=["gpu"])
+    await add(client, "anybodys")
+    watched = await cli("watch", "--state", "--ready-for", "ann", "--limit", "2")
+    assert [line.split()[3] for line in watched.out.splitlines()] == ["mine", "anybodys"]
+    unknown = await cli("watch", "--ready-for", "bob")
+    assert unknown.code == 3
+    assert "(WORKER_NOT_FOUND)" in unknown.err

@@ -15,6 +15,8 @@ class ExitCode(IntEnum):
     NOT_FOUND = 3
     UNREACHABLE = 4
     NOTHING_TO_CLAIM = 5
+    ENDED_OTHERWISE = 6
+    NOT_IN_TIME = 7
     INTERRUPTED = 130
     PIPE_CLOSED = 141
 
@@ -26,6 +28,8 @@ MEANINGS: dict[ExitCode, str] = {
     ExitCode.NOT_FOUND: "a task, worker or workflow that is named does not exist",
     ExitCode.UNREACHABLE: "no server answered, or not in time",
     ExitCode.NOTHING_TO_CLAIM: "claim: there is nothing to claim now",
+    ExitCode.ENDED_OTHERWISE: "watch --until: a task ended otherwise than it was to",
+    ExitCode.NOT_IN_TIME: "watch --until: not all tasks were there within --timeout",
     ExitCode.INTERRUPTED: "ended by Ctrl-C, which is also how a watch ends",
     ExitCode.PIPE_CLOSED: "the reader of the output went away, as `head` does",
 }

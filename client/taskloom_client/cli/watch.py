@@ -1,21 +1,32 @@
-"""Following what changes: one line an event, for as long as somebody reads."""
+"""Following what changes: one line an event, for as long as somebody reads, or until tasks are
+where one waits for them.
+"""
 
+import asyncio
+from collections.abc import Sequence
+from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.text import Text
 from taskloom import v1
 
+from taskloom_client import errors
 from taskloom_client.cli import output
 from taskloom_client.cli.exits import ExitCode, Failure
+from taskloom_client.cli.goal import Goal
 from taskloom_client.cli.session import Session, remote
 from taskloom_client.cli.tasks import dependency_name
-from taskloom_client.cli.values import local_time, parse_revision
+from taskloom_client.cli.values import local_time, parse_revision, show_duration
 
 if TYPE_CHECKING:
     from google.protobuf.message import Message
 
+    from taskloom_client.watch import Watch
+
 _PREFIX = "EVENT_TYPE_"
+_UNTIL = "Waiting, for scripts"
+_CONCERNED = {"task_ids", "subtree_of"}
 
 
 @remote
@@ -62,21 +73,53 @@ async def watch(
             "--event", metavar="TYPE", help="Such as task-completed or paused; repeatable."
         ),
     ] = None,
+    assignee: Annotated[
+        str,
+        typer.Option("--assignee", metavar="WORKER", help="Tasks assigned to it and not begun."),
+    ] = "",
+    ready_for: Annotated[
+        str, typer.Option("--ready-for", metavar="WORKER", help="Ready tasks that it may take.")
+    ] = "",
     limit: Annotated[
         int | None,
         typer.Option("--limit", "-n", min=1, metavar="N", help="End after so many events."),
     ] = None,
+    until: Annotated[
+        str,
+        typer.Option(
+            "--until",
+            metavar="STATUS[,STATUS]",
+            help="End when all these tasks are in one of them: --task, --subtree, or else all.",
+            rich_help_panel=_UNTIL,
+        ),
+    ] = "",
+    until_done: Annotated[
+        bool,
+        typer.Option(
+            "--until-done",
+            help="End when all of them have ended, well or not, or are deleted.",
+            rich_help_panel=_UNTIL,
+        ),
+    ] = False,
+    quiet: Annotated[
+        bool,
+        typer.Option("--quiet", "-q", help="Print no events.", rich_help_panel=_UNTIL),
+    ] = False,
 ) -> None:
     """Follow what changes, a line an event.
 
     Until Ctrl-C, which is exit code 130. It resumes by itself when the
     connection is lost or the server restarts.
 
+    With --until or --until-done it ends by itself, with exit code 0, as soon as
+    all the tasks are there, at once if they are; with 6 when one of them
+    ended otherwise, though somebody may reopen it, or was deleted; with 7
+    when --timeout has passed; with 3 when there is no such task. Where
+    there is no task at all, all are there.
+
     With --json a line is an object with a revision and the fields of an
     event, or one of created, synced and progress, as they come.
     """
-    if state and start:
-        raise Failure("--state goes without --from", ExitCode.USAGE)
     wanted = v1.WatchFilter(
         statuses=status,
         tags=tag,
@@ -85,22 +128,119 @@ async def watch(
         task_ids=task,
         phases=phase,
         event_types=[_event_type(name) for name in event or ()],
+        assignee=assignee,
+        ready_for=ready_for,
     )
+    if state and start:
+        raise Failure("--state goes without --from", ExitCode.USAGE)
+    if until or until_done:
+        if until and until_done:
+            raise Failure("--until goes without --until-done", ExitCode.USAGE)
+        if start or limit or {field.name for field, _ in wanted.ListFields()} - _CONCERNED:
+            raise Failure("--until goes with --task or --subtree only", ExitCode.USAGE)
+        if task and subtree:
+            raise Failure("--until goes with --task or with --subtree", ExitCode.USAGE)
+        statuses = [name.strip() for name in until.split(",")] if until else []
+        goal = await _goal(session, statuses, [*(task or ()), *([subtree] if subtree else ())])
+        await _watch_until(session, wanted, goal, state=state, quiet=quiet)
+        return
+    if quiet:
+        raise Failure("--quiet goes with --until or --until-done", ExitCode.USAGE)
+    if start:
+        await _hint_at_the_future(session, start)
     left = limit
     watching = session.client.watch(wanted, start_revision=start, include_state=state)
     async with watching:
         async for message in watching:
-            if not message.HasField("events") and session.json:
-                output.print_json(_in_order(message.revision, message), line=True)
-            for happened in message.events.events:
-                if session.json:
-                    output.print_json(_in_order(message.revision, happened), line=True)
-                else:
-                    _print_line(message.revision, happened)
-                if left is not None:
-                    left -= 1
-                    if left == 0:
+            events = message.events.events[:left]
+            _print(session, message, events)
+            if left is not None:
+                left -= len(events)
+                if left == 0:
+                    return
+
+
+async def _hint_at_the_future(session: Session, start: int) -> None:
+    """Say so where a watch begins so late that nothing may come for long."""
+    now = (await session.client.admin.GetStatus(v1.GetStatusRequest())).revision
+    if start > now + 1:
+        output.note(f"revision {start} is yet to come: the graph is at revision {now}")
+
+
+async def _goal(session: Session, statuses: Sequence[str], named: Sequence[str]) -> Goal:
+    """What to wait for. Raises Failure for statuses that no workflow has."""
+    admin = session.client.admin
+    names = (await admin.ListWorkflows(v1.ListWorkflowsRequest())).names
+    workflows = [
+        (await admin.GetWorkflow(v1.GetWorkflowRequest(name=name))).workflow for name in names
+    ]
+    known = list(dict.fromkeys(state.name for each in workflows for state in each.states))
+    for status in statuses:
+        if status not in known:
+            raise Failure(
+                f"no workflow has a status '{status}'; there are {', '.join(known)}",
+                ExitCode.USAGE,
+            )
+    return Goal(statuses, named, workflows)
+
+
+async def _watch_until(
+    session: Session, wanted: "v1.WatchFilter", goal: Goal, *, state: bool, quiet: bool
+) -> None:
+    """Follow what changes until all are there. Raises Failure when it is too late for that."""
+    loop = asyncio.get_running_loop()
+    timeout = session.connection.timeout
+    deadline = loop.time() + timeout if timeout else None
+    while True:
+        watching = session.client.watch(wanted, include_state=True)
+        # A watch that is closed tells its reader so, and no cancellation can get lost.
+        timer = asyncio.create_task(_close_at(watching, deadline)) if deadline else None
+        try:
+            async with watching:
+                async for message in watching:
+                    goal.tell(message)
+                    if message.HasField("synced"):
+                        for task_id in sorted(goal.unseen):
+                            request = v1.GetTaskRequest(task_id=task_id)
+                            goal.find((await session.client.tasks.GetTask(request)).task)
+                    if not quiet:
+                        _print(session, message, _told(message, state=state))
+                    if goal.reached():
                         return
+            raise goal.too_late(show_duration(timedelta(seconds=timeout or 0)))
+        except errors.HistoryLost as lost:
+            # The state is all that is needed, unless it is that of another graph.
+            if lost.reason != "REVISION_COMPACTED":
+                raise
+        finally:
+            if timer is not None:
+                timer.cancel()
+
+
+async def _close_at(watching: "Watch", deadline: float) -> None:
+    """End a watch at this time of the event loop's clock."""
+    await asyncio.sleep(deadline - asyncio.get_running_loop().time())
+    await watching.aclose()
+
+
+def _told(message: "v1.WatchTasksResponse", *, state: bool) -> "list[v1.Event]":
+    """The events to print: without ``state`` only what happened."""
+    return [
+        event for event in message.events.events if state or event.type != v1.EVENT_TYPE_TASK_LISTED
+    ]
+
+
+def _print(
+    session: Session, message: "v1.WatchTasksResponse", events: "Sequence[v1.Event]"
+) -> None:
+    """A line for each of the events; for programs also one for a message of another kind."""
+    if session.json and not message.HasField("events"):
+        output.print_json(_in_order(message.revision, message), line=True)
+    for event in events:
+        if session.json:
+            output.print_json(_in_order(message.revision, event), line=True)
+        else:
+            _print_line(message.revision, event)
 
 
 def _in_order(revision: int, message: "Message") -> dict[str, Any]:
