@@ -1,6 +1,5 @@
 """The Work stream: what a worker reports is answered, refused and remembered as calls are."""
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
@@ -432,46 +431,3 @@ async def test_next_task_when_a_lease_ends(timed_client: Client, clock: "TestClo
         assert await stream.waiting() == v1.CLAIM_OUTCOME_LIMIT_REACHED
         clock.advance(60_000)
         assert await stream.assigned() == ["second"]
-
-
-# First come, first served
-
-
-async def waiting_call(client: Client, worker: str) -> "asyncio.Task[list[str]]":
-    """A call of ClaimNextTask that has taken its place in the line."""
-    wait = duration(60_000)
-
-    async def call() -> list[str]:
-        request = v1.ClaimNextTaskRequest(worker_id=worker, wait=wait)
-        return [task.id for task in (await client.claims.ClaimNextTask(request)).tasks]
-
-    before = (await show_worker(client, worker)).heartbeat_time.ToMilliseconds()
-    waiting = asyncio.create_task(call())
-    while (await show_worker(client, worker)).heartbeat_time.ToMilliseconds() == before:
-        pass
-    return waiting
-
-
-async def test_streams_and_calls_stand_in_one_line(
-    timed_client: Client, clock: "TestClock"
-) -> None:
-    """Tasks go to whoever waits longest, by a stream or by a call; who comes again is last."""
-    await create(timed_client, "open", needed_tags=["nobody-has-this"])
-    await connect(timed_client, "s1", "c1", "s2", "c2", max_claims=9)
-    async with working(timed_client, "s1", credit=2) as s1:
-        await s1.waiting()
-        clock.advance(1)
-        c1 = await waiting_call(timed_client, "c1")
-        async with working(timed_client, "s2", credit=1) as s2:
-            await s2.waiting()
-            clock.advance(1)
-            c2 = await waiting_call(timed_client, "c2")
-            for n in range(4):
-                await create(timed_client, f"t{n}")
-            assert await s1.assigned() == ["t0"]
-            assert await c1 == ["t1"]
-            assert await s2.assigned() == ["t2"]
-            assert await c2 == ["t3"]
-            assert await s1.waiting() == v1.CLAIM_OUTCOME_NONE_READY
-            await create(timed_client, "t4")
-            assert await s1.assigned() == ["t4"]
