@@ -7,7 +7,7 @@ import pytest
 from taskloom import v1
 from taskloom_client import Client
 
-from tests.watches.life import claim, create, live
+from tests.watches.life import claim, connect, create, live, update
 from tests.watches.streams import Message, Told, events_of, heard, told, watching, wire
 
 if TYPE_CHECKING:
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 async def end(client: Client) -> int:
     """Do something of which every filter of FILTERS lets an event pass; the last revision."""
     await create(client, "the-end", parent_id="root", tags=["a", "top"], phase="design")
+    await connect(client, "ada", tags=["rust"])
+    await update(client, "the-end", assignee="ada")
+    await update(client, "the-end", assignee="")
     await claim(client, "bob", "the-end")
     return (await client.admin.Pause(v1.PauseRequest(reason="the-end"))).revision
 
@@ -87,6 +90,26 @@ FILTERS: list[Any] = [
             ("TASK_MOVED", "poison"),
         ],
         id="owner",
+    ),
+    pytest.param(
+        v1.WatchFilter(assignee="ada"),
+        [
+            ("TASK_MOVED", "lone"),
+            ("TASK_RELEASED", "lone"),  # left the filter
+        ],
+        id="assignee",
+    ),
+    pytest.param(
+        v1.WatchFilter(ready_for="ada", tags=["a", "z"]),
+        [
+            ("TASK_CREATED", "left"),
+            ("TASK_CLAIMED", "left"),  # left the filter
+            ("TASK_UPDATED", "lone"),  # given the tag
+            ("TASK_BLOCKED", "lone"),  # left the filter
+            ("TASK_READY", "lone"),
+            ("TASK_DELETED", "lone"),
+        ],
+        id="ready for",
     ),
     pytest.param(
         v1.WatchFilter(subtree_of="root", statuses=["pending"]),
