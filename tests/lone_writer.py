@@ -61,15 +61,19 @@ class LoneWriter:
         verb: Callable[[Transaction, Any], Any],
         ask: Any,
         undo: Callable[[Transaction, Any], Any],
+        meanwhile: tuple[Callable[[Transaction, Any], Any], Any] | None = None,
     ) -> None:
-        """Run a verb whose caller goes before it is answered, and what then undoes it."""
+        """Run a verb whose caller goes before it is answered, and what then undoes it.
+
+        ``meanwhile``: another verb, done before the undo.
+        """
 
         async def leave() -> None:
             call = asyncio.create_task(self._writer.run(verb, ask, undo=undo))
             await asyncio.sleep(0)  # it is submitted; an answer could be heard in a next turn only
             call.cancel()
-            # The undo is submitted when the first answer comes, which is before that of a third.
-            await self._writer.run(system.get_status, None)
+            # The undo is submitted when the verb is done, which is before the next is answered.
+            await self._writer.run(*(meanwhile or (system.get_status, None)))
 
         self._runner.run(leave())
         self.run(system.get_status, None)

@@ -15,6 +15,7 @@ from google.protobuf.duration_pb2 import Duration
 from taskloom import v1
 from taskloom_client import Client, TaskloomError
 from taskloom_server.coordinator import claims
+from taskloom_server.coordinator.admission import Held
 from taskloom_server.graph.events import EventType
 
 from tests.lone_writer import LoneWriter, lone_writer
@@ -409,16 +410,18 @@ def writer(tmp_path: Path) -> Iterator[LoneWriter]:
         yield writer
 
 
+NEXT_TWO = claims.ClaimNext("a", 2, None, "", advisory=True)
+
+
 def test_claims_of_a_caller_who_is_gone_are_undone(writer: LoneWriter) -> None:
     """What is given by advisory claims to a caller who had gone is taken back, and only that."""
     for id in ("one", "two", "three"):
         writer.create(id)
-    for worker in ("a", "b"):
+    for worker, id in (("a", "one"), ("b", "one"), ("b", "three")):
         writer.connect(worker)
-        writer.claim(worker, "one", advisory=True)
+        writer.claim(worker, id, advisory=True)
     writer.told.clear()
-    ask = claims.ClaimNext("a", 5, None, "", advisory=True)
-    writer.run_for_nobody(claims.claim_next, ask, claims.give_back)
+    writer.run_for_nobody(claims.claim_next, NEXT_TWO, claims.give_back)
     assert [(event.type, event.task_id, event.worker_id) for event in writer.told] == [
         (EventType.ADVISORY_CLAIM_MADE, "two", "a"),
         (EventType.ADVISORY_CLAIM_MADE, "three", "a"),
@@ -427,6 +430,18 @@ def test_claims_of_a_caller_who_is_gone_are_undone(writer: LoneWriter) -> None:
     ]
     given = writer.claim_next("a", 5, advisory=True)
     assert [task.id for task in given.tasks] == ["two", "three"]
+
+
+def test_what_has_ended_meanwhile_is_not_undone(writer: LoneWriter) -> None:
+    """A claim that was made for nobody and that its worker has let go of is left at that."""
+    for id in ("one", "two"):
+        writer.create(id)
+    writer.connect("a")
+    writer.told.clear()
+    release = (claims.release, Held("a", "one", 0, ""))
+    writer.run_for_nobody(claims.claim_next, NEXT_TWO, claims.give_back, meanwhile=release)
+    ended = [e.task_id for e in writer.told if e.type is EventType.ADVISORY_CLAIM_ENDED]
+    assert ended == ["one", "two"]
 
 
 async def test_a_restart_keeps_them(
