@@ -10,6 +10,7 @@ import logging
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from datetime import timedelta
+from functools import partial
 from types import TracebackType
 from typing import Self, TypeVar
 
@@ -119,7 +120,11 @@ class Agent:
         self._heartbeat: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
-        await self._connect()
+        try:
+            await self._connect()
+        except asyncio.CancelledError:
+            await self._leave(None)
+            raise
         self._heartbeat = asyncio.create_task(self._beat(), name=f"heartbeat of {self.worker_id}")
         return self
 
@@ -132,21 +137,13 @@ class Agent:
         if self._heartbeat is not None:
             self._heartbeat.cancel()
             await asyncio.wait([self._heartbeat])
+        end: Callable[[HeldTask], Awaitable[object]] | None = None
+        if isinstance(exc, Exception):
+            end = partial(HeldTask.fail, reason=_reason(exc), retry=True)
+        elif exc is not None:
+            end = partial(HeldTask.release, reason="cancelled")
         try:
-            async with asyncio.timeout(_FAREWELL_S):
-                for task in [each for each in self._at_hand.values() if each.begun]:
-                    if task.ended:
-                        continue
-                    if isinstance(exc, Exception):
-                        await self._farewell(task.fail(_reason(exc), retry=True))
-                    elif exc is not None:
-                        await self._farewell(task.release("cancelled"))
-                goodbye = v1.DisconnectRequest(worker_id=self.worker_id)
-                await self._farewell(
-                    self._patiently(self._calling(self.client.workers.Disconnect, goodbye))
-                )
-        except TimeoutError:
-            _log.warning("worker %s left without the server's knowledge", self.worker_id)
+            await self._leave(end)
         finally:
             if isinstance(self._pull, PullStream | PullWatch):
                 await self._pull.aclose()
@@ -222,7 +219,8 @@ class Agent:
 
     def let_go(self, task: HeldTask) -> None:
         """Note that a task is in nobody's hands any more: it ended, was lost, or is parked."""
-        self._at_hand.pop((task.id, task.claim_revision), None)
+        if self._at_hand.get((task.id, task.claim_revision)) is task:
+            del self._at_hand[task.id, task.claim_revision]
 
     @property
     def inherits(self) -> bool:
@@ -405,9 +403,26 @@ class Agent:
         to_come = status.ready_tasks or status.claimed_tasks or status.delayed_tasks
         return not (to_come or (status.open_tasks and status.paused_subtrees))
 
-    async def _farewell(self, last_words: Awaitable[_Response]) -> None:
+    async def _leave(self, end: Callable[[HeldTask], Awaitable[object]] | None) -> None:
+        """End the tasks that are worked on, if need be, and disconnect; within a few seconds."""
+        unfinished = [task for task in self._at_hand.values() if task.begun and not task.ended]
+        goodbye = v1.DisconnectRequest(worker_id=self.worker_id)
+        try:
+            async with asyncio.timeout(_FAREWELL_S):
+                if end is not None:
+                    for task in unfinished:
+                        await self._farewell(end(task))
+                if self.worker_id:
+                    attempt = self._calling(self.client.workers.Disconnect, goodbye)
+                    await self._farewell(self._patiently(attempt))
+        except TimeoutError:
+            _log.warning("worker %s left without the server's knowledge", self.worker_id)
+
+    async def _farewell(self, last_words: Awaitable[object]) -> None:
         try:
             await last_words
+        except WorkerNotFound:
+            pass  # nothing is its any more
         except TaskloomError as error:
             _log.warning("worker %s left in disorder: %s", self.worker_id, error)
 

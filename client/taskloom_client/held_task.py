@@ -193,33 +193,34 @@ class HeldTask:
         A parked ``status``, such as "waiting" in the workflow swarm, puts the task aside: it stays
         the worker's, without a lease, does not count among its ``max_claims``, and is not
         completed by coming back for the next one. Whoever parked it goes on by "working". When
-        somebody else moves it on, it is among the tasks of the loop again.
+        somebody else moves it on, it is among the tasks of the loop again. An agent that leaves
+        gives it back like all that it holds.
         """
-        if status is not None:
-            self.agent.keep(self)
-        answer = await self._unless_lost(
-            self.agent.client.tasks.UpdateTask,
-            v1.UpdateTaskRequest(
-                task_id=self.id,
-                worker_id=self.agent.worker_id,
-                claim_revision=self.claim_revision,
-                status=status,
-                phase=phase,
-                title=title,
-                description=description,
-                priority=priority,
-                points=points,
-                reason=reason,
-            ),
+        request = v1.UpdateTaskRequest(
+            task_id=self.id,
+            worker_id=self.agent.worker_id,
+            claim_revision=self.claim_revision,
+            status=status,
+            phase=phase,
+            title=title,
+            description=description,
+            priority=priority,
+            points=points,
+            reason=reason,
         )
-        if answer is None:
-            return False
-        self.task = answer.task
-        if status is not None:
-            self.ended = self.task.claim_revision != self.claim_revision
+        if self.parked:
+            self.agent.keep(self)  # from now on, so that nobody else takes it up as it goes on
+        try:
+            answer = await self._unless_lost(self.agent.client.tasks.UpdateTask, request)
+            if answer is None:
+                return False
+            self.task = answer.task
+            if status is not None and self.task.claim_revision != self.claim_revision:
+                self.ended = True
+            return True
+        finally:
             if self.ended or self.parked:
                 self.agent.let_go(self)
-        return True
 
     async def _end(self, ending: Ending, *, go_on: bool = False) -> bool:
         if self.ended:

@@ -132,9 +132,6 @@ class PullStream:
         if self._agent.inherits:
             return Pulled(None, v1.CLAIM_OUTCOME_UNSPECIFIED, waited=True)
         work = self._opened()
-        if work.error is not None:
-            self._let_go()
-            raise work.error
         if work.credit and self._outcome in _WAITING_IS_OVER:
             return self._none(self._outcome)
         if lacking := self._lacking(work):
@@ -155,7 +152,11 @@ class PullStream:
         return max(0, self._agent.looking - len(self._arrived) - work.credit)
 
     def _opened(self) -> Work:
-        """The stream at hand, or where there is none, a new one."""
+        """The stream at hand, or where there is none, a new one. Raises what ended the last one."""
+        if self._work is not None and self._work.error is not None:
+            error = self._work.error
+            self._let_go()
+            raise error
         if self._work is None:
             agent = self._agent
             grace = min(max(timedelta(seconds=agent.patience), _SHORTEST_GRACE), _LONGEST_GRACE)
@@ -185,6 +186,8 @@ class PullStream:
                         )
                     )
             await work.finish()
+        except WorkerNotFound:
+            pass  # the agent has left, and nothing is its any more
         except TaskloomError as error:
             _log.warning("worker %s: no good end of its stream: %s", self._agent.worker_id, error)
         finally:

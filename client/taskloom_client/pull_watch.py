@@ -78,6 +78,7 @@ class PullWatch:
         """
         if self._reading is None or self._reading.done():
             self._ready.clear()
+            self._error = None
             self._synced = self._waiting = False
             self._heard_at = self._quiet_at = 0
             self._reading = asyncio.create_task(self._read())

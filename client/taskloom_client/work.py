@@ -6,6 +6,7 @@ to begin anew. What an assigned task is to anybody is not known here.
 
 import asyncio
 import itertools
+import logging
 from collections.abc import AsyncGenerator
 from contextlib import suppress
 from copy import copy
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 _Stream: TypeAlias = aio.StreamStreamCall[v1.WorkRequest, v1.WorkResponse]
 _Outgoing: TypeAlias = "asyncio.Queue[v1.WorkRequest | None]"
+
+_log = logging.getLogger(__name__)
 
 _FIRST_PAUSE = 0.1
 _LONGEST_PAUSE = 5.0
@@ -250,9 +253,9 @@ class Work:
                     pauses = delays(_FIRST_PAUSE, _LONGEST_PAUSE)
                 await asyncio.sleep(max(next(pauses), advised))
         except Exception as error:
-            # A closed channel, or a defect: whoever waits is to know.
+            # The channel was closed, or there is a defect here: whoever waits is to know.
+            _log.warning("the work stream of %s failed", self._start.worker_id, exc_info=True)
             self._end(TaskloomError(f"{type(error).__name__}: {error}"))
-            raise
         finally:
             self._end(_closed())
 

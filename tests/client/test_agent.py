@@ -7,10 +7,14 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncGenerator, Sequence
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
 import pytest
 from taskloom import v1
 from taskloom_client import PULLS, Agent, Client, Counters, HeldTask
+
+if TYPE_CHECKING:
+    from tests.client.conftest import Relay
 
 WAYS = list(PULLS)
 
@@ -171,6 +175,25 @@ async def test_a_cancelled_body_gives_its_task_back(client: Client, pull: str) -
     assert (await _task(client, "a")).ready
 
 
+async def test_cancelled_as_it_connects(client: Client, relay: "Relay") -> None:
+    """An agent that is cancelled before it knows that it is connected leaves no worker behind."""
+
+    async def connected() -> bool:
+        return bool((await client.workers.ListWorkers(v1.ListWorkersRequest())).workers)
+
+    async with Client(relay.address) as remote:
+        await remote.ready()
+        relay.hold_back()
+        entering = asyncio.create_task(Agent(remote, "worker").__aenter__())
+        while not await connected():
+            pass
+        entering.cancel()
+        relay.let_pass()
+        with pytest.raises(asyncio.CancelledError):
+            await entering
+        assert not await connected()
+
+
 @pytest.mark.parametrize("pull", WAYS)
 async def test_goes_on_where_it_was(client: Client, pull: str) -> None:
     """An agent that comes back under its name, after a crash, is first given what it holds."""
@@ -288,6 +311,19 @@ async def test_who_parked_a_task_goes_on_with_it(client: Client) -> None:
         assert await parked.complete()
         assert [task.id async for task in following] == []
     assert await _statuses(client) == {"completed": 2}
+
+
+async def test_a_parked_task_is_not_taken_up(client: Client) -> None:
+    """An agent that comes back under its name leaves alone what it parked before."""
+    await _create(client, "parked")
+    await client.workers.Connect(v1.ConnectRequest(worker_id="worker"))
+    await client.claims.ClaimTask(v1.ClaimTaskRequest(worker_id="worker", task_id="parked"))
+    await client.tasks.UpdateTask(v1.UpdateTaskRequest(task_id="parked", status="waiting"))
+    await _create(client, "a")
+    async with Agent(client, "worker") as agent:
+        async for task in agent.tasks():
+            assert task.id == "a"
+            break
 
 
 async def test_an_update_may_end_the_task(client: Client) -> None:

@@ -177,11 +177,12 @@ async def test_a_lost_answer_is_asked_for_again(client: Client, relay: "Relay") 
         work.grant(1)
         (task,) = await _assigned(work)
         relay.muted = True
-        completing = asyncio.create_task(work.complete(_completion(task)))
+        completing = asyncio.create_task(work.complete(_completion(task), credit=1))
         revision = await _happened(client, v1.EVENT_TYPE_TASK_COMPLETED, since=task.claim_revision)
         assert not completing.done()
         relay.cut()
         assert (await completing).revision == revision
+        assert work.credit == 0
 
 
 async def test_a_lost_task_is_found_again(client: Client, relay: "Relay") -> None:
