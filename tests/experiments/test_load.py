@@ -101,7 +101,9 @@ async def test_wakeup_takes_every_sample_beside_a_noop(way: str, tmp_path: Path)
     assert figures["p99 from the call / no-op"] > 0
 
 
-@pytest.mark.parametrize(("way", "reached"), [("claim", 1), ("stream", 1), ("watch", 5)])
+@pytest.mark.parametrize(
+    ("way", "reached"), [("claim", 1), ("stream", 1), ("watch", 5), ("agent, next", 1)]
+)
 async def test_idle_counts_whom_one_task_reaches(way: str, reached: int, tmp_path: Path) -> None:
     """Of those who wait for a task one is given it; those who watch all hear of it."""
     measured = await measure_idle(

@@ -48,8 +48,9 @@ SCENARIOS: dict[str, tuple[Scenario, ...]] = {
         _idle(IdleSettings("stream", connections=1_000, rest_s=60)),
         _idle(IdleSettings("watch", connections=1_000, rest_s=60)),
         _idle(IdleSettings("watch", connections=1_000, rest_s=60, progress_s=60)),
-        # As agents of taskloom_client wait, which ask anew when they have waited so long.
-        _idle(IdleSettings("claim", wait_s=10)),
+        _idle(IdleSettings("agent, next")),
+        _idle(IdleSettings("agent, stream")),
+        _idle(IdleSettings("agent, watch")),
     ),
     "leases": (
         _leases(LeaseSettings(workers=1_000, claims_each=10)),

@@ -17,18 +17,20 @@ from taskloom_client import Client
 from taskloom_experiments.load.crowd import Crowd, crowd
 from taskloom_experiments.load.measured import Figure, Measured
 from taskloom_experiments.load.serving import serving
-from taskloom_experiments.load.waiting_agents import AGENT_TAG, CrowdSettings
+from taskloom_experiments.load.waiting_agents import CrowdSettings
+from taskloom_experiments.load.ways_to_wait import AGENT_TAG
 
 CPU_BAR = 1.0
 MEMORY_BAR = 64.0
+_BUSY = "busy"
 
 
 @dataclass(frozen=True, slots=True)
 class IdleSettings:
     """How many agents wait, in which way and on how many connections, and for how long.
 
-    ``wait_s`` and ``progress_s`` are as in ``WaitingAgent``. ``settle_s``: how long to let things
-    come to rest, before the server is looked at and before the answers are counted.
+    ``way`` is of ``WAYS``, and ``progress_s`` as in ``WaitingAgent``. ``settle_s``: how long to
+    let things come to rest, before the server is looked at and before the answers are counted.
     """
 
     way: str = "claim"
@@ -36,7 +38,6 @@ class IdleSettings:
     processes: int = 2
     connections: int = 20
     rest_s: float = 30.0
-    wait_s: float = 3600.0
     progress_s: float | None = None
     settle_s: float = 3.0
 
@@ -49,11 +50,11 @@ async def measure_idle(settings: IdleSettings, folder: Path) -> Measured:
             settings.way,
             settings.agents,
             settings.connections,
-            wait_s=settings.wait_s,
             progress_s=settings.progress_s,
         )
         async with crowd(agents, settings.processes, folder / "agents.log") as sleepers:
             await sleepers.connected()
+            await _begin_work(client)
             before = await server.settled_bytes(client)
             await sleepers.wait()
             await asyncio.sleep(settings.settle_s)
@@ -78,11 +79,16 @@ async def measure_idle(settings: IdleSettings, folder: Path) -> Measured:
 
 def _name(settings: IdleSettings) -> str:
     name = f"idle by {settings.way}, {settings.connections:,} connections"
-    if settings.wait_s < settings.rest_s:
-        name += f", asking anew every {settings.wait_s:g} s"
     if settings.progress_s is not None:
         name += f", progress every {settings.progress_s:g} s"
     return name
+
+
+async def _begin_work(client: Client) -> None:
+    """Have somebody at work on a task, so that there is something to wait for."""
+    await client.workers.Connect(v1.ConnectRequest(worker_id=_BUSY, tags=[_BUSY]))
+    await client.tasks.CreateTask(v1.CreateTaskRequest(title="Work", needed_tags=[_BUSY]))
+    await client.claims.ClaimNextTask(v1.ClaimNextTaskRequest(worker_id=_BUSY))
 
 
 async def _answers(client: Client, sleepers: Crowd, settle_s: float) -> int:

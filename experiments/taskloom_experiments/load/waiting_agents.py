@@ -15,7 +15,6 @@ import sys
 from asyncio import StreamReader, StreamReaderProtocol
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
-from datetime import timedelta
 
 from google.protobuf.empty_pb2 import Empty
 from taskloom import v1
@@ -23,14 +22,13 @@ from taskloom_client import Client
 from taskloom_client.durations import proto_duration
 
 from taskloom_experiments.load.noop import noop
-from taskloom_experiments.load.ways_to_wait import WAYS, Received, WaitingAgent
+from taskloom_experiments.load.ways_to_wait import AGENT_TAG, LEASE, WAYS, Received, WaitingAgent
 from taskloom_experiments.tether import die_with_parent
 
 CONNECTED = "connected"
 WAITING = "waiting"
-AGENT_TAG = "agent"
 _AT_ONCE = 32
-_LEASE = timedelta(hours=1)
+_REGISTERED_FIRST = ("claim", "stream")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +44,6 @@ class CrowdSettings:
     agents: int
     connections: int
     first: int = 0
-    wait_s: float = 3600.0
     progress_s: float | None = None
     returns: bool = False
     pause_s: tuple[float, float] = (0.001, 0.004)
@@ -72,7 +69,7 @@ async def _register(agents: Sequence[WaitingAgent]) -> None:
 
     async def register(agent: WaitingAgent) -> None:
         request = v1.ConnectRequest(
-            worker_id=agent.worker_id, tags=[AGENT_TAG], lease=proto_duration(_LEASE)
+            worker_id=agent.worker_id, tags=[AGENT_TAG], lease=proto_duration(LEASE)
         )
         async with free:
             await agent.client.workers.Connect(request)
@@ -100,7 +97,6 @@ async def _run(settings: CrowdSettings) -> None:
         WaitingAgent(
             client=clients[number % len(clients)],
             worker_id=f"agent-{settings.first + number}",
-            wait_s=settings.wait_s,
             progress_s=settings.progress_s,
             returns=settings.returns,
             pause_s=settings.pause_s,
@@ -110,7 +106,7 @@ async def _run(settings: CrowdSettings) -> None:
         for number in range(settings.agents)
     ]
     await asyncio.gather(*(noop(client.channel)(Empty()) for client in clients))
-    if settings.way != "watch":
+    if settings.way in _REGISTERED_FIRST:
         await _register(agents)
     _say(CONNECTED)
     orders = await _input()

@@ -30,7 +30,8 @@ from taskloom_experiments.load.disk import syncing
 from taskloom_experiments.load.latencies import Latencies
 from taskloom_experiments.load.measured import Figure, Measured
 from taskloom_experiments.load.serving import serving
-from taskloom_experiments.load.waiting_agents import AGENT_TAG, CrowdSettings
+from taskloom_experiments.load.waiting_agents import CrowdSettings
+from taskloom_experiments.load.ways_to_wait import AGENT_TAG
 
 BAR = 3.0
 _DRIVER = "driver"

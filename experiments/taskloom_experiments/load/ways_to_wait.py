@@ -1,7 +1,7 @@
-"""How an agent waits: in ClaimNextTask, in a Work stream, or with a watch.
+"""How an agent waits: in ClaimNextTask, in a Work stream, with a watch, or as the client's agents.
 
-Each way calls ``agent.waits()`` once the server is known to have the agent in line, and
-``agent.tell()`` for each task or event that reached it.
+Each way calls ``agent.waits()`` once the server is known to have the agent in line, or as near to
+that as it can tell, and ``agent.tell()`` for each task or event that reached it.
 """
 
 import asyncio
@@ -10,13 +10,18 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 
 from google.protobuf.empty_pb2 import Empty
 from taskloom import v1
-from taskloom_client import Client
+from taskloom_client import Agent, Client
 from taskloom_client.durations import proto_duration
 
 from taskloom_experiments.load.noop import noop
+
+AGENT_TAG = "agent"
+LEASE = timedelta(hours=1)
+_WAIT = timedelta(hours=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +38,7 @@ class Received:
 class WaitingAgent:
     """An agent on a connection on which others may be, too.
 
-    ``wait_s``: how long its claims wait before it claims anew. ``progress_s``: how often its
-    watch is told how far it is, None for the server's default.
+    ``progress_s``: how often its watch is told how far it is, None for the server's default.
 
     One that ``returns`` makes a no-op call when it is given a task, ends the task and waits again,
     with pauses of so many seconds before and after the call; another one keeps the task.
@@ -42,7 +46,6 @@ class WaitingAgent:
 
     client: Client
     worker_id: str
-    wait_s: float
     progress_s: float | None
     returns: bool
     pause_s: tuple[float, float]
@@ -70,7 +73,7 @@ async def wait_by_claim(agent: WaitingAgent) -> None:
     claims = agent.client.claims
     request = v1.ClaimNextTaskRequest(
         worker_id=agent.worker_id,
-        wait=proto_duration(timedelta(seconds=agent.wait_s)),
+        wait=proto_duration(_WAIT),
         wait_when_done=True,
     )
     call = asyncio.ensure_future(claims.ClaimNextTask(request))
@@ -130,8 +133,23 @@ async def wait_by_watch(agent: WaitingAgent) -> None:
                 agent.tell(Received(agent.worker_id, event.task_id, time.monotonic_ns()))
 
 
+async def wait_as_client(pull: str, agent: WaitingAgent) -> None:
+    """Wait as an agent of taskloom_client that pulls so, with all that it does meanwhile."""
+    async with Agent(
+        agent.client, agent.worker_id, tags=[AGENT_TAG], lease=LEASE, pull=pull
+    ) as real:
+        agent.waits()
+        async for held in real.tasks():
+            agent.tell(Received(agent.worker_id, held.task.id, time.monotonic_ns()))
+            await asyncio.Event().wait()  # at work on it for ever
+    raise RuntimeError(f"{agent.worker_id} went home instead of waiting")
+
+
 WAYS: dict[str, Callable[[WaitingAgent], Awaitable[None]]] = {
     "claim": wait_by_claim,
     "stream": wait_by_stream,
     "watch": wait_by_watch,
+    "agent, next": partial(wait_as_client, "next"),
+    "agent, stream": partial(wait_as_client, "stream"),
+    "agent, watch": partial(wait_as_client, "watch"),
 }
