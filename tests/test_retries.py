@@ -325,7 +325,6 @@ async def test_end_of_the_rest_wakes_who_waits(
     await begin(timed_client, retry_delay=duration(1_000))
     await connect(timed_client, "other")
     failed = await by_failing(timed_client, clock)
-    clock.advance(1)
     async with working(timed_client, "other") as stream:
         if way == "stream":
             await stream.send(credit=1)
@@ -333,6 +332,7 @@ async def test_end_of_the_rest_wakes_who_waits(
             given = asyncio.create_task(stream.assigned())
         else:
             before = (await show_worker(timed_client, "other")).heartbeat_time
+            clock.advance(1)
             given = asyncio.create_task(waited(timed_client, "other"))
             while (await show_worker(timed_client, "other")).heartbeat_time == before:
                 pass
