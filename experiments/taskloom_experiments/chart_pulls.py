@@ -91,7 +91,7 @@ def _draw_bars(axes: Axes, cost: _Cost, comparison: Comparison, agents: Sequence
             linewidth=0.6,
             label=series.label,
         )
-        labels = [f"{value:.2g}" if value < 10 else f"{value:.0f}" for value in heights]
+        labels = [f"{value:.1f}" if 0 < value < 10 else f"{value:.0f}" for value in heights]
         axes.bar_label(bars, labels, padding=2, fontsize=_LABEL_POINTS, color=style.INK)
     _dress(axes, cost.title, cost.axis)
     axes.set_ylim(0, highest * _HEADROOM or 1)
