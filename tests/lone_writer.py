@@ -12,15 +12,25 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from taskloom_server.coordinator import claims, dependencies, system, tasks, workers
+from taskloom_server.coordinator import (
+    claims,
+    deadlines,
+    dependencies,
+    system,
+    tasks,
+    workers,
+)
 from taskloom_server.coordinator.admission import Held
 from taskloom_server.graph.errors import DomainError
 from taskloom_server.graph.events import Event
 from taskloom_server.graph.tasks import TaskChanges
+from taskloom_server.graph.workers import Pause
 from taskloom_server.store.schema import prepare
 from taskloom_server.store.transaction import Transaction
 from taskloom_server.store.writer import Committed, Writer
 from taskloom_server.workflow_files import load_workflows
+
+EVERYBODY = workers.ListWorkers("", 1_000, include_disconnected=False)
 
 
 class LoneWriter:
@@ -130,6 +140,21 @@ class LoneWriter:
     def link(self, from_: str, to: str, type_: str) -> Any:
         """Link two tasks."""
         return self.run(dependencies.link_tasks, dependencies.Link(from_, to, type_, ""))
+
+    def pause(self, task: str | None = None) -> Any:
+        """Pause a subtree, or everything."""
+        return self.run(system.pause, Pause("eve", "", 0, task))
+
+    def resume(self, task: str | None = None) -> Any:
+        """Resume it."""
+        return self.run(system.resume, Pause("eve", "", 0, task))
+
+    def pass_time(self, ms: int) -> None:
+        """Let so much time pass; what is due by then is seen to."""
+        self.now += ms
+        self.run(deadlines.meet_due, None)
+        for worker in self.run(workers.list_workers, EVERYBODY).workers:
+            self.run(deadlines.end_leases, worker[0].id)
 
     def disconnect(self, worker: str) -> Any:
         """Disconnect a worker."""
