@@ -16,6 +16,8 @@ from pathlib import Path
 
 from tests.robustness.rounds import Size, run_round
 
+_TOLD = 20  # violations of a round, a line each
+
 
 def main() -> int:
     """Run; the exit code."""
@@ -76,6 +78,8 @@ def _one(seed: str, number: int, size: Size, figures: Counter[str], endings: Cou
     for text in outcome.accounts or [f"{v.promise}: {v.text}" for v in outcome.violations[:5]]:
         print(f"\nVIOLATION with seed {seed}\n{text}", flush=True)
     if outcome.violations:
+        for violation in outcome.violations[:_TOLD]:
+            print(f"also: {violation.promise}: {violation.text}", flush=True)
         kinds = Counter(violation.promise for violation in outcome.violations)
         print(f"\nviolations: {dict(kinds)}; the evidence is in {folder}", flush=True)
         return False

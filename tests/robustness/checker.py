@@ -1,5 +1,7 @@
 """The checker: history is replayed once, and every promise looks on."""
 
+from dataclasses import dataclass
+
 from taskloom import v1
 
 from tests.robustness.history import History, Step, Violation
@@ -7,8 +9,16 @@ from tests.robustness.model import Model, Workflow
 from tests.robustness.promises import ALL
 
 
-def check(history: History, workflow: Workflow) -> list[Violation]:
-    """What was not kept, in the order in which it was found."""
+@dataclass(frozen=True)
+class Verdict:
+    """What was not kept, in the order in which it was found, and how much was looked at."""
+
+    violations: list[Violation]
+    judged: dict[str, int]  # by promise: how often it was put to the test
+
+
+def check(history: History, workflow: Workflow) -> Verdict:
+    """Judge a history."""
     violations: list[Violation] = []
     promises = [promise(history, violations.append) for promise in ALL]
     model = Model(workflow)
@@ -16,13 +26,12 @@ def check(history: History, workflow: Workflow) -> list[Violation]:
     numbers = [revision for revision, _ in history.truth.messages]
     if numbers != list(range(1, len(numbers) + 1)):
         missing = sorted(set(range(1, history.truth.revision + 1)) - set(numbers))
-        return [
-            Violation(
-                "watches",
-                f"the watch from revision 1, which nobody disturbed, misses {missing[:5]} or tells "
-                "revisions twice or out of order: nothing can be judged by it",
-            )
-        ]
+        broken = Violation(
+            "watches",
+            f"the watch from revision 1, which nobody disturbed, misses {missing[:5]} or tells "
+            "revisions twice or out of order: nothing can be judged by it",
+        )
+        return Verdict([broken], {})
     begin = Step(0, (), answered.get(0, ()))
     for promise in promises:
         promise.after(begin, model)
@@ -39,4 +48,5 @@ def check(history: History, workflow: Workflow) -> list[Violation]:
             promise.after(step, model)
     for promise in promises:
         promise.finish(model)
-    return violations
+    judged = {f"judged by {promise.name}": promise.judged for promise in promises}
+    return Verdict(violations, judged)

@@ -114,6 +114,7 @@ class Promise:
 
     def __init__(self, history: History, report: Report) -> None:
         self.history = history
+        self.judged = 0  # how often it was put to the test
         self._report = report
 
     def before(self, step: Step, model: Model) -> None:

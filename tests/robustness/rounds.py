@@ -99,10 +99,11 @@ async def run_round(seed: str, size: Size, folder: Path) -> Outcome:
         history = await _read(plans, faults, outcome)
         await _take_down(server, seed, outcome)
         history.truth.db = server.db
-        outcome.violations += check(history, read_workflow())
+        verdict = check(history, read_workflow())
+        outcome.violations += verdict.violations
+        outcome.figures.update(verdict.judged)
         _judge_log(server, outcome)
         outcome.accounts = [account.tell(one, history) for one in _first(outcome.violations)]
-        outcome.figures["streams judged"] = len(history.streams)
         outcome.figures["revisions"] = history.truth.revision
         outcome.figures += _events(history.truth)
     except ServerFailed as error:
@@ -203,7 +204,7 @@ async def _read(plans: list[Plan], faults: Faults, outcome: Outcome) -> History:
 
     truth = Truth()
     try:
-        truth = await read_until_quiet(address, is_quiet, _QUIET_SECONDS)
+        await read_until_quiet(address, truth, is_quiet, _QUIET_SECONDS)
     except TimeoutError:
         outcome.violations.append(
             Violation(

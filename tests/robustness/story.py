@@ -122,6 +122,7 @@ class Story:
         """Somebody creates a task that is ready, if the fields do not say otherwise."""
         fields = {"status": "pending", "max_attempts": 3, "ready": True, **fields}
         event = self.moved(v1.EVENT_TYPE_TASK_CREATED, task_id, title=self.next_tag, **fields)
+        event.task.ready_time.FromMilliseconds(self.now)
         revision = self.happen(event)
         return self.call(
             "CreateTask",
@@ -264,4 +265,4 @@ class Story:
 
     def judge(self) -> list[Violation]:
         """What the checker says of it."""
-        return check(self.history(), read_workflow())
+        return check(self.history(), read_workflow()).violations

@@ -35,13 +35,12 @@ class Truth:
 
 
 async def read_until_quiet(
-    address: str, is_quiet: Callable[[v1.WatchEvents], bool], seconds: float
-) -> Truth:
+    address: str, truth: Truth, is_quiet: Callable[[v1.WatchEvents], bool], seconds: float
+) -> None:
     """Follow the history from revision 1 until ``is_quiet`` says so of a message.
 
     It says so of the last message there is; after ``seconds`` without, TimeoutError.
     """
-    truth = Truth()
     async with connect(address) as channel:
         status = await _status(channel)
         async with asyncio.timeout(seconds) as limit:
@@ -57,7 +56,6 @@ async def read_until_quiet(
                         status = await _status(channel)
                         if status.revision == message.revision:
                             break
-    return truth
 
 
 async def read_filtered(address: str, revision: int, filter_: bytes) -> Messages:

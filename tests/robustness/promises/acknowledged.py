@@ -36,6 +36,7 @@ class Acknowledged(Promise):
             judgement = _JUDGEMENTS.get(call.verb)
             if judgement is None:
                 continue
+            self.judged += 1
             if problem := judgement(call, step, model):
                 self.violated(
                     f"{call.verb} was answered with revision {step.revision}, but {problem}",

@@ -22,6 +22,7 @@ class Exclusive(Promise):
         if not event.HasField("task"):
             return
         task, after = model.tasks.get(event.task_id), event.task
+        self.judged += bool(after.claim_revision)
         if task is None or not task.claim:
             if after.claim_revision and after.claim_revision != step.revision:
                 self.violated(
@@ -54,6 +55,7 @@ class Admission(Promise):
             v1.EVENT_TYPE_ADVISORY_CLAIM_MADE,
         ) or step.is_take_over(event):
             return
+        self.judged += 1
         task = model.tasks.get(event.task_id)
         if task is None:
             why = "there is no such task"
@@ -109,6 +111,7 @@ class BestFirst(Promise):
                 self._judge_tasks(step, call, model)
 
     def _judge_tasks(self, step: Step, call: Call, model: Model) -> None:
+        self.judged += 1
         ask, answer = call.ask, call.answer
         worker = model.worker(ask.worker_id)
         room = worker.image.max_claims - model.begun(worker)
@@ -132,6 +135,7 @@ class BestFirst(Promise):
     def after(self, step: Step, model: Model) -> None:  # noqa: D102
         for call in step.calls:
             if call.verb == "ClaimNextTask" and not call.answer.tasks:
+                self.judged += 1
                 why = self._why_false(call, model)
                 if why:
                     outcome = v1.ClaimOutcome.Name(call.answer.outcome)

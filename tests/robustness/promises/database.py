@@ -230,6 +230,7 @@ class Database(Promise):
         for call in self.history.calls:
             if call.answer is None or not getattr(call.ask, "request_id", ""):
                 continue
+            self.judged += 1
             first = next(attempt.answer for attempt in call.attempts if attempt.answered)
             if kept.get(call.ask.request_id) != first:
                 self.violated(

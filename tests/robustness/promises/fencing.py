@@ -48,6 +48,7 @@ class Fencing(Promise):
         ask = call.ask
         if not ask.task_id:
             return ""
+        self.judged += 1
         task = model.tasks.get(ask.task_id)
         if task is None:
             return "there was no such task"
@@ -55,7 +56,8 @@ class Fencing(Promise):
         if call.verb in _HOLDERS_VERBS:
             holds = task.holder == ask.worker_id and shown in (0, task.claim)
             late = call.verb == "CompleteTask" and not task.claim and _lapsed(task, call)
-            shares = not task.claim and _shares(task, ask)
+            # An advisory claim can be given back at any time, to end by it only what nobody holds.
+            shares = _shares(task, ask) and (call.verb == "ReleaseTask" or not task.claim)
             return "" if holds or late or shares else _who(task)
         if (
             shown
@@ -90,6 +92,7 @@ class Fencing(Promise):
 
     def _judge_lost(self, call: Call, attempt: Any) -> None:
         """CLAIM_LOST is wrong where the claim held the task all through the call."""
+        self.judged += 1
         ask = call.ask
         for span in self._spans.get(ask.task_id, ()):
             if (

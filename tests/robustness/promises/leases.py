@@ -140,6 +140,7 @@ class Leases(Promise):
     def finish(self, model: Model) -> None:  # noqa: D102
         lives = {worker: _merge(signs) for worker, signs in self._possible.items()}
         for ended in self._ended:
+            self.judged += 1
             gap = self._longest_silence(ended, lives.get(ended.worker_id, []))
             if gap > ended.lease_ms + LATE_MS:
                 self.violated(

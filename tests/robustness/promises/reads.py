@@ -59,6 +59,7 @@ class Reads(Promise):
             )
 
     def _judge_image(self, step: Step, call: Call, task: Any, model: Model) -> None:
+        self.judged += 1
         state = model.tasks.get(task.id)
         if state is None or not same(state.image, task):
             was = "not there" if state is None else _difference(state.image, task)

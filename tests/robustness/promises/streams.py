@@ -91,6 +91,7 @@ class Streams(Promise):
 
     def finish(self, model: Model) -> None:  # noqa: D102
         for talk in self.history.talks:
+            self.judged += 1
             problem = talk.disorder
             if not problem and talk.code in _WRONG_ENDS and talk.text != _OF_THE_LIBRARY:
                 problem = f"it ended with {talk.code}: {talk.text}"

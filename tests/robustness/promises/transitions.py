@@ -32,6 +32,7 @@ class Transitions(Promise):
         if not event.HasField("task"):
             return
         task = model.tasks.get(event.task_id)
+        self.judged += bool(event.previous_status)
         why = (
             self._why_born_wrong(event, model)
             if task is None
@@ -100,6 +101,7 @@ class Attempts(Promise):
             return
         before, after = task.image, event.task
         more = after.attempts - before.attempts
+        self.judged += more > 0
         problem = ""
         if is_expiry(event):
             if more != 1:
@@ -155,6 +157,7 @@ class Readiness(Promise):
         for task_id in touched:
             task = model.tasks[task_id]
             ready = model.is_ready(task)
+            self.judged += 1
             if bool(task.image.ready) != ready and not task.deleted:
                 self.violated(
                     f"{task_id} is shown as {'' if task.image.ready else 'not '}ready, but by the "
@@ -215,6 +218,7 @@ class Explained(Promise):
                 tasks=[event.task_id],
             )
             return
+        self.judged += 1
         made = self._effects.setdefault(number, step.revision)
         problem = ""
         if made != step.revision:

@@ -1,7 +1,11 @@
-"""A ready task waits for nobody, and goes to the one who waits longest."""
+"""A ready task waits for nobody, and goes to the one who waits longest.
 
-from bisect import bisect_right
-from collections import defaultdict
+Who stands in line when is known without looking at a clock. A call stands there once a later call
+on the same connection has been answered, for calls are taken in the order in which they come; a
+stream stands there once it has told that there is nothing; both do until they are answered.
+"""
+
+from collections import defaultdict, deque
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -9,43 +13,28 @@ from typing import Any
 from taskloom import v1
 
 from tests.robustness.history import Promise, Step
-from tests.robustness.model import Model, WorkerState
-from tests.robustness.recording import Call
+from tests.robustness.model import Model
+from tests.robustness.recording import Attempt, Call
 
-# How long a call may take to come before the server, and its answer to come back, on a machine
-# that is busy. Calls during which a fault was committed are not looked at.
-_UNDER_WAY_MS = 1_000
 _NOTHING = (v1.CLAIM_OUTCOME_NONE_READY, v1.CLAIM_OUTCOME_ALL_DONE)
-# Who hears that there is nothing, stands in line by then, or so long after at the latest.
-_IN_LINE_MS = 300
-# How long a task may be ready beside a worker that waits. The server hands it on in the same
-# transaction, so this is for the rounding of clocks.
-_BESIDE_MS = 200
+# The server hands a task on in the revision after the one that made it ready, or, where that made
+# many ready, in one of the next.
+_NEXT = 50
+_READS = frozenset({"GetTask", "ListTasks", "GetStatus", "ExplainTask"})  # take another way
+# So long after a fault connections may be made anew, and calls on them are sent in any order.
+_MADE_ANEW_MS = 1_000
+_IN_ORDER_MS = 50
 
 
 @dataclass(frozen=True, slots=True)
 class _Wait:
-    """A time in which a worker stood in line for sure, in Unix ms."""
+    """A worker that stands in line, for sure from a time on, until it is answered."""
 
     worker_id: str
+    asked: float  # Unix ms
     start: float
-    end: float
+    answered: int  # a revision: before, it stood there still
     call: Call | None
-
-
-@dataclass(frozen=True, slots=True)
-class _Ready:
-    """A time in which a task could have been taken, in Unix ms."""
-
-    task_id: str
-    needed: frozenset[str]
-    wanted: frozenset[str]
-    start: float
-    end: float
-    revision: int
-
-    def admits(self, tags: frozenset[str]) -> bool:
-        return self.needed <= tags and (not self.wanted or not self.wanted.isdisjoint(tags))
 
 
 class Waiting(Promise):
@@ -55,74 +44,62 @@ class Waiting(Promise):
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
-        self._faults = sorted(self.history.faults)
-        self._waits = sorted(self._unary_waits() + self._stream_waits(), key=lambda w: w.start)
-        self._place = 0  # in the waits: those before have begun
-        self._waiting: list[_Wait] = []
-        self._ready: list[_Ready] = []  # only those that lasted
-        self._since: dict[str, tuple[float, Any]] = {}  # by task: since when, and its image
-        self._tags: defaultdict[str, list[tuple[float, frozenset[str]]]] = defaultdict(list)
-        self._barred: list[tuple[float, float]] = []  # when claims were paused
-        self._paused_since: float | None = None
+        waits = [*self._unary_waits(), *self._stream_waits()]
+        self._waits = deque(sorted(waits, key=lambda wait: wait.start))
+        self._waiting: list[_Wait] = []  # those who stand in line now
+        self._readied: deque[tuple[int, str]] = deque()  # revision and task, not looked at yet
+        self._ready_since: dict[str, int] = {}
 
     def _unary_waits(self) -> list[_Wait]:
-        waits = []
+        attempts: defaultdict[str, list[tuple[Call, Attempt]]] = defaultdict(list)
         for call in self.history.calls:
-            if call.verb != "ClaimNextTask" or call.ask.parent_id or call.ask.mode > 1:
-                continue
-            attempt = next((a for a in call.attempts if a.answered), None)
-            if attempt is not None:
-                wait = self._wait(call.worker_id, attempt.start + _UNDER_WAY_MS, attempt.end, call)
-                if wait is not None and self._undisturbed(attempt.start, wait.start):
+            for attempt in call.attempts:
+                if attempt.answered and call.verb not in _READS:
+                    attempts[call.agent].append((call, attempt))
+        waits = []
+        for of_agent in attempts.values():
+            for call, attempt in of_agent:
+                is_claim = call.verb == "ClaimNextTask" and not call.ask.parent_id
+                if not is_claim or call.ask.mode == v1.CLAIM_MODE_ADVISORY:
+                    continue
+                later = [
+                    other.end
+                    for _, other in of_agent
+                    if attempt.start + _IN_ORDER_MS < other.start and other.end < attempt.end
+                ]
+                if later and self._undisturbed(attempt.start, min(later)):
+                    answered = call.answer.revision
+                    wait = _Wait(call.worker_id, attempt.start, min(later), answered, call)
                     waits.append(wait)
         return waits
 
     def _stream_waits(self) -> list[_Wait]:
-        """From each word that there is nothing until the next word of any kind, or the end."""
-        waits = []
-        for talk in self.history.talks:
-            if talk.ask.parent_id:
-                continue
-            told = [*talk.messages, (talk.end, None)]
-            for (time, message), (following, _) in pairwise(told):
-                until = min(following, talk.drain_sent or following)
-                if message.waiting.outcome in _NOTHING:
-                    wait = self._wait(talk.worker_id, time + _IN_LINE_MS, until, None)
-                    if wait is not None and self._undisturbed(time, wait.start):
-                        waits.append(wait)
-        return waits
-
-    def _wait(self, worker_id: str, start: float, end: float, call: Call | None) -> _Wait | None:
-        """So much of a wait as is certain: until the next fault, and until before its answer."""
-        place = bisect_right(self._faults, (start, 0.0))
-        if place < len(self._faults):
-            end = min(end, self._faults[place][0])
-        end -= _UNDER_WAY_MS
-        return _Wait(worker_id, start, end, call) if end > start else None
+        """From each word that there is nothing until the next word."""
+        return [
+            _Wait(talk.worker_id, talk.start, time, following.revision, None)
+            for talk in self.history.talks
+            for (time, message), (_, following) in pairwise(talk.messages)
+            if message.waiting.outcome in _NOTHING and following.revision and not talk.ask.parent_id
+        ]
 
     def _undisturbed(self, start: float, end: float) -> bool:
         """Whether no fault was committed in this time, or shortly before."""
-        return not any(a < end and b + _UNDER_WAY_MS > start for a, b in self._faults)
+        return not any(a < end and b + _MADE_ANEW_MS > start for a, b in self.history.faults)
 
     def before(self, step: Step, model: Model) -> None:  # noqa: D102
+        while self._waits and self._waits[0].start <= step.time:
+            self._waiting.append(self._waits.popleft())
+        self._waiting = [wait for wait in self._waiting if wait.answered > step.revision]
         for call in step.calls:
             if call.verb == "ClaimNextTask" and not call.in_stream and call.answer.tasks:
                 self._judge_turn(step, call, model)
 
     def _judge_turn(self, step: Step, call: Call, model: Model) -> None:
         """Whether somebody who may take the task came earlier and waits still."""
-        while self._place < len(self._waits) and self._waits[self._place].start <= step.time:
-            self._waiting.append(self._waits[self._place])
-            self._place += 1
-        self._waiting = [wait for wait in self._waiting if wait.end >= step.time]
-        came = next(a.start for a in call.attempts if a.answered)
-        for wait in self._waiting:
-            worker = model.worker(wait.worker_id)
-            if wait.start >= came or not _can_take(worker, wait, step, model):
-                continue
-            for task in call.answer.tasks:
-                known = model.tasks.get(task.id)
-                if known is not None and model.admits(worker, known):
+        came = call.start
+        for task in call.answer.tasks:
+            for wait in self._waiting:
+                if wait.start < came and self._could_take(wait, task.id, model):
                     self.violated(
                         f"{task.id} was given to {call.worker_id}, who came "
                         f"{came - wait.start:.0f} ms after {wait.worker_id} stood in line for such "
@@ -135,70 +112,43 @@ class Waiting(Promise):
 
     def after(self, step: Step, model: Model) -> None:  # noqa: D102
         for event in step.events:
-            if event.HasField("task"):
-                self._note_task(event.task_id, step, model)
-            elif event.HasField("worker"):
-                tags = frozenset(event.worker.tags)
-                self._tags[event.worker.id].append((step.time, tags))
-        if model.paused and self._paused_since is None:
-            self._paused_since = step.time
-        elif not model.paused and self._paused_since is not None:
-            self._barred.append((self._paused_since, step.time))
-            self._paused_since = None
+            if not event.HasField("task"):
+                continue
+            if event.task_id not in model.ready:
+                self._ready_since.pop(event.task_id, None)
+            elif event.task_id not in self._ready_since:
+                self._ready_since[event.task_id] = step.revision
+                self._readied.append((step.revision, event.task_id))
+        while self._readied and self._readied[0][0] + _NEXT <= step.revision:
+            revision, task_id = self._readied.popleft()
+            if self._ready_since.get(task_id) == revision:
+                self._judge_beside(step, revision, task_id, model)
 
-    def _note_task(self, task_id: str, step: Step, model: Model) -> None:
-        since = self._since.pop(task_id, None)
-        if since is not None and step.time - since[0] > _BESIDE_MS:
-            image = since[1]
-            self._ready.append(
-                _Ready(
-                    task_id,
-                    frozenset(image.needed_tags),
-                    frozenset(image.wanted_tags),
-                    since[0],
-                    step.time,
-                    step.revision,
+    def _judge_beside(self, step: Step, revision: int, task_id: str, model: Model) -> None:
+        """Whether somebody who may take a task stood in line all the time since it is ready."""
+        time = model.tasks[task_id].image.ready_time.ToMilliseconds()
+        for wait in self._waiting:
+            may = wait.start < time and wait.answered > step.revision
+            if may and self._could_take(wait, task_id, model):
+                self.violated(
+                    f"{task_id} is ready since revision {revision}, and {wait.worker_id} waits for "
+                    "such a task",
+                    revision=step.revision,
+                    tasks=[task_id],
+                    workers=[wait.worker_id],
+                    call=wait.call,
                 )
-            )
-        if task_id in model.ready:
-            self._since[task_id] = step.time, model.tasks[task_id].image
 
-    def finish(self, model: Model) -> None:  # noqa: D102
-        self._ready.sort(key=lambda one: one.start)
-        starts = [one.start for one in self._ready]
-        longest = max((one.end - one.start for one in self._ready), default=0.0)
-        for wait in self._waits:
-            first = bisect_right(starts, wait.start - longest)
-            last = bisect_right(starts, wait.end)
-            for ready in self._ready[first:last]:
-                self._judge_beside(wait, ready)
-
-    def _judge_beside(self, wait: _Wait, ready: _Ready) -> None:
-        start, end = max(wait.start, ready.start), min(wait.end, ready.end)
-        beside = end - start - self.history.idle_within(start, end)
-        beside -= sum(max(0.0, min(end, b) - max(start, a)) for a, b in self._barred)
-        if beside <= _BESIDE_MS:
-            return
-        changes = self._tags[wait.worker_id]
-        place = bisect_right(changes, start, key=lambda change: change[0])
-        if place == 0 or (place < len(changes) and changes[place][0] < end):
-            return  # it connected anew meanwhile, with other tags maybe
-        if ready.admits(changes[place - 1][1]):
-            self.violated(
-                f"{ready.task_id} was ready for {beside:.0f} ms while {wait.worker_id} waited for "
-                "such a task",
-                revision=ready.revision,
-                tasks=[ready.task_id],
-                workers=[wait.worker_id],
-                call=wait.call,
-            )
-
-
-def _can_take(worker: WorkerState, wait: _Wait, step: Step, model: Model) -> bool:
-    """Whether a worker that waits is not kept from taking anything just now."""
-    return (
-        worker.connected
-        and worker.connected_at < wait.start
-        and worker.rests_until + _IN_LINE_MS < step.time
-        and model.begun(worker) < worker.image.max_claims
-    )
+    def _could_take(self, wait: _Wait, task_id: str, model: Model) -> bool:
+        """Whether nothing but its standing in line keeps a worker from taking a task."""
+        worker, task = model.worker(wait.worker_id), model.tasks.get(task_id)
+        self.judged += 1
+        return (
+            task is not None
+            and worker.connected
+            and worker.connected_at < wait.asked
+            and not worker.image.cool_down.ToMilliseconds()
+            and not model.paused
+            and model.begun(worker) < worker.image.max_claims
+            and model.admits(worker, task)
+        )

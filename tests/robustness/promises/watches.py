@@ -28,6 +28,7 @@ class Watches(Promise):
 
     def finish(self, model: Model) -> None:  # noqa: D102
         for stream in self.history.streams:
+            self.judged += 1
             if problem := self._problem(stream):
                 self.violated(
                     f"a stream of {stream.watcher} {problem}",

@@ -12,6 +12,7 @@ Action = Callable[[Agent], Awaitable[None]]
 TAGS = ("red", "green", "blue")
 BASE = "base"  # a task that stays open, to work below
 
+_SCARCE_EVERY = 1_500  # calls
 _MAIN: dict[Action, float] = {}  # what an agent does in its main line of work, how often
 _SIDE: dict[Action, float] = {}  # what it does meanwhile
 _FOR_HOLDERS: set[Action] = set()
@@ -44,10 +45,17 @@ def feeds(entered: Action) -> Action:
 
 
 def main_action(agent: Agent, instead: Action) -> Action:
-    """The next thing that an agent does; ``instead`` of what needs a claim, where it has none."""
-    if agent.board.hunger > 0 and agent.rng.random() < 0.3:
+    """The next thing that an agent does.
+
+    ``instead`` of what needs a claim, where it has none, and of making work, where none is to be
+    made just now.
+    """
+    scarce = _is_scarce(agent)
+    if not scarce and agent.board.hunger > agent.rng.randrange(20):
         return agent.rng.choice(_FEEDS)
     chosen = _choice(agent, _MAIN)
+    if scarce and chosen in _FEEDS:
+        return instead
     if chosen in _FOR_HOLDERS and not agent.held and agent.rng.random() < 0.8:
         return instead
     return chosen
@@ -55,9 +63,18 @@ def main_action(agent: Agent, instead: Action) -> Action:
 
 def side_action(agent: Agent) -> Action:
     """The next thing that it does beside."""
-    if agent.board.hunger > 0 and agent.rng.random() < 0.5:
+    scarce = _is_scarce(agent)
+    if not scarce and agent.board.hunger > agent.rng.randrange(20):
         return agent.rng.choice(_FEEDS)
-    return _choice(agent, _SIDE)
+    while True:
+        chosen = _choice(agent, _SIDE)
+        if not scarce or chosen not in _FEEDS:
+            return chosen
+
+
+def _is_scarce(agent: Agent) -> bool:
+    """Whether it is one of the times in which nobody makes work, so that many wait for some."""
+    return agent.board.calls % _SCARCE_EVERY > _SCARCE_EVERY * 0.7
 
 
 def _choice(agent: Agent, table: dict[Action, float]) -> Action:

@@ -40,6 +40,7 @@ async def create(agent: Agent) -> None:
         board.hunger -= board.hunger > 0
 
 
+@feeds
 @action(0.7, side=0.3)
 async def create_tree(agent: Agent) -> None:
     """Add a few tasks at once, below each other and one after the other."""
