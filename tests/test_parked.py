@@ -119,7 +119,6 @@ async def test_parked_is_not_counted(client: Client) -> None:
     assert (worker.claims_held, (await heartbeat(client, "w")).worker.claims_held) == (1, 1)
 
 
-@pytest.mark.xfail(raises=AssertionError, reason="Connect counts parked tasks as held")
 async def test_parked_is_not_counted_by_connect(client: Client) -> None:
     """The worker that Connect shows holds as many tasks as any other call says."""
     await parked(client)

@@ -17,6 +17,7 @@ from tests.calls import (
     duration,
     event,
     fail,
+    pause,
     refusal,
     release,
     show,
@@ -111,6 +112,31 @@ async def test_stream_that_is_open_is_no_sign_of_life(
         await event(timed_client, v1.EVENT_TYPE_TASK_LEASE_EXPIRED, "b")
         assert (await show(timed_client, "a")).worker_id == "w"
         await silent.quiet()
+
+
+@pytest.mark.xfail(raises=AssertionError, reason="a claim by the server itself renews the leases")
+@pytest.mark.parametrize("others_do", ["pause", "create"])
+async def test_what_others_do_is_no_sign_of_life(
+    timed_client: Client, clock: "TestClock", others_do: str
+) -> None:
+    """Nor is what the server tells a worker, or assigns to it: it may have hung up long ago."""
+    await connect(timed_client, "w", max_claims=9, lease=duration(60_000))
+    await create(timed_client, "a")
+    async with working(timed_client, "w", credit=2) as stream:
+        assert await stream.assigned() == ["a"]
+        await stream.waiting()
+        await stream.quiet()
+        before = await show_worker(timed_client, "w")
+        clock.advance(30_000)
+        if others_do == "pause":
+            await pause(timed_client)
+            await stream.waiting()
+        else:
+            await create(timed_client, "b")
+            assert await stream.assigned() == ["b"]
+        await connect(timed_client, "other")  # behind all that the server does by itself
+        after = await show_worker(timed_client, "w")
+        assert after.heartbeat_time == before.heartbeat_time
 
 
 # Refusals
@@ -429,5 +455,6 @@ async def test_next_task_when_a_lease_ends(timed_client: Client, clock: "TestClo
     async with working(timed_client, "w", credit=9) as stream:
         assert await stream.assigned() == ["first"]
         assert await stream.waiting() == v1.CLAIM_OUTCOME_LIMIT_REACHED
+        await stream.quiet()  # its place in the line is taken by now
         clock.advance(60_000)
         assert await stream.assigned() == ["second"]

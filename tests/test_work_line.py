@@ -13,10 +13,6 @@ from tests.work_streams import working
 if TYPE_CHECKING:
     from tests.conftest import TestClock
 
-PASSED_OVER = pytest.mark.xfail(
-    raises=TimeoutError, reason="who is asked first and told why it gets nothing ends the offer"
-)
-
 
 async def waiting_call(
     client: Client, clock: "TestClock", worker: str, **fields: Any
@@ -77,7 +73,6 @@ async def test_line_is_kept_by_tags(timed_client: Client, clock: "TestClock") ->
             assert await plain.assigned() == ["any"]
 
 
-@PASSED_OVER
 async def test_end_of_a_scope_holds_nobody_up(timed_client: Client, clock: "TestClock") -> None:
     """The end that lets one know that all is done, and frees a task for the next, does both."""
     await create(timed_client, "open", needed_tags=["nobody-has-this"])
@@ -94,7 +89,7 @@ async def test_end_of_a_scope_holds_nobody_up(timed_client: Client, clock: "Test
         assert await next_ == ["freed"]
 
 
-@PASSED_OVER
+@pytest.mark.xfail(raises=TimeoutError, reason="ends are not told where something became ready")
 async def test_end_of_a_scope_is_told_beside_what_it_frees(
     timed_client: Client, clock: "TestClock"
 ) -> None:
@@ -113,7 +108,6 @@ async def test_end_of_a_scope_is_told_beside_what_it_frees(
         assert await scoped == []
 
 
-@PASSED_OVER
 @pytest.mark.parametrize("way", ["calls", "streams"])
 async def test_who_holds_its_limit_holds_nobody_up(
     timed_client: Client, clock: "TestClock", way: str
