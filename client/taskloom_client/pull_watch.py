@@ -129,11 +129,10 @@ class PullWatch:
             self._waiting = True
             self._seen_at = self._heard_at
             return False
+        if not await self._news_came():
+            return False
         if self._quiet_at <= self._seen_at:
-            if not await self._news_came():
-                return False
-            if self._quiet_at <= self._seen_at:
-                return True
+            return True
         self._seen_at = self._quiet_at
         return False
 

@@ -175,19 +175,19 @@ class Work:
         await self._call(v1.WorkRequest(drain=v1.WorkDrain()))
 
     async def finish(self) -> None:
-        """Wait for the calls under way, and end the stream in good order. Drain it first.
+        """End the stream in good order, once the calls under way are answered. Drain it first.
 
         What the worker holds stays its own. A stream that is closed without this has broken, as
-        the server sees it.
+        the server sees it. Raises TaskloomError when the server does not end it in time.
         """
-        while self._unanswered:
-            await asyncio.wait([call.answer for call in self._unanswered.values()])
         self._finishing = True
         if self._outgoing is not None:
             self._outgoing.put_nowait(None)
         if self._running is not None:
-            await asyncio.wait([self._running], timeout=self._timeout)
-        await self.aclose()
+            _, unended = await asyncio.wait([self._running], timeout=self._timeout)
+            await self.aclose()
+            if unended:
+                raise self._not_in_time("the end")
 
     async def aclose(self, error: TaskloomError | None = None) -> None:
         """End it at once. Calls under way raise ``error``, or that the stream was closed."""
@@ -212,7 +212,7 @@ class Work:
             async with asyncio.timeout(self._timeout):
                 return await answer
         except TimeoutError:
-            raise self._not_in_time(message) from None
+            raise self._not_in_time(message.WhichOneof("content") or "credit") from None
         finally:
             del self._unanswered[message.call_id]
 
@@ -316,11 +316,11 @@ class Work:
                 call.answer.set_exception(copy(error))
         self._receive(None)
 
-    def _not_in_time(self, message: v1.WorkRequest) -> TaskloomError:
+    def _not_in_time(self, what: str) -> TaskloomError:
         if self._break is not None:
             return copy(self._break)
         return TaskloomError(
-            f"{message.WhichOneof('content')} was not answered within {self._timeout:g} s",
+            f"{what} was not answered within {self._timeout:g} s",
             code=grpc.StatusCode.DEADLINE_EXCEEDED,
         )
 

@@ -308,6 +308,8 @@ async def test_who_parked_a_task_goes_on_with_it(client: Client) -> None:
         assert (await anext(following)).id == "b"
         assert await parked.update(status="working")
         assert not parked.parked
+        await agent.find_held()
+        assert not agent.inherits
         assert await parked.complete()
         assert [task.id async for task in following] == []
     assert await _statuses(client) == {"completed": 2}

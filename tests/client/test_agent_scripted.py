@@ -14,7 +14,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 from grpc import aio
 from taskloom import v1
-from taskloom_client import Agent, Client, HeldTask, TaskloomError
+from taskloom_client import Agent, Client, HeldTask, Pulled, TaskloomError
 
 if TYPE_CHECKING:
     from tests.client.conftest import Refuse, ScriptedServer
@@ -424,6 +424,28 @@ async def test_leaving_the_loop_completes_nothing(
         async for _ in agent.tasks():
             break
     assert service.kinds() == ["Connect", "ClaimNextTask", "Disconnect"]
+
+
+async def test_a_claim_told_of_twice_is_one_task(service: Service, scripted_client: Client) -> None:
+    """However often, and by whatever way, an agent hears of a claim, it is handed over once."""
+    left = 2
+
+    async def twice(agent: Agent) -> Pulled:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            return Pulled(None, v1.CLAIM_OUTCOME_ALL_DONE)
+        return Pulled(agent.hold(_task("a", 3)), v1.CLAIM_OUTCOME_CLAIMED)
+
+    async with Agent(scripted_client, pull=twice) as agent:
+        task = await anext(agent.tasks())
+        assert [task.id async for task in agent.tasks()] == []
+        assert left < 0
+        task.lost_event.set()
+        again = agent.hold(_task("a", 3))
+        assert again is not task, "what was taken for lost is held after all"
+        agent.let_go(task)
+        assert agent.hold(_task("a", 3)) is again
 
 
 async def test_polling_takes_the_first_and_lists_again(

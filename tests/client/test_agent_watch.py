@@ -11,7 +11,7 @@ from taskloom import v1
 from taskloom_client import Agent, Client
 
 if TYPE_CHECKING:
-    from tests.client.conftest import Refuse, Relay, ScriptedServer
+    from tests.client.conftest import Answer, Refuse, Relay, ScriptedServer
 
 Context = aio.ServicerContext[Any, Any]
 
@@ -107,6 +107,27 @@ def _event(
     return v1.Event(type=type, task_id=id, task=task, left_filter=left)
 
 
+def _serve(scripted: "ScriptedServer", watch: "Answer", status: "Answer", claim: "Answer") -> None:
+    """Answer all that an agent by watch asks."""
+
+    async def connect(request: v1.ConnectRequest, context: Context) -> v1.ConnectResponse:
+        return v1.ConnectResponse(worker=v1.Worker(id="w"))
+
+    async def nothing(request: Any, context: Context) -> Any:
+        return getattr(v1, type(request).__name__.replace("Request", "Response"))()
+
+    scripted.answers |= {"WatchTasks": watch, "GetStatus": status, "ClaimTask": claim}
+    scripted.answers |= {"Connect": connect, "ListTasks": nothing, "Disconnect": nothing}
+
+
+def _message(revision: int, kind: str, *events: v1.Event) -> v1.WatchTasksResponse:
+    message = v1.WatchTasksResponse(revision=revision)
+    getattr(message, kind).SetInParent()
+    if events:
+        message.events.events.extend(events)
+    return message
+
+
 async def test_tries_the_best_it_knows_of(
     scripted: "ScriptedServer", scripted_client: Client, refuse: "Refuse"
 ) -> None:
@@ -118,8 +139,8 @@ async def test_tries_the_best_it_knows_of(
         request: v1.WatchTasksRequest, context: Context
     ) -> AsyncIterator[v1.WatchTasksResponse]:
         assert (request.filter.ready_for, request.include_state) == ("w", True)
-        yield v1.WatchTasksResponse(revision=1, created=v1.WatchCreated(incarnation="one"))
-        yield v1.WatchTasksResponse(revision=1, synced=v1.WatchSynced())
+        yield _message(1, "created")
+        yield _message(1, "synced")
         await looked.wait()
         created, updated = v1.EVENT_TYPE_TASK_CREATED, v1.EVENT_TYPE_TASK_UPDATED
         events = [
@@ -131,7 +152,7 @@ async def test_tries_the_best_it_knows_of(
             _event(v1.EVENT_TYPE_TASK_BLOCKED, "gone", priority=9, made=1, left=True),
             v1.Event(type=v1.EVENT_TYPE_ATTACHMENT_ADDED, task_id="old"),
         ]
-        yield v1.WatchTasksResponse(revision=2, events=v1.WatchEvents(events=events))
+        yield _message(2, "events", *events)
         await asyncio.Event().wait()
 
     async def status(request: v1.GetStatusRequest, context: Context) -> v1.GetStatusResponse:
@@ -144,14 +165,7 @@ async def test_tries_the_best_it_knows_of(
             await refuse(context, grpc.StatusCode.FAILED_PRECONDITION, "TASK_CLAIMED")
         return v1.ClaimTaskResponse(task=v1.Task(id=request.task_id, claim_revision=3))
 
-    async def connect(request: v1.ConnectRequest, context: Context) -> v1.ConnectResponse:
-        return v1.ConnectResponse(worker=v1.Worker(id="w"))
-
-    async def nothing(request: Any, context: Context) -> Any:
-        return getattr(v1, type(request).__name__.replace("Request", "Response"))()
-
-    scripted.answers |= {"WatchTasks": watch, "GetStatus": status, "ClaimTask": claim}
-    scripted.answers |= {"Connect": connect, "ListTasks": nothing, "Disconnect": nothing}
+    _serve(scripted, watch, status, claim)
     async with Agent(scripted_client, "w", pull="watch") as agent:
         assert (await anext(agent.tasks())).id == "young"
         assert claims == ["raised", "old", "young"]
@@ -161,3 +175,37 @@ async def test_tries_the_best_it_knows_of(
             1,
             2,
         )
+
+
+async def test_looks_only_when_something_has_changed(
+    scripted: "ScriptedServer", scripted_client: Client
+) -> None:
+    """What is left to wait for is looked at as the waiting begins, and once after each change."""
+    looks = asyncio.Queue[int]()
+    sent = 0
+
+    async def watch(
+        request: v1.WatchTasksRequest, context: Context
+    ) -> AsyncIterator[v1.WatchTasksResponse]:
+        nonlocal sent
+        yield _message(5, "created")
+        yield _message(5, "synced")
+        assert await looks.get() == 0
+        for sent in (5, 5, 6):
+            await asyncio.sleep(0.03)  # for those who would look too soon
+            yield _message(sent, "progress")
+        assert await looks.get() == 6
+        yield _message(7, "events", _event(v1.EVENT_TYPE_TASK_READY, "a", priority=5, made=1))
+        await asyncio.Event().wait()
+
+    async def status(request: v1.GetStatusRequest, context: Context) -> v1.GetStatusResponse:
+        looks.put_nowait(sent)
+        return v1.GetStatusResponse(claimed_tasks=1)
+
+    async def claim(request: v1.ClaimTaskRequest, context: Context) -> v1.ClaimTaskResponse:
+        return v1.ClaimTaskResponse(task=v1.Task(id=request.task_id, claim_revision=3))
+
+    _serve(scripted, watch, status, claim)
+    async with Agent(scripted_client, "w", pull="watch") as agent:
+        assert (await anext(agent.tasks())).id == "a"
+        assert agent.counters.empty_polls == 2

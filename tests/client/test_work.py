@@ -234,6 +234,17 @@ async def test_finishing_waits_for_what_is_under_way(client: Client) -> None:
         assert (await completing).task.status == "completed"
 
 
+async def test_finishing_outlives_a_break(client: Client, relay: "Relay") -> None:
+    """A stream that breaks as it is to end is begun once more, to end in good order."""
+    await _connect(client, "w")
+    async with Client(relay.address, timeout=10) as remote, remote.work("w") as work:
+        await _started(work)
+        await work.drain()
+        relay.cut()
+        await work.finish()
+        assert work.streams == 2
+
+
 async def test_closing_breaks_it(client: Client) -> None:
     """A stream that is just closed has broken: its worker has a grace, and no longer."""
     await _connect(client, "w")
