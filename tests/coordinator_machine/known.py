@@ -1,0 +1,12 @@
+"""Where the server is known to be wrong. A name goes with the fix, and what asks for it, too."""
+
+KNOWN = frozenset(
+    {
+        # A reopened parent whose children have ended completes by itself, unworked, when its
+        # not_before passes, its pause ends, or it is moved out of a paused subtree.
+        "time and resume roll up",
+        # What is assigned to a worker whose stream broke has the end of its grace for the end of
+        # its lease, even when that is past, and the alarm does not know.
+        "assignment within a grace",
+    }
+)
