@@ -131,6 +131,7 @@ async def serving(
                 tail.forget(committed.revision - len(committed.revisions))
             for revision in committed.revisions:
                 tail.append(revision)
+            streams.notice(committed)
             feed.announce(committed.revision, committed.incarnation)
             alarm.set(committed.deadline)
             for worker_id, deadline in committed.leases:
@@ -153,6 +154,7 @@ async def serving(
         stack.push_async_callback(writer.stop)
         tail = Tail(begun.revision)
         feed = Feed(begun.revision, begun.incarnation)
+        streams = OpenStreams(begun.incarnation)
         readers = Readers(settings.db, workflows, clock=clock.now)
         stack.push_async_callback(asyncio.to_thread, readers.close)
 
@@ -179,7 +181,6 @@ async def serving(
         calls = Calls(writer, readers, clock.now)
         worker_service_pb2_grpc.add_WorkerServiceServicer_to_server(WorkerServicer(calls), server)
         task_service_pb2_grpc.add_TaskServiceServicer_to_server(TaskServicer(calls), server)
-        streams = OpenStreams()
         claim_service_pb2_grpc.add_ClaimServiceServicer_to_server(
             ClaimServicer(calls, streams), server
         )

@@ -685,7 +685,9 @@ Global___WorkAssigned: _TypeAlias = WorkAssigned  # noqa: Y015
 
 @_typing.final
 class WorkWaiting(_message.Message):
-    """There is credit and nothing to assign. Said once, and again when the reason changes."""
+    """There is credit and nothing to assign. Said once, and again when the reason changes; but who
+    was told that all is done is not told of new tasks that are none for it.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -32,17 +32,21 @@ class Held:
     reason: str
 
 
-def require_holder(tx: Transaction, ask: Held, *, also_lapsed: bool = False) -> tuple[Worker, Task]:
+def require_holder(
+    tx: Transaction, ask: Held, *, also_lapsed: bool = False, also_beside: bool = False
+) -> tuple[Worker, Task]:
     """The worker and the task that it holds, exclusively or, if nobody does, by an advisory claim.
 
     Raises WorkerNotFound, TaskNotFound, TaskDeleted, and ClaimLost unless the worker holds
-    the task by the claim that it shows.
+    the task by the claim that it shows. ``also_beside``: an advisory claim will do beside the
+    exclusive one of another.
     """
     worker = workers.require(tx, ask.worker_id)
     task = require_live_task(tx, ask.task_id)
-    if task.claimed:
+    claim = task.advisory_claim(worker.id)
+    if task.claimed and not (also_beside and claim and task.worker_id != worker.id):
         holder, current = task.worker_id, task.claim_revision
-    elif claim := task.advisory_claim(worker.id):
+    elif claim:
         holder, current, *_ = claim
     elif also_lapsed:
         holder, current = task.lapsed_worker_id, task.lapsed_claim_revision
@@ -86,13 +90,11 @@ def check_children(tx: Transaction, task: Task) -> None:
         raise ChildrenOpen(f"task {task.id!r} has open children: {', '.join(ids)}", subjects=ids)
 
 
-def check_admission(
-    tx: Transaction, worker: Worker, task: Task, *, takes_over: bool = False
-) -> DomainError | None:
+def check_admission(tx: Transaction, worker: Worker, task: Task) -> DomainError | None:
     """Why this worker may not take this task now; None when it may.
 
     What is wrong with the task comes first: another task may do where another moment will
-    not. ``takes_over``: the worker works on it already, by an advisory claim.
+    not.
     """
     workflow = tx.workflows.get(task.workflow)
     mine = task.claimed and task.worker_id == worker.id
@@ -108,15 +110,22 @@ def check_admission(
     error = missing_tags(task, worker) or check_start(tx, task) or check_not_paused(tx, task)
     if error is not None:
         return error
-    # What is assigned to it is held already: to begin it there must be room among those begun.
-    held = tx.tasks.held_count(worker.id) - (_assigned_count(tx, worker) if mine else 0)
-    return _check_worker(tx, worker, held - takes_over)
+    return _check_worker(tx, worker, held_beside(tx, worker, task))
 
 
-def _assigned_count(tx: Transaction, worker: Worker) -> int:
-    """How many of the tasks that it holds the worker has not begun."""
-    held = tx.tasks.held(worker.id)
-    return sum(task.status == tx.workflows.get(task.workflow).assign_state for task in held)
+def held_beside(tx: Transaction, worker: Worker, task: Task) -> int:
+    """How many tasks the worker holds, as far as they count when it wants to take this one.
+
+    What is assigned to it is held already: to begin it there must be room among those begun. What
+    it works on by an advisory claim it only takes over.
+    """
+    held = tx.tasks.held_count(worker.id)
+    if task.claimed and task.worker_id == worker.id:
+        return held - sum(
+            one.status == tx.workflows.get(one.workflow).assign_state
+            for one in tx.tasks.held(worker.id)
+        )
+    return held - (task.advisory_claim(worker.id) is not None)
 
 
 def _check_worker(tx: Transaction, worker: Worker, held: int) -> DomainError | None:

@@ -1,6 +1,6 @@
 """Claims: taking tasks, and ending, failing or returning them. The hot path."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Unpack
 
 from taskloom_server.coordinator import advisory, workers
@@ -82,18 +82,21 @@ def claim_task(tx: Transaction, ask: Claim) -> Moved | DomainError:
     """
     worker = workers.require(tx, ask.worker_id)
     task = require_live_task(tx, ask.task_id)
-    if task.claimed and task.worker_id == worker.id and not _is_assigned(tx, task):
+    mine = task.claimed and task.worker_id == worker.id
+    if mine and not _is_assigned(tx, task):
         return Moved(_renew(tx, worker, task, ask.lease_ms), [], tx.seen)
+    if mine:
+        ask = replace(ask, advisory=False)  # what is assigned to it is begun
     has_advisory = task.advisory_claim(worker.id) is not None and not task.claimed
     if has_advisory and ask.advisory:
         tx.workers.lives(worker, tx.now)
         return Moved(task, [], tx.seen)
-    if error := check_admission(tx, worker, task, takes_over=has_advisory):
+    if error := check_admission(tx, worker, task):
         lost = task.worker_id not in (None, worker.id) and not task.ready
         tx.workers.tried(worker, tx.now, lost=lost)
         return error
     task = _give(tx, worker, task, ask)
-    tx.workers.took(worker, tx.now, 1, task.status, task.phase)
+    _note_taken(tx, worker, [task], ask)
     return Moved(task, [], tx.seen)
 
 
@@ -113,7 +116,7 @@ def claim_next(tx: Transaction, ask: ClaimNext) -> Claimed | Waiting:
         ids = _best(tx, worker, ask, limit=min(ask.max_tasks, worker.max_claims - held))
         if ids:
             tasks = [_give(tx, worker, require_task(tx, id_), ask) for id_ in ids]
-            tx.workers.took(worker, tx.now, len(tasks), tasks[-1].status, tasks[-1].phase)
+            _note_taken(tx, worker, tasks, ask)
             return Claimed(tasks, Outcome.CLAIMED, None, tx.seen)
         outcome = Outcome.ALL_DONE if _all_done(tx, ask.parent_id) else Outcome.NONE_READY
     if not tx.again:
@@ -169,14 +172,15 @@ def give_back(tx: Transaction, claimed: Claimed) -> None:
                 EventType.TASK_RELEASED,
                 by=None,
                 reason=gone,
+                is_activity=False,
                 worker_id=None,
             )
 
 
 def release(tx: Transaction, ask: Held) -> Moved:
     """Give a task back. Raises TaskNotFound, WorkerNotFound, ClaimLost, IllegalTransition."""
-    worker, task = require_holder(tx, ask)
-    if not task.claimed:
+    worker, task = require_holder(tx, ask, also_beside=True)
+    if not task.claimed or task.worker_id != worker.id:
         task = advisory.end(tx, task, worker.id, ask.reason or "the worker let go")
         tx.workers.lives(worker, tx.now)
         return Moved(task, [], tx.seen)
@@ -288,6 +292,14 @@ def _give(tx: Transaction, worker: Worker, task: Task, ask: Claim | ClaimNext) -
     if ask.advisory:
         return advisory.make(tx, worker, task, ask.lease_ms or worker.lease_ms)
     return _take(tx, worker, task, ask.lease_ms)
+
+
+def _note_taken(tx: Transaction, worker: Worker, tasks: list[Task], ask: Claim | ClaimNext) -> None:
+    """Count what the worker was given, and what it moved by that."""
+    moved = None if ask.advisory else tasks[-1]
+    status = moved.status if moved else worker.last_status
+    phase = moved.phase if moved else worker.last_phase
+    tx.workers.took(worker, tx.now, len(tasks), status, phase)
 
 
 def _take_over(tx: Transaction, worker: Worker, task: Task) -> Task:

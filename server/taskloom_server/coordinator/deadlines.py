@@ -68,6 +68,7 @@ def _expire(tx: Transaction, task: Task, worker: Worker) -> None:
         EventType.TASK_FAILED if spent else EventType.TASK_LEASE_EXPIRED,
         by=None,
         reason=f"{_why(worker, tx.now)}, attempt {attempts} of {task.max_attempts}",
+        is_activity=False,
         worker_id=task.worker_id if spent else None,
         claim_revision=None,
         lease_ms=None,

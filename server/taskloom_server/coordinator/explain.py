@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from taskloom_server.coordinator.admission import by_whom, pauses_over
+from taskloom_server.coordinator.admission import by_whom, held_beside, pauses_over
 from taskloom_server.coordinator.lookup import blocker_ids, open_child_ids, require_task
 from taskloom_server.graph.errors import WorkerNotFound
 from taskloom_server.graph.obstacles import Obstacle, ObstacleType
@@ -41,11 +41,22 @@ def explain_task(tx: Transaction, ask: Explain) -> Explained:
                 f"worker {ask.worker_id!r} is unknown: nobody connected under this id",
                 subjects=(ask.worker_id,),
             )
+    if worker is not None and _has_begun(tx, task, worker):
+        return Explained(task, [], tx.seen)  # claiming it again renews the claim
     obstacles = list(_of_task(tx, task, worker))
     if not any(one.type in _FINAL for one in obstacles):
         obstacles += _of_system(tx, task)
         obstacles += _of_worker(tx, task, worker) if worker else _of_everybody(tx, task)
     return Explained(task, obstacles, tx.seen)
+
+
+def _has_begun(tx: Transaction, task: Task, worker: Worker) -> bool:
+    return (
+        task.claimed
+        and task.worker_id == worker.id
+        and worker.disconnected_at is None
+        and task.status != tx.workflows.get(task.workflow).assign_state
+    )
 
 
 _FINAL = frozenset((ObstacleType.DELETED, ObstacleType.ENDED))
@@ -178,9 +189,8 @@ def _of_worker(tx: Transaction, task: Task, worker: Worker) -> Iterator[Obstacle
     if task.wanted_tags and have.isdisjoint(task.wanted_tags):
         wanted = list(task.wanted_tags)
         yield _tags(f"it wants {_one_of(wanted)}, and {who} has none", wanted, worker.id)
-    held = tx.tasks.held_count(worker.id)
-    mine = task.claimed and task.worker_id == worker.id
-    if held >= worker.max_claims and not mine:
+    held = held_beside(tx, worker, task)
+    if held >= worker.max_claims:
         yield Obstacle(
             ObstacleType.CLAIM_LIMIT,
             f"{who} holds {held} tasks of at most {worker.max_claims}",

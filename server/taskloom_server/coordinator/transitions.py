@@ -9,7 +9,7 @@ from typing import Unpack
 from taskloom_server.coordinator import advisory
 from taskloom_server.coordinator.changes import change, warmth
 from taskloom_server.graph.events import EventType
-from taskloom_server.graph.tasks import Task, TaskChanges, Transition
+from taskloom_server.graph.tasks import AdvisoryClaim, Task, TaskChanges, Transition
 from taskloom_server.graph.temperature import Activity
 from taskloom_server.graph.workflows import Parents, Workflow
 from taskloom_server.store.transaction import Transaction
@@ -23,12 +23,14 @@ def move(
     *,
     by: str | None,
     reason: str | None = None,
+    is_activity: bool = True,
     **changes: Unpack[TaskChanges],
 ) -> Task:
     """Put a task into another state, with all that follows from it.
 
     Ending a task, or sending it back to where claims begin, ends its claim; a task that
-    ended keeps its last worker. In a parked state a claim's lease stands still.
+    ended keeps its last worker. In a parked state a claim's lease stands still. What the server
+    does by itself is no activity, and warms nothing.
     """
     workflow = tx.workflows.get(task.workflow)
     state_before = workflow.states.get(task.status)
@@ -58,7 +60,7 @@ def move(
         changes["lease_ms"], changes["parked_lease_ms"] = task.parked_lease_ms, None
         changes["lease_since"] = tx.now
         tx.lease_ends_at(task.worker_id or "", tx.now + task.parked_lease_ms)
-    if by is not None and not state.terminal:  # what has ended calls for no attention
+    if is_activity and not state.terminal:  # what has ended calls for no attention
         priority = changes.get("priority", task.priority)
         changes |= warmth(tx, task, Activity(progress=True), priority)
     phase = (changes["phase"] or "") if "phase" in changes else None
@@ -66,7 +68,7 @@ def move(
     moved = change(tx, task, changes)
     tx.tell_task(type_, moved, task, worker_id=by, reason=reason)
     if state.terminal or not moved.claimed:
-        _unmark_files(tx, task)
+        _unmark_files(tx, task, keep=() if state.terminal else moved.advisory_claims)
     if task.worker_id is not None and task.claimed and (not moved.claimed or state.parked):
         tx.ask_worker_again(task.worker_id)
     if moved.advisory_claims:
@@ -111,9 +113,12 @@ def _end_advisory_claims(tx: Transaction, task: Task, *, terminal: bool) -> Task
     return task
 
 
-def _unmark_files(tx: Transaction, task: Task) -> None:
-    """Marks made for a task go when nobody works on it any more."""
+def _unmark_files(tx: Transaction, task: Task, keep: tuple[AdvisoryClaim, ...]) -> None:
+    """Marks made for a task go when it is not worked on any more, but for those who do still."""
+    at_work = {claim[0] for claim in keep}
     for mark in tx.file_marks.for_task(task.id):
+        if mark.worker_id in at_work:
+            continue
         tx.file_marks.delete(mark, tx.now, "the work ended")
         tx.tell(
             EventType.FILE_UNMARKED,

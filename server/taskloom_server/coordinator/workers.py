@@ -30,6 +30,7 @@ class Connected:
 
     worker: Worker
     held: list[Task]
+    held_count: int  # of those that count
     incarnation: str
     revision: int
 
@@ -146,7 +147,12 @@ def connect(tx: Transaction, ask: Connect) -> Connected:
     tx.workers.put(worker)
     tx.ask_worker_again(worker.id)  # who waits for it goes by the tags that it had
     tx.tell(EventType.WORKER_CONNECTED, worker, worker_id=worker.id)
-    return Connected(worker, tx.tasks.held(worker.id), tx.incarnation, tx.seen)
+    return _connected(tx, worker)
+
+
+def _connected(tx: Transaction, worker: Worker) -> Connected:
+    held = tx.tasks.held(worker.id)
+    return Connected(worker, held, tx.tasks.held_count(worker.id), tx.incarnation, tx.seen)
 
 
 def heartbeat(tx: Transaction, worker_id: str) -> Seen:
@@ -222,7 +228,7 @@ def begin_stream(tx: Transaction, worker_id: str) -> Connected:
     worker = require(tx, worker_id)
     tx.workers.lives(worker, tx.now)
     alive = worker.seen_at(tx.now)._replace(last_heartbeat=tx.now, grace_until=None)
-    return Connected(alive, tx.tasks.held(worker.id), tx.incarnation, tx.seen)
+    return _connected(tx, alive)
 
 
 def lose_stream(tx: Transaction, ask: LostStream) -> None:

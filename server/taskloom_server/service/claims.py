@@ -106,7 +106,7 @@ class ClaimServicer(claim_service_pb2_grpc.ClaimServiceServicer):
         }
         stream = WorkStream(self._calls, self._streams, verbs)
         # Generators are not closed when their call is cancelled, so not in a `finally`.
-        context.add_done_callback(lambda _: stream.close())
+        context.add_done_callback(lambda _: stream.close(cut=not context.done()))
         async for response in stream.responses(request_iterator):
             yield response
 

@@ -18,12 +18,13 @@ from taskloom_server.graph.errors import (
     ShuttingDown,
 )
 from taskloom_server.graph.events import Event, EventType, Revision
+from taskloom_server.graph.tasks import Task
 from taskloom_server.service import read, show
 from taskloom_server.service.calls import Calls
 from taskloom_server.store.tail import Tail
 
 EVENTS_A_MESSAGE = 500
-_EVENTS_A_READ = 1_000
+_EVENTS_A_READ = 100  # a watch that is stuck keeps what it has read
 _DEFAULT_PROGRESS_MS = 10_000
 _EVENT_TYPES = frozenset(map(int, EventType))
 
@@ -59,8 +60,11 @@ class WatchServicer(watch_service_pb2_grpc.WatchServiceServicer):
             state = await self._calls.read(watches.list_state, watched)
             watched, cursor, incarnation = state.watched, state.revision, state.incarnation
             yield _message(0, created=pb.WatchCreated(incarnation=incarnation))
-            for message in _state_messages(state):
+            messages = _state_messages(state.tasks)
+            del state  # a watch keeps a cursor and nothing else
+            for message in messages:
                 yield message
+            del messages
             yield _message(cursor, synced=pb.WatchSynced())
         else:
             watched = await self._calls.read(watches.begin_watch, watched)
@@ -98,7 +102,7 @@ class WatchServicer(watch_service_pb2_grpc.WatchServiceServicer):
         """The next revisions: from memory for those who keep up, or else from the table."""
         if first > self._feed.revision:
             return []
-        recent = self._tail.since(first)
+        recent = self._tail.since(first, _EVENTS_A_READ)
         if recent is not None:
             return recent
         history = await self._calls.read(
@@ -153,8 +157,8 @@ def _messages(revision: int, passed: list[Passed]) -> Iterator[pb.WatchTasksResp
         yield _message(0 if more else revision, events=events)
 
 
-def _state_messages(state: watches.State) -> Iterator[pb.WatchTasksResponse]:
-    for start in range(0, len(state.tasks), EVENTS_A_MESSAGE):
+def _state_messages(tasks: list[Task]) -> Iterator[pb.WatchTasksResponse]:
+    for start in range(0, len(tasks), EVENTS_A_MESSAGE):
         events = [
             show.event(
                 Passed(
@@ -162,6 +166,6 @@ def _state_messages(state: watches.State) -> Iterator[pb.WatchTasksResponse]:
                     left=False,
                 )
             )
-            for task in state.tasks[start : start + EVENTS_A_MESSAGE]
+            for task in tasks[start : start + EVENTS_A_MESSAGE]
         ]
         yield _message(0, events=pb.WatchEvents(events=events))

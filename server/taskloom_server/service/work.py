@@ -15,12 +15,18 @@ from google.protobuf.message import Message
 from taskloom.v1 import claim_service_pb2 as pb
 
 from taskloom_server.coordinator import claims, workers
-from taskloom_server.graph.errors import DomainError, InvalidField, ShuttingDown
+from taskloom_server.graph.errors import (
+    DomainError,
+    InvalidField,
+    ShuttingDown,
+    WorkerNotFound,
+)
+from taskloom_server.graph.events import EventType
 from taskloom_server.graph.workers import Outcome
 from taskloom_server.service import read, show
 from taskloom_server.service.calls import Calls
 from taskloom_server.service.errors import code_of, message_of
-from taskloom_server.store.writer import WriterStopped
+from taskloom_server.store.writer import Committed, WriterStopped
 
 _MAX_CREDIT = 1_000
 _MAX_TASKS = 100  # of one assignment
@@ -53,7 +59,8 @@ class _Outgoing:
 class OpenStreams:
     """All Work streams of the server, so that it knows when a worker has lost its last one."""
 
-    def __init__(self) -> None:
+    def __init__(self, incarnation: str) -> None:
+        self._incarnation = incarnation
         self._streams: set[WorkStream] = set()
         self._of_worker: Counter[str] = Counter()
         self._closed = False
@@ -73,6 +80,23 @@ class OpenStreams:
             return False
         del self._of_worker[stream.worker_id]
         return not self._closed
+
+    def notice(self, committed: Committed) -> None:
+        """End the streams of workers that are connected no more."""
+        for revision in committed.revisions:
+            for event in revision.events:
+                if event.type is EventType.WORKER_DISCONNECTED:
+                    self._end_gone(event.worker_id)
+        if committed.incarnation != self._incarnation:
+            self._incarnation = committed.incarnation
+            self._end_gone(None)
+
+    def _end_gone(self, worker_id: str | None) -> None:
+        """End the streams of a worker, or all of them."""
+        for stream in self._streams:
+            if worker_id in (None, stream.worker_id):
+                gone = f"worker {stream.worker_id!r} has disconnected; connect first"
+                stream.end(WorkerNotFound(gone, subjects=(stream.worker_id,)))
 
     def close(self) -> None:
         """End them all: the server is going."""
@@ -116,18 +140,20 @@ class WorkStream:
         """End the stream with this, after what is to be sent before."""
         self._outgoing.put_nowait(_Outgoing(error))
 
-    def close(self) -> None:
+    def close(self, *, cut: bool) -> None:
         """Stop what goes on, and undo what was assigned and not sent.
 
-        If the stream was its worker's last and broke, a grace begins.
+        If the stream was its worker's last and broke, a grace begins. ``cut``: its end could not
+        be told to the worker; to the reader of requests that looks like the worker's own.
         """
+        broke = cut or not self._well
         for task in self._tasks:
             task.cancel()
         while not self._outgoing.empty():
             claimed = self._outgoing.get_nowait().claimed
             if claimed is not None:
                 self._calls.write_unheard(claims.give_back, claimed)
-        if self._streams.leave(self) and not self._well:
+        if self._streams.leave(self) and broke:
             lost = workers.LostStream(self.worker_id, self._grace_ms)
             self._calls.write_unheard(workers.lose_stream, lost)
 
@@ -164,6 +190,7 @@ class WorkStream:
             if kind == "start":
                 await self._start(request)
             elif kind == "drain":
+                await self._underway.acquire()
                 self._drain(request.call_id)
             elif kind is not None:
                 await self._underway.acquire()
@@ -194,7 +221,7 @@ class WorkStream:
         self._grace_ms = grace_ms or _DEFAULT_GRACE_MS
         self._streams.enter(self)
         started = pb.WorkStarted(
-            worker=show.worker(begun.worker, len(begun.held)),
+            worker=show.worker(begun.worker, begun.held_count),
             held_tasks=show.tasks(begun.held),
             incarnation=begun.incarnation,
         )
@@ -209,7 +236,8 @@ class WorkStream:
         self._credit = 0
         if self._assigning is not None:
             self._assigning.cancel()
-        self._send(pb.WorkResponse(drained=pb.WorkDrained(), call_id=call_id))
+        drained = pb.WorkResponse(drained=pb.WorkDrained(), call_id=call_id)
+        self._outgoing.put_nowait(_Outgoing(drained, is_answer=True))
 
     async def _answer(self, kind: str, request: pb.WorkRequest) -> None:
         """Make one call, and send its answer or its refusal."""

@@ -68,7 +68,7 @@ class WorkerServicer(worker_service_pb2_grpc.WorkerServiceServicer):
 
 def _connected(answer: workers.Connected) -> pb.ConnectResponse:
     return pb.ConnectResponse(
-        worker=show.worker(answer.worker, len(answer.held)),
+        worker=show.worker(answer.worker, answer.held_count),
         held_tasks=show.tasks(answer.held),
         incarnation=answer.incarnation,
         revision=answer.revision,

@@ -125,7 +125,9 @@ class WorkerTable:
         """Count a claim that was refused; ``lost``: another worker had the task."""
         _TRIED.run(self._connection, now, 1, int(lost), worker.id)
 
-    def took(self, worker: Worker, now: int, granted: int, status: str, phase: str | None) -> None:
+    def took(
+        self, worker: Worker, now: int, granted: int, status: str | None, phase: str | None
+    ) -> None:
         """Count claims that were granted."""
         _TOOK.run(self._connection, now, granted, status, phase, worker.id)
 

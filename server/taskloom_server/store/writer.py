@@ -64,6 +64,7 @@ class _Job:
     future: "asyncio.Future[Any]"
     undo: Callable[[Transaction, Any], Any] | None = None
     answer: Any = None
+    changed: bool = False  # whether it changed anything
     error: Exception | None = None
 
     @property
@@ -322,6 +323,7 @@ class Writer:
         if waiting is not None:
             job.error = WriterStopped()
         group.answered.append(job)
+        job.changed = bool(events)
         if events:
             group.revision += 1
             group.revisions.append(Revision(group.revision, tuple(events)))
@@ -353,8 +355,8 @@ class Writer:
         for requirement in noted.readied:
             if requirement not in unwanted and not self._offer(tx, group, requirement):
                 unwanted.add(requirement)
-        if not noted.readied and any(event.type in _ENDINGS for event in noted.events):
-            self._dismiss_done(tx, group)
+        if any(event.type in _ENDINGS for event in noted.events):
+            self._dismiss_done(tx, group, anywhere=not noted.readied)
 
     def _offer(self, tx: Transaction, group: "_Group", requirement: int) -> bool:
         """Give a task that asks this to the one who waits longest for such; whether one takes it.
@@ -366,17 +368,20 @@ class Writer:
                 continue
             for job, waiting in self._line.each(tags, scope):
                 if self._attempt(tx, job, group):
-                    if not waiting.shares:
-                        return True
+                    if job.changed and not waiting.shares:
+                        return True  # another may only have been told why there is nothing
                 elif not waiting.shares and self._line.waiting(job) == waiting:
                     break  # it is not below their scope
         return False
 
-    def _dismiss_done(self, tx: Transaction, group: "_Group") -> None:
-        """Tell those who wait when every task that they could wait for has ended."""
-        anywhere_open = tx.tasks.any_with_status(tx.workflows.open_statuses)
+    def _dismiss_done(self, tx: Transaction, group: "_Group", *, anywhere: bool) -> None:
+        """Tell those who wait when every task that they could wait for has ended.
+
+        ``anywhere``: it may be so of those who wait for any task, too.
+        """
+        anywhere = anywhere and not tx.tasks.any_with_status(tx.workflows.open_statuses)
         for tags, scope in self._line.kinds():
-            if anywhere_open and not scope:
+            if not (scope or anywhere):
                 continue
             for job, waiting in self._line.each(tags, scope):
                 if not waiting.when_done and not self._attempt(tx, job, group):
