@@ -214,6 +214,21 @@ async def test_blockers_go_on_counting(client: Client) -> None:
     assert ("TASK_READY", "waits") in await turned(client, revision)
 
 
+async def test_not_before_passes_in_it(timed_client: Client, clock: "TestClock") -> None:
+    """A paused task whose not_before passes is ready by the resume, and not before."""
+    await plant(timed_client)
+    request = v1.CreateTaskRequest(id="later", title="x", parent_id="top")
+    request.not_before.FromMilliseconds(clock.now() + 5_000)
+    created = (await timed_client.tasks.CreateTask(request)).task
+    await pause(timed_client, "top")
+    assert (await status(timed_client)).delayed_tasks == 0, "it waits for more than that"
+    clock.advance(5_000)
+    told = await event(timed_client, v1.EVENT_TYPE_TASK_UPDATED, "later", created.revision)
+    assert (told.task.ready, told.task.HasField("not_before")) == (False, False)
+    revision = await resume(timed_client, "top")
+    assert ("TASK_READY", "later") in await turned(timed_client, revision)
+
+
 async def complete_by_name(client: Client, task: str) -> v1.Task:
     """Claim a task and complete it."""
     await claim(client, "w", task)
