@@ -216,10 +216,11 @@ class WorkStream:
             parent_id=read.identifier("start.parent_id", start.parent_id, optional=True),
             order=read.claim_order("start.order_by", start.order_by),
         )
-        begun = await self._calls.write_anew(workers.begin_stream, worker_id)
         self.worker_id = worker_id
         self._grace_ms = grace_ms or _DEFAULT_GRACE_MS
+        # Counted before it is asked for, lest another one that breaks meanwhile be the last.
         self._streams.enter(self)
+        begun = await self._calls.write_anew(workers.begin_stream, worker_id)
         started = pb.WorkStarted(
             worker=show.worker(begun.worker, begun.held_count),
             held_tasks=show.tasks(begun.held),
