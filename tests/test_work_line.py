@@ -89,7 +89,6 @@ async def test_end_of_a_scope_holds_nobody_up(timed_client: Client, clock: "Test
         assert await next_ == ["freed"]
 
 
-@pytest.mark.xfail(raises=TimeoutError, reason="ends are not told where something became ready")
 async def test_end_of_a_scope_is_told_beside_what_it_frees(
     timed_client: Client, clock: "TestClock"
 ) -> None:
