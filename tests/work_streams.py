@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any, TypeAlias
 
 from grpc import aio
@@ -21,8 +21,9 @@ class WorkStream:
         self.call: aio.StreamStreamCall[v1.WorkRequest, v1.WorkResponse] = client.claims.Work()
 
     async def send(self, **message: Any) -> None:
-        """Send one message."""
-        await self.call.write(v1.WorkRequest(**message))
+        """Send one message. If the stream has ended, it is for ``read`` to say why."""
+        with suppress(aio.AioRpcError, asyncio.InvalidStateError):
+            await self.call.write(v1.WorkRequest(**message))
 
     async def read(self) -> v1.WorkResponse | None:
         """The next message; None: the stream has ended well. Raises TaskloomError."""
