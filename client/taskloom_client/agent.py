@@ -68,8 +68,9 @@ class Agent:
 
     ``worker_id``, ``tags``, ``workflow``, ``max_claims``, ``lease`` and ``cool_down`` are those of
     ConnectRequest. ``pull`` is how it gets tasks: "next", "stream", "watch", "poll", or a Pull of
-    one's own. ``idle_interval`` is how many seconds it rests first where it asks again and again;
-    it grows to one second.
+    one's own. ``order_by`` is which of the ready tasks it takes first: ORDER_BY_PRIORITY, or
+    ORDER_BY_TEMPERATURE. ``idle_interval`` is how many seconds it rests first where it asks again
+    and again; it grows to one second.
     """
 
     def __init__(
@@ -83,6 +84,7 @@ class Agent:
         lease: timedelta | None = None,
         cool_down: timedelta | None = None,
         pull: str | Pull = "next",
+        order_by: "v1.OrderBy.ValueType" = v1.ORDER_BY_PRIORITY,
         patience: float = 60.0,
         idle_interval: float = 0.2,
     ) -> None:
@@ -95,6 +97,7 @@ class Agent:
         """The registration, as the server told last."""
         self.incarnation = ""
         """Which life of the database the agent is connected to."""
+        self.order_by = order_by
         self.patience = patience
         self.idle_interval = idle_interval
         self.counters = Counters()

@@ -141,6 +141,24 @@ class HeldTask:
         )
         return answer.attachment if answer else None
 
+    async def signal(self, reason: str = "", *, breakthrough: bool = False) -> bool:
+        """Tell of progress, which makes the task hotter. False when the claim was lost."""
+        type = v1.SIGNAL_TYPE_BREAKTHROUGH if breakthrough else v1.SIGNAL_TYPE_PROGRESS
+        answer = await self._unless_lost(
+            self.agent.client.tasks.SignalTask,
+            v1.SignalTaskRequest(
+                worker_id=self.agent.worker_id,
+                task_id=self.id,
+                claim_revision=self.claim_revision,
+                type=type,
+                reason=reason,
+            ),
+        )
+        if answer is None:
+            return False
+        self.task = answer.task
+        return True
+
     async def log_metrics(
         self,
         *,

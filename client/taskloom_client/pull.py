@@ -51,7 +51,9 @@ async def pull_next(agent: "Agent") -> Pulled:
 
     Its claims are never refused for being late, and an agent that waits makes no calls.
     """
-    request = v1.ClaimNextTaskRequest(worker_id=agent.worker_id, wait=proto_duration(LONGEST_WAIT))
+    request = v1.ClaimNextTaskRequest(
+        worker_id=agent.worker_id, wait=proto_duration(LONGEST_WAIT), order_by=agent.order_by
+    )
     answer = await agent.call(agent.client.claims.ClaimNextTask, request)
     if answer.tasks:
         agent.counters.claims_tried += 1
@@ -80,7 +82,7 @@ async def pull_poll(agent: "Agent") -> Pulled:
             v1.ListTasksRequest(
                 ready=True,
                 qualified_for_worker_id=agent.worker_id,
-                order_by=v1.ORDER_BY_PRIORITY,
+                order_by=agent.order_by,
                 page_size=_POLL_PAGE,
             ),
         )

@@ -160,7 +160,9 @@ class PullStream:
         if self._work is None:
             agent = self._agent
             grace = min(max(timedelta(seconds=agent.patience), _SHORTEST_GRACE), _LONGEST_GRACE)
-            self._work = agent.client.work(agent.worker_id, grace=grace, listener=self)
+            self._work = agent.client.work(
+                agent.worker_id, order_by=agent.order_by, grace=grace, listener=self
+            )
             self._work.open()
         return self._work
 

@@ -3,6 +3,7 @@
 import asyncio
 from contextlib import aclosing, suppress
 from datetime import timedelta
+from math import log2
 from typing import TYPE_CHECKING, TypeAlias
 
 from taskloom import v1
@@ -13,7 +14,9 @@ from taskloom_client.pull import LONGEST_WAIT, Pulled, claim
 if TYPE_CHECKING:
     from taskloom_client.agent import Agent
 
-_Rank: TypeAlias = tuple[bool, int, int, int, str]
+_Rank: TypeAlias = tuple[bool, float, int, str]
+
+_DAY_NS = 86_400 * 10**9
 
 # How long nothing may happen until an agent that waits sees what is left to wait for.
 _QUIET = timedelta(seconds=1)
@@ -112,11 +115,20 @@ class PullWatch:
             if event.left_filter:
                 self._ready.pop(event.task_id, None)
             elif event.HasField("task"):
-                self._ready[event.task_id] = _rank(event.task)
+                self._ready[event.task_id] = self._rank(event)
         self._synced = self._synced or message.HasField("synced")
         self._heard_at = max(self._heard_at, message.revision)
         if message.HasField("progress"):
             self._quiet_at = message.revision
+
+    def _rank(self, event: v1.Event) -> _Rank:
+        """What sorts tasks as ClaimNextTask takes them."""
+        task = event.task
+        first = float(task.priority)
+        if self._agent.order_by == v1.ORDER_BY_TEMPERATURE:
+            # All temperatures halve in a day, so what was warm a day later is twice as warm.
+            first = log2(max(task.temperature, 1e-300)) + event.time.ToNanoseconds() / _DAY_NS
+        return bool(task.advisory_claims), -first, task.create_time.ToNanoseconds(), task.id
 
     async def _news_or_look(self) -> bool:
         """Wait for news, of which there may be none. False: see what is left to wait for.
@@ -155,9 +167,3 @@ class PullWatch:
                 with suppress(TimeoutError):
                     async with asyncio.timeout(LONGEST_WAIT.total_seconds()):
                         await anext(events)
-
-
-def _rank(task: v1.Task) -> _Rank:
-    """What sorts tasks as ClaimNextTask takes them."""
-    made = task.create_time
-    return bool(task.advisory_claims), -task.priority, made.seconds, made.nanos, task.id

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from taskloom import v1
 from taskloom_client import Client
+from taskloom_client.cli.values import show_moment
 
 if TYPE_CHECKING:
     from tests.cli.conftest import Cli
@@ -45,6 +46,21 @@ async def test_workers_come_and_go(cli: "Cli", client: Client) -> None:
     unknown = await cli("worker", "disconnect", "bob")
     assert (unknown.code, unknown.out) == (3, "")
     assert "(WORKER_NOT_FOUND)" in unknown.err
+
+
+async def test_a_worker_whose_stream_broke_is_told_apart(cli: "Cli", client: Client) -> None:
+    """The list says how long such a worker has to come back, and has no such column otherwise."""
+    await client.workers.Connect(v1.ConnectRequest(worker_id="ann"))
+    assert "GRACE" not in (await cli("worker", "list")).out
+    async with client.work("ann"):
+        pass
+    while True:
+        (ann,) = (await client.workers.ListWorkers(v1.ListWorkersRequest())).workers
+        if ann.HasField("grace_expire_time"):
+            break
+    heading, row = (await cli("worker", "list")).out.splitlines()
+    assert "GRACE UNTIL" in heading
+    assert show_moment(ann.grace_expire_time) in row
 
 
 async def test_worker_without_a_name_is_given_one(cli: "Cli") -> None:

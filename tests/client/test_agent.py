@@ -58,6 +58,17 @@ async def test_works_a_graph_to_its_end(client: Client, pull: str) -> None:
 
 
 @pytest.mark.parametrize("pull", WAYS)
+async def test_takes_the_hottest_first(client: Client, pull: str) -> None:
+    """Told to go by temperature, an agent takes what was signalled or boosted before the rest."""
+    await _create(client, "urgent", priority=7)
+    for id, boost in (("warm", 0.5), ("hot", 0.9)):
+        await _create(client, id, priority=5)
+        await client.tasks.BoostTask(v1.BoostTaskRequest(task_id=id, boost=boost))
+    async with Agent(client, "worker", pull=pull, order_by=v1.ORDER_BY_TEMPERATURE) as agent:
+        assert [task.id async for task in agent.tasks()] == ["hot", "warm", "urgent"]
+
+
+@pytest.mark.parametrize("pull", WAYS)
 async def test_waits_for_what_others_hold(client: Client, pull: str) -> None:
     """A task that waits for another agent's is done by whoever is free once it can be."""
     await _create(client, "first")
@@ -128,6 +139,9 @@ async def test_verbs_of_a_holder(client: Client) -> None:
             assert (metrics.tokens_in, metrics.cost_usd) == (5, 0.25)
             assert await task.update(description="longer")
             assert task.task.description == "longer"
+            before = task.task.temperature
+            assert await task.signal("it parses", breakthrough=True)
+            assert task.task.temperature > before
             assert await task.complete("it works")
             later = await task.log_metrics(tokens_out=7)
             assert later is not None

@@ -252,6 +252,10 @@ async def _update(task: HeldTask) -> None:
     assert await task.update(phase="test") is False
 
 
+async def _signal(task: HeldTask) -> None:
+    assert await task.signal("nearly") is False
+
+
 async def _fail(task: HeldTask) -> None:
     assert await task.fail("no") is False
 
@@ -267,6 +271,7 @@ async def _fail(task: HeldTask) -> None:
         ("Attach", _attach),
         ("LogMetrics", _log),
         ("UpdateTask", _update),
+        ("SignalTask", _signal),
         ("FailTask", _fail),
     ],
 )

@@ -50,6 +50,7 @@ def _print_workers(workers: "list[v1.Worker]") -> None:
         output.Column("CLAIMED", justify="right"),
         output.Column("LOST", justify="right"),
         output.Column("LAST HEARD OF"),
+        output.Column("GRACE UNTIL"),
         output.Column("GONE"),
         output.Column("TAGS", stretch=True),
     ]
@@ -60,6 +61,7 @@ def _print_workers(workers: "list[v1.Worker]") -> None:
             f"{worker.claims_granted:,}",
             f"{worker.claims_lost:,}",
             moment_of(worker, "heartbeat_time"),
+            moment_of(worker, "grace_expire_time"),
             "yes" if worker.HasField("disconnect_time") else "",
             ", ".join(worker.tags),
         ]
