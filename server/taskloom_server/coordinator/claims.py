@@ -228,7 +228,7 @@ def fail(tx: Transaction, ask: Fail) -> Moved:
             attempts=attempts,
         )
     delay = task.retry_delay(attempts) if ask.retry_delay_ms is None else ask.retry_delay_ms
-    not_before = tx.now + delay if delay else None
+    not_before = latest(task.not_before, tx.now + delay if delay else None)
     if not_before is not None:
         tx.wake_at(not_before)
     return _end(
@@ -294,12 +294,19 @@ def _give(tx: Transaction, worker: Worker, task: Task, ask: Claim | ClaimNext) -
     return _take(tx, worker, task, ask.lease_ms)
 
 
+def latest(one: int | None, other: int | None) -> int | None:
+    """The later of two times, of which there may be none."""
+    return max((time for time in (one, other) if time is not None), default=None)
+
+
 def _note_taken(tx: Transaction, worker: Worker, tasks: list[Task], ask: Claim | ClaimNext) -> None:
     """Count what the worker was given, and what it moved by that."""
     moved = None if ask.advisory else tasks[-1]
     status = moved.status if moved else worker.last_status
     phase = moved.phase if moved else worker.last_phase
-    tx.workers.took(worker, tx.now, len(tasks), status, phase)
+    # Who has waited did not ask just now: that it is given something is no sign of its life.
+    seen = worker.last_heartbeat if tx.again else tx.now
+    tx.workers.took(worker, seen, len(tasks), status, phase)
 
 
 def _take_over(tx: Transaction, worker: Worker, task: Task) -> Task:

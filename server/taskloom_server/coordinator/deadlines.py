@@ -1,6 +1,8 @@
 """What happens because its time has come: leases that end, tasks whose not_before passes."""
 
 from taskloom_server.coordinator import advisory
+from taskloom_server.coordinator.claims import latest
+from taskloom_server.coordinator.lookup import require_task
 from taskloom_server.coordinator.transitions import became_due, move
 from taskloom_server.graph.events import EventType
 from taskloom_server.graph.tasks import Task
@@ -32,7 +34,9 @@ def end_leases(tx: Transaction, worker_id: str) -> int | None:
         return None
     ended = 0
     following: list[int] = []
-    for task in tx.tasks.held(worker_id):
+    for held in tx.tasks.held(worker_id):
+        # Anew, for the end of another one may have changed it: its parent, its blocker.
+        task = require_task(tx, held.id)
         if task.lease_expires_at is None or task.workflow not in tx.workflows.by_name:
             continue
         if task.lease_expires_at > tx.now or ended == _AT_ONCE:
@@ -41,14 +45,14 @@ def end_leases(tx: Transaction, worker_id: str) -> int | None:
             _expire(tx, task, worker)
             ended += 1
     for task_id in tx.advisory_claims.of(worker_id):
-        held = tx.tasks.get(task_id)
-        claim = held and held.advisory_claim(worker_id)
-        if held is None or claim is None:
+        task = require_task(tx, task_id)
+        claim = task.advisory_claim(worker_id)
+        if claim is None:
             continue
         if (until := advisory.lease_end(claim, worker)) > tx.now:
             following.append(until)
         else:
-            advisory.end(tx, held, worker_id, _why(worker, tx.now))
+            advisory.end(tx, task, worker_id, _why(worker, tx.now))
     return min(following, default=None)
 
 
@@ -57,9 +61,9 @@ def _expire(tx: Transaction, task: Task, worker: Worker) -> None:
     workflow = tx.workflows.get(task.workflow)
     attempts = task.attempts + 1
     spent = attempts >= task.max_attempts
-    not_before = task.not_before
-    if not spent and (delay := task.retry_delay(attempts)):
-        not_before = tx.now + delay
+    delay = 0 if spent else task.retry_delay(attempts)
+    not_before = latest(task.not_before, tx.now + delay if delay else None)
+    if not_before is not None:
         tx.wake_at(not_before)
     move(
         tx,

@@ -190,7 +190,9 @@ def disconnect(tx: Transaction, ask: Disconnect) -> Disconnected:
         return Disconnected(worker, [], tx.seen)
     reason = ask.reason or "the worker disconnected"
     held = tx.tasks.held(worker.id)
-    for task in held:
+    for one in held:
+        # Anew, for the move of another one may have changed it: its parent, its blocker.
+        task = require_task(tx, one.id)
         workflow = tx.workflows.get(task.workflow)
         transitions.move(
             tx,

@@ -30,7 +30,10 @@ _EVENT_TYPES = frozenset(map(int, EventType))
 
 
 class WatchServicer(watch_service_pb2_grpc.WatchServiceServicer):
-    """See watch_service.proto. A watch holds a cursor and nothing else."""
+    """See watch_service.proto. A watch holds a cursor and nothing else.
+
+    Hence the loops: a ``for`` would keep the last message and all that it was made of.
+    """
 
     def __init__(self, calls: Calls, feed: Feed, tail: Tail) -> None:
         self._calls = calls
@@ -61,10 +64,9 @@ class WatchServicer(watch_service_pb2_grpc.WatchServiceServicer):
             watched, cursor, incarnation = state.watched, state.revision, state.incarnation
             yield _message(0, created=pb.WatchCreated(incarnation=incarnation))
             messages = _state_messages(state.tasks)
-            del state  # a watch keeps a cursor and nothing else
-            for message in messages:
+            del state
+            while (message := next(messages, None)) is not None:
                 yield message
-            del messages
             yield _message(cursor, synced=pb.WatchSynced())
         else:
             watched = await self._calls.read(watches.begin_watch, watched)
@@ -79,13 +81,14 @@ class WatchServicer(watch_service_pb2_grpc.WatchServiceServicer):
             closed = self._feed.closed
             if self._feed.incarnation != incarnation:
                 raise _changed(self._feed.incarnation)
-            for revision in await self._since(cursor + 1, incarnation):
+            revisions = iter(await self._since(cursor + 1, incarnation))
+            while (revision := next(revisions, None)) is not None:
                 cursor = revision.number
-                if passed := watches.passing(watched, revision):
-                    for message in _messages(cursor, passed):
-                        yield message
+                messages = _messages(cursor, watches.passing(watched, revision))
+                while (message := next(messages, None)) is not None:
+                    yield message
                     progress_due = clock() + interval
-            if closed:  # what was there by then has been told
+            if closed and cursor >= self._feed.revision:  # all that there is has been told
                 raise ShuttingDown(
                     f"the server is shutting down; resume from revision {cursor + 1}",
                     metadata={"revision": str(cursor)},
