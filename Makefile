@@ -11,9 +11,8 @@ STUBS ?= protos
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
 
-demo: $(VENV)/installed ## Set up, run pure-pull with 1, 2, 4 and 8 agents both ways, and compare
-	$(BIN)/taskloom experiment run experiments/definitions/pure-pull.yaml \
-	  --pull poll --pull next --output results/demo
+demo: $(VENV)/installed ## Set up, run pure-pull with 1, 2, 4 and 8 agents in all ways, and compare
+	$(BIN)/taskloom experiment run experiments/definitions/pure-pull.yaml --output results/demo
 
 test: $(VENV)/installed ## Set up, and run all tests
 	$(BIN)/python -m pytest -n 2 --dist loadfile
