@@ -198,6 +198,7 @@ async def test_going_on_starts_the_lease_anew(
     assert (task.status, task.worker_id) == ("working", "w")
     assert task.claim_revision == claimed.claim_revision
     assert task.lease_expire_time.ToMilliseconds() == clock.now() + LEASE // 2
+    assert await show(timed_client, "a") == task
     await passed(timed_client, clock, LEASE // 2 - 1)
     assert (await show(timed_client, "a")).worker_id == "w"
     clock.advance(1)

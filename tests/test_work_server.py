@@ -85,6 +85,8 @@ async def test_no_grace_for_who_disconnected(timed_client: Client) -> None:
     async with working(timed_client, "w", credit=1) as stream:
         await disconnect(timed_client, "w")
         await ended(stream)
+    await connect(timed_client, "other")  # behind what the server does of the end
+    assert not (await show_worker(timed_client, "w")).HasField("grace_expire_time")
     await connect(timed_client, "w")
     await heartbeat(timed_client, "w")
     assert not (await show_worker(timed_client, "w")).HasField("grace_expire_time")
