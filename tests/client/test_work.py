@@ -285,8 +285,6 @@ async def test_a_worker_that_is_gone(client: Client) -> None:
     await _connect(client, "w")
     async with client.work("w") as work:
         await _started(work)
-        work.grant(1)
-        await anext(work)
         await client.workers.Disconnect(v1.DisconnectRequest(worker_id="w"))
         with pytest.raises(WorkerNotFound):
             await anext(work)
