@@ -124,8 +124,9 @@ class ClaimServiceServicer:
         ABORTED / SUPERSEDED           the same request came again while this one waited,
         and has taken its place in the line
 
-        Retry with the same request_id: the tasks given first are given again. Without one,
-        tasks given to a caller who had gone are given back.
+        Retry with the same request_id: the tasks given first are given again; an answer
+        without tasks is not remembered. Without one, tasks given to a caller who had gone are
+        given back.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

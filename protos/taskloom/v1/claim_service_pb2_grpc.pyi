@@ -101,8 +101,9 @@ class ClaimServiceStub:
       ABORTED / SUPERSEDED           the same request came again while this one waited,
                                      and has taken its place in the line
 
-    Retry with the same request_id: the tasks given first are given again. Without one,
-    tasks given to a caller who had gone are given back.
+    Retry with the same request_id: the tasks given first are given again; an answer
+    without tasks is not remembered. Without one, tasks given to a caller who had gone are
+    given back.
     """
     Work: _grpc.StreamStreamMultiCallable[_claim_service_pb2.WorkRequest, _claim_service_pb2.WorkResponse]
     """Takes part in the work over one stream: the server assigns tasks as they come, up to
@@ -222,8 +223,9 @@ class ClaimServiceAsyncStub(ClaimServiceStub):
       ABORTED / SUPERSEDED           the same request came again while this one waited,
                                      and has taken its place in the line
 
-    Retry with the same request_id: the tasks given first are given again. Without one,
-    tasks given to a caller who had gone are given back.
+    Retry with the same request_id: the tasks given first are given again; an answer
+    without tasks is not remembered. Without one, tasks given to a caller who had gone are
+    given back.
     """
     Work: _aio.StreamStreamMultiCallable[_claim_service_pb2.WorkRequest, _claim_service_pb2.WorkResponse]  # type: ignore[assignment]
     """Takes part in the work over one stream: the server assigns tasks as they come, up to
@@ -352,8 +354,9 @@ class ClaimServiceServicer(metaclass=_abc_1.ABCMeta):
           ABORTED / SUPERSEDED           the same request came again while this one waited,
                                          and has taken its place in the line
 
-        Retry with the same request_id: the tasks given first are given again. Without one,
-        tasks given to a caller who had gone are given back.
+        Retry with the same request_id: the tasks given first are given again; an answer
+        without tasks is not remembered. Without one, tasks given to a caller who had gone are
+        given back.
         """
 
     @_abc_1.abstractmethod

@@ -50,7 +50,7 @@ class WatchTasksRequest(_message.Message):
     @_builtins.property
     def progress_interval(self) -> _duration_pb2.Duration:
         """How often to say how far the stream is while nothing matches: 1 s to 1 h.
-        Absent or zero: 10 s.
+        Absent or zero: 30 s.
         """
 
     def __init__(

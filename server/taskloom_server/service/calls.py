@@ -22,6 +22,10 @@ Result = TypeVar("Result")
 Response = TypeVar("Response", bound=Message)
 
 
+def _always(_response: object) -> bool:
+    return True
+
+
 class Calls:
     """The way from a servicer to the store."""
 
@@ -79,12 +83,14 @@ class Calls:
         *,
         body: bytes = b"",
         undo: Callable[[Transaction, Result], object] | None = None,
+        worth_it: Callable[[Response], bool] = _always,
     ) -> Response:
         """The answer to a mutation, the same one again for the same request_id.
 
         ``answer`` makes the ``response`` of what the verb returned. ``body``: what belongs to
         the request besides its message. ``undo``: run if the caller has gone before the answer;
-        with a request_id he finds it by asking again.
+        with a request_id he finds it by asking again. ``worth_it``: whether an answer needs
+        to be remembered for that.
         """
         request_id = read.identifier("request_id", request.request_id, optional=True)
         if not request_id:
@@ -98,7 +104,9 @@ class Calls:
         return await self._writer.run(
             perform,
             ask,
-            Idempotent(request_id, _fingerprint(request, body), _encode, response.FromString),
+            Idempotent(
+                request_id, _fingerprint(request, body), _encode, response.FromString, worth_it
+            ),
         )
 
 

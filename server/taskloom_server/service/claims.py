@@ -64,6 +64,7 @@ class ClaimServicer(claim_service_pb2_grpc.ClaimServiceServicer):
             pb.ClaimNextTaskResponse,
             _claimed,
             undo=claims.give_back,
+            worth_it=_gives,
         )
 
     async def ReleaseTask(  # noqa: D102
@@ -130,6 +131,11 @@ def _held(
 
 def _claimed_one(answer: claims.Moved) -> pb.ClaimTaskResponse:
     return pb.ClaimTaskResponse(task=show.task(answer.task), revision=answer.revision)
+
+
+def _gives(response: pb.ClaimNextTaskResponse) -> bool:
+    """An agent that waits for work gets a great many answers that it can do without."""
+    return bool(response.tasks)
 
 
 def _claimed(answer: claims.Claimed) -> pb.ClaimNextTaskResponse:

@@ -25,7 +25,7 @@ from taskloom_server.store.tail import Tail
 
 EVENTS_A_MESSAGE = 500
 _EVENTS_A_READ = 100  # a watch that is stuck keeps what it has read
-_DEFAULT_PROGRESS_MS = 10_000
+_DEFAULT_PROGRESS_MS = 30_000
 _EVENT_TYPES = frozenset(map(int, EventType))
 
 

@@ -43,6 +43,7 @@ class Idempotent(Generic[Result]):
     fingerprint: bytes  # of the request: the same id with another one is refused
     encode: Callable[[Result], bytes]
     decode: Callable[[bytes], Result]
+    worth_it: Callable[[Result], bool]  # whether the answer is to be remembered
 
 
 @dataclass(frozen=True, slots=True)
@@ -407,7 +408,7 @@ class Writer:
             job.error = answer  # refused, but what it wrote is kept
             return None
         job.answer = answer
-        if remember is not None:
+        if remember is not None and remember.worth_it(answer):
             response = remember.encode(answer)
             tx.requests.put(remember.request_id, Answer(remember.fingerprint, response), tx.now)
         return None
