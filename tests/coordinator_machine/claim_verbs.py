@@ -1,5 +1,6 @@
 """The verbs of ClaimService, on the model."""
 
+from tests.coordinator_machine.known import KNOWN
 from tests.coordinator_machine.moves import (
     Answer,
     Refused,
@@ -14,6 +15,7 @@ from tests.coordinator_machine.moves import (
     move,
     note_move,
     require_holder,
+    rested,
     take,
     tell,
 )
@@ -59,6 +61,10 @@ def claim_next(world: World, ask: Next, until: int | None = None) -> Answer:
     if not outcome:
         if given := world.choice(ask)[: min(ask.max_tasks, worker.max_claims - load)]:
             worker.attempts += len(given)
+            if until is None:
+                lives(world, worker.id)
+            elif "a task from the line ends a grace" in KNOWN:
+                worker.grace_until = None
             _give(world, worker, given, ask.lease, advisory=ask.advisory)
             return _claimed("CLAIMED", [task.id for task in given])
         outcome = "ALL_DONE" if world.all_done(ask.scope) else "NONE_READY"
@@ -85,7 +91,6 @@ def _give(world: World, worker: Worker, tasks: list[Task], lease: int, *, adviso
         else:
             take(world, task, worker, lease, begins=True)
     worker.granted += len(tasks)
-    lives(world, worker.id)
     if not advisory:
         worker.last_status = "working"
 
@@ -116,8 +121,7 @@ def fail(world: World, worker: str, id: str, claim: int, *, retry: bool, delay: 
     _take_over(world, task, worker)
     task.attempts += 1
     if retry and task.attempts < task.max_attempts:
-        rest = delay or task.rest_after(task.attempts)
-        not_before = world.now + rest if rest else None
+        not_before = rested(world, task, delay or task.rest_after(task.attempts))
         move(world, task, "pending", "TASK_RELEASED", not_before=not_before)
     else:
         move(world, task, "failed")

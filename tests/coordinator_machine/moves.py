@@ -1,5 +1,6 @@
 """What verbs of the model are made of: moves of tasks, what they tell, and refusals."""
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -100,7 +101,7 @@ def warm(
     boost: float | None = None,
 ) -> None:
     """Let an activity warm a task."""
-    faded = 2 ** ((task.active_at - world.now) / DAY)
+    faded = math.exp2((task.active_at - world.now) / DAY)
     task.activity = 1 - (1 - task.activity * faded) / 2
     task.breakthrough = 1.0 if breakthrough else task.breakthrough * faded
     task.boost = task.boost * faded if boost is None else boost
@@ -128,6 +129,12 @@ def note_move(world: World, worker: str, status: str, *, rests: bool) -> None:
 def future(world: World, time: int | None) -> int | None:
     """A time that has not passed."""
     return time if time is not None and time > world.now else None
+
+
+def rested(world: World, task: Task, rest: int) -> int | None:
+    """When a task may be taken again that rests so long; a later time that was set stands."""
+    times = [task.not_before, world.now + rest if rest else None]
+    return max((time for time in times if time is not None), default=None)
 
 
 # Refusals

@@ -1,5 +1,6 @@
 """What a client sees, and what it must see, in one form: by name, so that a difference has one."""
 
+import math
 from collections import Counter
 from collections.abc import Iterable
 from typing import Any
@@ -13,13 +14,18 @@ Seen = dict[str, Any]
 
 def compare(what: str, seen: Seen, expected: Seen) -> None:
     """Where the server differs from the model, say in what."""
-    if seen != expected:
-        told = [
-            f"{name} is {seen[name]!r} and must be {expected[name]!r}"
-            for name in expected
-            if seen[name] != expected[name]
-        ]
+    if seen == expected:
+        return
+    differing = [name for name, value in expected.items() if not _alike(seen[name], value)]
+    if differing:
+        told = [f"{name} is {seen[name]!r} and must be {expected[name]!r}" for name in differing]
         raise AssertionError(f"{what}: {'; '.join(told)}")
+
+
+def _alike(seen: Any, expected: Any) -> bool:
+    if isinstance(expected, float):
+        return math.isclose(seen, expected, abs_tol=1e-6)
+    return bool(seen == expected)
 
 
 def task_seen(task: v1.Task) -> Seen:
@@ -39,7 +45,7 @@ def task_seen(task: v1.Task) -> Seen:
         "not_before": task.not_before.ToMilliseconds(),
         "parent": task.parent_id,
         "priority": task.priority,
-        "temperature": round(task.temperature, 6),
+        "temperature": task.temperature,
         "worked": task.time_actual.ToMilliseconds(),
         "deleted": task.HasField("delete_time"),
         "revision": task.revision,
@@ -60,7 +66,7 @@ def task_expected(world: World, task: Task, ready: set[str]) -> Seen:
         "not_before": task.not_before or 0,
         "parent": world.parent(task.id),
         "priority": task.priority,
-        "temperature": round(task.temperature, 6),
+        "temperature": task.temperature,
         "worked": task.worked,
         "deleted": task.deleted,
         "revision": task.revision,

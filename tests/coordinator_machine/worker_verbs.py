@@ -9,6 +9,7 @@ from tests.coordinator_machine.moves import (
     end_advice,
     lives,
     move,
+    rested,
     tell,
 )
 from tests.coordinator_machine.world import DEFAULT_LEASE, Task, Terms, Worker, World
@@ -104,8 +105,7 @@ def _expire(world: World, task: Task) -> None:
     if task.attempts >= task.max_attempts:
         move(world, task, "failed", lapsed=lapsed)
     else:
-        rest = task.rest_after(task.attempts)
-        not_before = world.now + rest if rest else task.not_before
+        not_before = rested(world, task, task.rest_after(task.attempts))
         changes = {"lapsed": lapsed, "not_before": not_before}
         move(world, task, "pending", "TASK_LEASE_EXPIRED", by_itself=True, **changes)
 
