@@ -138,7 +138,6 @@ async def test_what_one_has_needs_no_word(timed_client: Client) -> None:
     assert await _advise(timed_client, "a", "task") == held
 
 
-@pytest.mark.xfail(reason="claims.claim_task makes an advisory claim beside the assignment")
 async def test_an_assigned_task_begins(timed_client: Client) -> None:
     """A claim of what is assigned to the worker begins it, in whatever mode it is made."""
     await _create(timed_client, "task")
@@ -148,7 +147,6 @@ async def test_an_assigned_task_begins(timed_client: Client) -> None:
     assert (task.status, task.worker_id, len(task.advisory_claims)) == ("working", "a", 0)
 
 
-@pytest.mark.xfail(reason="claims.claim_task notes the status of a task that it did not move")
 async def test_it_is_no_move(timed_client: Client) -> None:
     """An advisory claim leaves the status of the last task that the worker moved."""
     await _create(timed_client, "task")

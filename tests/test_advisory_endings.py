@@ -226,7 +226,6 @@ async def test_when_who_took_it_lets_go_the_others_go_on(shared: Client) -> None
     assert (await _complete(shared, "a", "task")).worker_id == "a"
 
 
-@pytest.mark.xfail(reason="admission.require_holder looks at the exclusive claim alone")
 async def test_it_can_be_let_go_beside_an_exclusive_claim(shared: Client) -> None:
     """A worker lets go of a task that another holds, so that its hands are free."""
     held = await _claim(shared, "c", "task")
@@ -236,7 +235,6 @@ async def test_it_can_be_let_go_beside_an_exclusive_claim(shared: Client) -> Non
     assert await _held(shared, "a") == 0
 
 
-@pytest.mark.xfail(reason="transitions._unmark_files takes the marks of all for the task")
 @pytest.mark.parametrize("how", ["release", "disconnect", "fail"])
 async def test_marks_stay_with_those_who_work_on(shared: Client, how: str) -> None:
     """Who held the task gives it back; the marks of those who still work on it stay."""

@@ -353,7 +353,6 @@ async def test_nor_do_many_of_them(
             await event(client, v1.EVENT_TYPE_TASK_READY, "task")
 
 
-@pytest.mark.xfail(reason="end_leases and disconnect move tasks as they were before the first move")
 @pytest.mark.parametrize("how", ["lease", "disconnect"])
 async def test_what_one_end_frees_another_knows(
     start_server: "StartServer", clock: TestClock, tmp_path: Path, how: str

@@ -482,7 +482,6 @@ async def _ask_for_tags(client: Client) -> None:
     await _update(client, "task", needed_tags=v1.Tags(values=["gpu"]))
 
 
-@pytest.mark.xfail(reason="explain does not know that claiming what one holds always succeeds")
 @pytest.mark.parametrize(
     "come_up", [_pause_everything, _block, _ask_for_tags], ids=["pause", "blocker", "tags"]
 )
@@ -494,7 +493,6 @@ async def test_nothing_is_in_the_way_of_who_has_it(crew: Client, come_up: Any) -
     assert not await _why(crew, "task", "ada")
 
 
-@pytest.mark.xfail(reason="explain counts the advisory claim that an exclusive one would replace")
 async def test_a_claim_limit_is_not_in_the_way_of_taking_over(crew: Client) -> None:
     """A worker whose hands are full with its advisory claim may take that very task alone."""
     await _claim(crew, "ada", "task", mode=v1.CLAIM_MODE_ADVISORY)
@@ -502,7 +500,6 @@ async def test_a_claim_limit_is_not_in_the_way_of_taking_over(crew: Client) -> N
     await _claim(crew, "ada", "task")
 
 
-@pytest.mark.xfail(reason="explain does not look at the limit of who is assigned the task")
 async def test_a_claim_limit_is_in_the_way_of_beginning(crew: Client) -> None:
     """A worker that has begun its max_claims cannot begin another one that is assigned to it."""
     await _create(crew, "begun")

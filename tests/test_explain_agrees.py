@@ -137,15 +137,6 @@ beginnings = st.lists(
 )
 
 
-def _has(task: Task, worker: str) -> bool:
-    """Whether a worker has the task in some way.
-
-    See the expected failures of test_explain: with these mended, who has it need not be left out.
-    """
-    held = task.claimed and task.worker_id == worker
-    return held or task.advisory_claim(worker) is not None
-
-
 @settings(
     max_examples=100,
     deadline=None,
@@ -172,12 +163,10 @@ def test_obstacles_are_what_claims_meet(
     for name, *arguments in sequence:
         steps[name][0](writer, *arguments)
     seen = _see(writer)
-    for (id, one), refusal in seen.refusals.items():
+    for pair, refusal in seen.refusals.items():
         event(refusal or "claimed")
-        if not _has(seen.tasks[id], one):
-            obstacles = seen.obstacles[id, one]
-            assert bool(obstacles) == bool(refusal)
-            assert not refusal or _says(refusal, obstacles)
+        assert bool(seen.obstacles[pair]) == bool(refusal)
+        assert not refusal or _says(refusal, seen.obstacles[pair])
     unmatched = 0
     for id, found in seen.tasks.items():
         asks = Requirement(0, frozenset(found.needed_tags), frozenset(found.wanted_tags))

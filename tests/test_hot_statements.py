@@ -269,6 +269,24 @@ async def test_one_of_a_thousand_who_wait_is_asked(
         await asyncio.gather(*calls, return_exceptions=True)
 
 
+async def test_one_for_all_is_asked_about_what_is_out_of_their_scope(
+    statements: Statements, timed_client: Client, clock: "TestClock"
+) -> None:
+    """A task that is elsewhere is offered to the first of those who wait below another one only."""
+    workers = [f"w{n}" for n in range(10)]
+    await create(timed_client, "top")
+    await create(timed_client, "open", parent_id="top", needed_tags=["nobody-has-this"])
+    await connect(timed_client, *workers)
+    calls = [await _waiting(timed_client, clock, worker, parent_id="top") for worker in workers]
+    with statements.watched() as run:
+        await create(timed_client, "elsewhere")
+    assert sum(sql.startswith("SAVEPOINT") for sql, _ in run) == 2
+    await create(timed_client, "there", parent_id="top")
+    assert [task.id for task in (await calls[0]).tasks] == ["there"]
+    for call in calls[1:]:
+        call.cancel()
+
+
 async def _claimed(client: Client, worker: str, **fields: Any) -> list[str]:
     return [task.id for task in (await claim_next(client, worker, **fields)).tasks]
 

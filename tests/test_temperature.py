@@ -294,7 +294,6 @@ async def test_what_ends_keeps_its_temperature(
     assert task.temperature_time == claimed.temperature_time
 
 
-@pytest.mark.xfail(reason="a person's move is no activity: transitions.move warms only with `by`")
 @pytest.mark.parametrize(
     ("change", "priority"),
     [({"status": "waiting", "priority": 8}, 8), ({"assignee": ""}, 5)],
