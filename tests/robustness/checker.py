@@ -1,10 +1,11 @@
 """The checker: history is replayed once, and every promise looks on."""
 
+import traceback
 from dataclasses import dataclass
 
 from taskloom import v1
 
-from tests.robustness.history import History, Step, Violation
+from tests.robustness.history import History, Promise, Step, Violation
 from tests.robustness.model import Model, Workflow
 from tests.robustness.promises import ALL
 
@@ -22,7 +23,6 @@ def check(history: History, workflow: Workflow) -> Verdict:
     violations: list[Violation] = []
     promises = [promise(history, violations.append) for promise in ALL]
     model = Model(workflow)
-    answered = history.answered()
     numbers = [revision for revision, _ in history.truth.messages]
     if numbers != list(range(1, len(numbers) + 1)):
         missing = sorted(set(range(1, history.truth.revision + 1)) - set(numbers))
@@ -32,6 +32,18 @@ def check(history: History, workflow: Workflow) -> Verdict:
             "revisions twice or out of order: nothing can be judged by it",
         )
         return Verdict([broken], {})
+    try:
+        _replay(history, promises, model)
+    except (KeyError, ValueError, IndexError):  # such a history that the rest makes no sense
+        why = f"the history cannot be replayed: {traceback.format_exc(limit=-3)}"
+        violations.append(Violation("replay", why, model.revision))
+    judged = {f"judged by {promise.name}": promise.judged for promise in promises}
+    return Verdict(violations, judged)
+
+
+def _replay(history: History, promises: list[Promise], model: Model) -> None:
+    """Let everything happen again, and let all promises look on."""
+    answered = history.answered()
     begin = Step(0, (), answered.get(0, ()))
     for promise in promises:
         promise.after(begin, model)
@@ -48,5 +60,3 @@ def check(history: History, workflow: Workflow) -> Verdict:
             promise.after(step, model)
     for promise in promises:
         promise.finish(model)
-    judged = {f"judged by {promise.name}": promise.judged for promise in promises}
-    return Verdict(violations, judged)

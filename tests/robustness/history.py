@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from taskloom import v1
@@ -67,8 +67,14 @@ class History:
         """The answered calls, by the revision that they made or saw."""
         by_revision: defaultdict[int, list[Call]] = defaultdict(list)
         for call in [*self.calls, *self.assigned()]:
-            if call.answer is not None:
-                by_revision[call.answer.revision].append(call)
+            if call.answer is None:
+                continue
+            by_revision[call.answer.revision].append(call)
+            if call.verb == "ClaimNextTask":
+                for attempt, answer in call.answers:
+                    if answer is not call.answer and not answer.tasks:  # judged by itself
+                        once = replace(call, attempts=[attempt])
+                        by_revision[answer.revision].append(once)
         return by_revision
 
     def idle_within(self, start: float, end: float) -> float:

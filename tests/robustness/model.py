@@ -261,8 +261,8 @@ class Model:
         return {id_ for id_ in self.children.get(task_id, ()) if self._holds_back(id_)}
 
     def _holds_back(self, task_id: str) -> bool:
-        task = self.tasks[task_id]
-        return not task.deleted and task.image.status in self.workflow.blocking
+        task = self.tasks.get(task_id)
+        return task is not None and not task.deleted and task.image.status in self.workflow.blocking
 
     def is_ready(self, task: TaskState) -> bool:
         """Whether some worker may take it, by the rules."""

@@ -119,12 +119,22 @@ class Call:
         return VERBS[self.verb].request.FromString(self.request)
 
     @cached_property
+    def answers(self) -> list[tuple[Attempt, Any]]:
+        """The attempts that were answered, each with its answer."""
+        read = VERBS[self.verb].response.FromString
+        return [(attempt, read(attempt.answer)) for attempt in self.attempts if attempt.answered]
+
+    @property
+    def remembered(self) -> list[tuple[Attempt, Any]]:
+        """Those answers that are given again under one request_id: not that there is no task."""
+        is_claim = self.verb == "ClaimNextTask"
+        return [(attempt, one) for attempt, one in self.answers if not is_claim or one.tasks]
+
+    @property
     def answer(self) -> Any:
-        """The first answer; None where there was none."""
-        for attempt in self.attempts:
-            if attempt.answered:
-                return VERBS[self.verb].response.FromString(attempt.answer)
-        return None
+        """The answer, and of several the first that is remembered; None where there was none."""
+        answers = self.remembered or self.answers
+        return answers[0][1] if answers else None
 
     @property
     def unknown(self) -> bool:

@@ -153,7 +153,7 @@ async def _load(plans: list[Plan], faults: Faults, scheduled: list[Any], outcome
             async for line in process.stdout:
                 if line.startswith(b"calls "):
                     await progress.told(plan.process, int(line.split()[1]))
-                else:
+                elif line.startswith(b"{"):
                     told = json.loads(line)
                     outcome.endings.update(told.pop("endings"))
                     outcome.figures.update(told)

@@ -12,6 +12,7 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
+_LISTENING = b"taskloom is listening on "
 _TIME_TO_START = 60.0
 _TIME_TO_STOP = 30.0
 
@@ -51,11 +52,14 @@ class ServerProcess:
             )
         assert self._process.stdout is not None
         async with asyncio.timeout(_TIME_TO_START):
-            line = (await self._process.stdout.readline()).decode()
-        if not line:
-            code = await self._process.wait()
-            raise ServerFailed(f"the server ended with {code} before it listened; see {self.log}")
-        self.port = int(line.rpartition(":")[2])
+            async for line in self._process.stdout:  # whatever else is printed before
+                if line.startswith(_LISTENING):
+                    break
+            else:
+                code = await self._process.wait()
+                why = f"the server ended with {code} before it listened; see {self.log}"
+                raise ServerFailed(why)
+        self.port = int(line.rpartition(b":")[2])
         self.starts += 1
         self.idle.append((self._down_since, _now()))
         self._down_since = 0

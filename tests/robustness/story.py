@@ -89,8 +89,14 @@ class Story:
         call.attempts[0] = Attempt(
             attempt.start, attempt.end, OK, "", "", answer.SerializeToString(deterministic=True)
         )
-        call.__dict__.pop("answer", None)
+        call.__dict__.pop("answers", None)
         return call
+
+    def repeat(self, call: Call, contents: bytes) -> None:
+        """Let a call have been made again, and answered with these bytes."""
+        first = call.attempts[0]
+        call.attempts[1:] = [Attempt(first.start, first.end, OK, "", "", contents)]
+        call.__dict__.pop("answers", None)
 
     def refused(self, verb: str, ask: Any, code: str, reason: str) -> Call:
         """Record a call that was refused just now."""

@@ -78,7 +78,7 @@ class Acknowledged(Promise):
         """Under one request_id there is one answer."""
         if "request_id" not in call.ask.DESCRIPTOR.fields_by_name or not call.ask.request_id:
             return
-        answers = {attempt.answer for attempt in call.attempts if attempt.answered}
+        answers = {attempt.answer for attempt, _ in call.remembered}
         if len(answers) > 1:
             self.violated(
                 f"{call.verb} was answered in {len(answers)} ways under one request_id",
@@ -185,8 +185,9 @@ def _updated(call: Call, step: Step, model: Model) -> str:
     if ask.HasField("title"):
         return f"{ask.task_id} was not changed by it"
     # A status or an assignee that it had already.
-    image = model.tasks[ask.task_id].image
-    return "" if same(image, answer.task) else f"{ask.task_id} is not as it was answered"
+    task = model.tasks.get(ask.task_id)
+    alike = task is not None and same(task.image, answer.task)
+    return "" if alike else f"{ask.task_id} is not as it was answered"
 
 
 @_judges("LogMetrics")
@@ -335,7 +336,8 @@ def _deleted(call: Call, step: Step, model: Model) -> str:
     for task_id in call.answer.deleted_task_ids:
         if _event_of(step, v1.EVENT_TYPE_TASK_DELETED, task_id=task_id) is None:
             return f"{task_id} was not deleted by it"
-    return "" if model.tasks[call.ask.task_id].deleted else "the task is not deleted"
+    task = model.tasks.get(call.ask.task_id)
+    return "" if task is not None and task.deleted else "the task is not deleted"
 
 
 @_judges("Pause", "Resume")

@@ -228,10 +228,10 @@ class Database(Promise):
         """Every answer to a call with a request_id is remembered, in the bytes that were sent."""
         kept = dict(self._query("SELECT id, response FROM requests"))
         for call in self.history.calls:
-            if call.answer is None or not getattr(call.ask, "request_id", ""):
+            if not getattr(call.ask, "request_id", "") or not call.remembered:
                 continue
             self.judged += 1
-            first = next(attempt.answer for attempt in call.attempts if attempt.answered)
+            first = call.remembered[0][0].answer
             if kept.get(call.ask.request_id) != first:
                 self.violated(
                     f"the answer to {call.verb} {call.tag} is not remembered as it was given",

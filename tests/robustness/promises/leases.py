@@ -20,6 +20,8 @@ _UNDER_WAY_MS = 1_000
 _NO_SIGN = frozenset({"Disconnect", "GetTask", "ListTasks", "ListWorkers", "ExplainTask"})
 # A mark or an advisory claim that goes carries its worker's name, whoever caused it.
 _BY_OTHERS = frozenset({v1.EVENT_TYPE_FILE_UNMARKED, v1.EVENT_TYPE_ADVISORY_CLAIM_ENDED})
+# Who waits is given a task, and may be gone: that is no sign of life, as asking for it was.
+_GIVEN = frozenset({v1.EVENT_TYPE_TASK_CLAIMED, v1.EVENT_TYPE_ADVISORY_CLAIM_MADE})
 _BROKE = "the stream of "
 _RAN_OUT = "the lease of "
 
@@ -72,7 +74,8 @@ class Leases(Promise):
         if event.HasField("task"):
             self._note_task(step, event, time, model)
         if event.worker_id and event.type not in _BY_OTHERS:
-            self._saw(event.worker_id, time)
+            if event.type not in _GIVEN:
+                self._saw(event.worker_id, time)
             self._possible[event.worker_id].append((time, time))
 
     def _note_task(self, step: Step, event: Any, time: int, model: Model) -> None:

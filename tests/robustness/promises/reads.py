@@ -73,10 +73,9 @@ class Reads(Promise):
 
     def _judge_why(self, step: Step, call: Call, model: Model) -> None:
         """Nothing is in the way where nothing is; what time alone takes away is not looked at."""
-        task = model.tasks[call.ask.task_id]
-        worker = model.worker(call.worker_id)
         self._judge_image(step, call, call.answer.task, model)
-        if task.holder == call.worker_id or task.image.HasField("not_before"):
+        task, worker = model.tasks.get(call.ask.task_id), model.worker(call.worker_id)
+        if task is None or task.holder == call.worker_id or task.image.HasField("not_before"):
             return
         free = (
             model.is_ready(task)

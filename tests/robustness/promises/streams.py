@@ -33,15 +33,12 @@ class Streams(Promise):
         super().__init__(*args)
         self._started: defaultdict[int, list[tuple[Talk, Any]]] = defaultdict(list)
         self._talks: defaultdict[str, list[Talk]] = defaultdict(list)
-        self._told: set[tuple[str, int]] = set()  # worker and claim
         self._untold: dict[str, _Untold] = {}  # by task
         for talk in self.history.talks:
             self._talks[talk.worker_id].append(talk)
             for _, message in talk.messages:
                 if message.WhichOneof("content") == "started":
                     self._started[message.revision].append((talk, message.started))
-                    for task in message.started.held_tasks:
-                        self._told.add((talk.worker_id, task.claim_revision))
 
     def after(self, step: Step, model: Model) -> None:  # noqa: D102
         for talk, started in self._started.get(step.revision, ()):
@@ -55,15 +52,17 @@ class Streams(Promise):
                     workers=[talk.worker_id],
                 )
         for event in step.events:
-            if event.HasField("task") and event.task.worker_id in self._talks:
+            if not event.HasField("task"):
+                continue
+            if event.task.worker_id in self._talks:
                 self._note(step, event)
             if event.task_id in self._untold and not event.task.claim_revision:
                 self._judge(event, self._untold.pop(event.task_id))
 
     def _note(self, step: Step, event: Any) -> None:
-        """Remember a claim of which nobody was told."""
-        worker_id, claim = event.task.worker_id, event.task.claim_revision
-        if event.type != v1.EVENT_TYPE_TASK_CLAIMED or (worker_id, claim) in self._told:
+        """Remember a claim of which nobody was told, except maybe by the next stream."""
+        worker_id = event.task.worker_id
+        if event.type != v1.EVENT_TYPE_TASK_CLAIMED:
             return
         for call in step.calls:
             given = getattr(call.answer, "tasks", ())

@@ -118,15 +118,20 @@ class Attempts(Promise):
         elif more > 0 and after.attempts >= after.max_attempts:
             problem = f"it goes back after attempt {after.attempts} of {after.max_attempts}"
         if not problem and is_expiry(event) and after.status != model.workflow.failed:
-            problem = self._wrong_rest(event)
+            problem = self._wrong_rest(event, before)
         if problem:
             self.violated(
                 f"{event.task_id}: {problem}", revision=step.revision, tasks=[event.task_id]
             )
 
-    def _wrong_rest(self, event: Any) -> str:
-        """A failed attempt is followed by a rest, doubled with every one before."""
+    def _wrong_rest(self, event: Any, before: Any) -> str:
+        """A failed attempt is followed by a rest, doubled with every one before.
+
+        A not_before that was set already, and is later, stands.
+        """
         after = event.task
+        if before.HasField("not_before") and before.not_before == after.not_before:
+            return ""
         rest = after.retry_delay.ToMilliseconds() << (after.attempts - 1)
         told = 0
         if after.HasField("not_before"):
@@ -155,7 +160,9 @@ class Readiness(Promise):
                 if event.task.parent_id:
                     touched.add(event.task.parent_id)
         for task_id in touched:
-            task = model.tasks[task_id]
+            task = model.tasks.get(task_id)
+            if task is None:
+                continue
             ready = model.is_ready(task)
             self.judged += 1
             if bool(task.image.ready) != ready and not task.deleted:

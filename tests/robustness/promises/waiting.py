@@ -68,7 +68,8 @@ class Waiting(Promise):
                     if attempt.start + _IN_ORDER_MS < other.start and other.end < attempt.end
                 ]
                 if later and self._undisturbed(attempt.start, min(later)):
-                    answered = call.answer.revision
+                    answer = next(a for one, a in call.answers if one is attempt)
+                    answered = answer.revision
                     wait = _Wait(call.worker_id, attempt.start, min(later), answered, call)
                     waits.append(wait)
         return waits

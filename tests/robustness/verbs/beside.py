@@ -129,7 +129,7 @@ async def look_at_status(agent: Agent) -> None:
     await agent.call("GetStatus", v1.GetStatusRequest())
 
 
-@action(0.1)
+@action(0.25)
 async def pause_subtree(agent: Agent) -> None:
     """Stop claims of a task and all below it, and let them go on after a moment."""
     rng = agent.rng
@@ -137,7 +137,7 @@ async def pause_subtree(agent: Agent) -> None:
     number = agent.board.number()
     request = v1.PauseRequest(by=agent.id, task_id=task_id, reason=tag_of(number))
     await agent.call("Pause", request, number=number)
-    await asyncio.sleep(rng.uniform(0.02, 0.3))
+    await asyncio.sleep(rng.uniform(0.05, 0.6))
     number = agent.board.number()
     resume = v1.ResumeRequest(by=agent.id, task_id=task_id, reason=tag_of(number))
     await agent.call("Resume", resume, number=number, patient=True)
