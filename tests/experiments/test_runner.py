@@ -23,9 +23,11 @@ from taskloom_experiments.definition import plain_definition
 from taskloom_experiments.interruption import Interruption
 from taskloom_experiments.planning import RunPlan, plan_runs
 from taskloom_experiments.progress import Show, Standing, Teller
+from taskloom_experiments.pulls import SERVER_CHOOSES
 from taskloom_experiments.runner import execute_run
 from taskloom_experiments.runs import RunRecord
 from taskloom_experiments.serving import ServerFailed, serving
+from taskloom_experiments.tables import read_tables
 from taskloom_experiments.templates import read_template
 
 HOUR_MS = 3_600_000
@@ -190,6 +192,24 @@ async def test_agents_start_together(new_plan: NewPlan) -> None:
     registered = [int(str(row[0])) for row in rows]
     assert len(registered) == 3
     assert min(registered) >= record.started_at
+
+
+@pytest.mark.parametrize("pull", sorted(SERVER_CHOOSES))
+async def test_no_claim_is_refused_where_the_server_chooses(new_plan: NewPlan, pull: str) -> None:
+    """Eight agents that want the same tasks at the same time: as many claims as tasks."""
+    plan = new_plan({"last": HOUR_MS} | {f"t{n}": HOUR_MS // 4 for n in range(30)}, agents=8)
+    plan = replace(plan, settings=replace(plan.settings, pull=pull))
+
+    record = await run(plan)
+
+    assert not record.partial
+    counters = record.agent_counters.values()
+    assert sum(agent["claims_tried"] for agent in counters) == 31
+    assert sum(agent["claims_refused"] for agent in counters) == 0
+    with open_database(plan.folder / "tasks.db") as connection:
+        workers = read_tables(connection, plan.folder / "tasks.db").workers
+    assert sum(worker.claim_attempts or 0 for worker in workers) == 31
+    assert sum(worker.claims_lost or 0 for worker in workers) == 0
 
 
 async def test_crashed_agent_is_noted_and_replaced_by_the_rest(new_plan: NewPlan) -> None:
