@@ -8,6 +8,8 @@ import pytest
 from taskloom import v1
 from taskloom_client import Client, TaskloomError
 
+from tests.calls import claim, complete, connect, duration, heartbeat, show_worker, update
+
 
 async def _connect(client: Client, worker_id: str, *tags: str, max_claims: int = 1) -> None:
     await client.workers.Connect(
@@ -270,3 +272,159 @@ async def test_server_that_stops_tells_who_waits(start_server: Any) -> None:
         call = await _stand_in_line(client, "ada")
     with pytest.raises((TaskloomError, asyncio.CancelledError)):
         await call
+
+
+# The order of those who wait, by the test's clock
+
+
+async def _joins(client: Client, clock: Any, worker: str, **fields: Any) -> asyncio.Task[Any]:
+    """A call that has taken its place in the line before this returns."""
+    clock.advance(1)
+    call = _next(client, worker, **fields)
+    while (await show_worker(client, worker)).heartbeat_time.ToMilliseconds() < clock.now():
+        pass
+    return call
+
+
+async def _given(call: asyncio.Task[Any]) -> list[str]:
+    """The tasks that a waiting call is given."""
+    async with asyncio.timeout(5):
+        return [task.id for task in (await call).tasks]
+
+
+@pytest.fixture
+async def timed_graph(timed_client: Client) -> Client:
+    """As ``graph``, by the test's clock."""
+    await _create(timed_client, "open", needed_tags=["nobody-has-this"])
+    return timed_client
+
+
+async def _tire(client: Client, worker: str, seconds: int) -> None:
+    """Let a worker rest for so long from now."""
+    await connect(client, worker, max_claims=2, cool_down=duration(seconds * 1_000))
+    await _create(client, f"{worker}'s")
+    await claim(client, worker, f"{worker}'s")
+    await complete(client, worker, f"{worker}'s")
+
+
+async def test_one_who_rests_holds_nobody_up(timed_graph: Client, clock: Any) -> None:
+    """A task goes past those at the head who rest, to the first behind them with the same tags."""
+    for worker in ("ada", "eve"):
+        await _tire(timed_graph, worker, 10)
+    await connect(timed_graph, "bob")
+    resting = [await _joins(timed_graph, clock, worker) for worker in ("ada", "eve")]
+    bob = await _joins(timed_graph, clock, "bob")
+    await _create(timed_graph, "task")
+    assert await _given(bob) == ["task"]
+    assert not any(call.done() for call in resting)
+    for call in resting:
+        call.cancel()
+
+
+async def test_one_who_begins_to_rest_while_waiting_holds_nobody_up(
+    timed_graph: Client, clock: Any
+) -> None:
+    """Who ends a task while another call of its waits does not keep the line from those behind."""
+    await connect(timed_graph, "ada", max_claims=2, cool_down=duration(10_000))
+    await connect(timed_graph, "bob")
+    await _create(timed_graph, "first")
+    await claim(timed_graph, "ada", "first")
+    ada = await _joins(timed_graph, clock, "ada")
+    bob = await _joins(timed_graph, clock, "bob")
+    await complete(timed_graph, "ada", "first")
+    await _create(timed_graph, "task")
+    assert await _given(bob) == ["task"]
+    assert not ada.done()
+    ada.cancel()
+
+
+async def test_a_rest_costs_nobody_his_place(timed_graph: Client, clock: Any) -> None:
+    """Once its rest is over a worker stands where it stood: before those who came after it."""
+    await _tire(timed_graph, "ada", 5)
+    await connect(timed_graph, "bob")
+    ada = await _joins(timed_graph, clock, "ada")
+    bob = await _joins(timed_graph, clock, "bob")
+    clock.advance(5_000)
+    await heartbeat(timed_graph, "bob")  # a change, with which what is due is seen to
+    await _create(timed_graph, "one")
+    assert await _given(ada) == ["one"]
+    assert not bob.done()
+    await _create(timed_graph, "two")
+    assert await _given(bob) == ["two"]
+
+
+async def test_a_second_call_beyond_the_limit_holds_nobody_up(
+    timed_graph: Client, clock: Any
+) -> None:
+    """A worker with room for one task that waits twice is told so; the task goes to the next."""
+    for worker in ("ada", "bob"):
+        await connect(timed_graph, worker)
+    first = await _joins(timed_graph, clock, "ada")
+    second = await _joins(timed_graph, clock, "ada")
+    bob = await _joins(timed_graph, clock, "bob")
+    await _create(timed_graph, "one")
+    assert await _given(first) == ["one"]
+    await _create(timed_graph, "two")
+    assert await _given(bob) == ["two"]
+    assert (await second).outcome == v1.CLAIM_OUTCOME_LIMIT_REACHED
+
+
+async def test_a_retry_keeps_the_place_of_the_call_before(timed_graph: Client, clock: Any) -> None:
+    """The same request again stands where the first stood, not behind those who came meanwhile."""
+    for worker in ("ada", "bob"):
+        await connect(timed_graph, worker)
+    first = await _joins(timed_graph, clock, "ada", request_id="r1")
+    bob = await _joins(timed_graph, clock, "bob")
+    second = await _joins(timed_graph, clock, "ada", request_id="r1")
+    with pytest.raises(TaskloomError) as refused:
+        await first
+    assert refused.value.reason == "SUPERSEDED"
+    await _create(timed_graph, "task")
+    assert await _given(second) == ["task"]
+    assert not bob.done()
+    bob.cancel()
+
+
+@pytest.mark.xfail(
+    raises=TimeoutError, reason="Writer._offer goes on along one kind before it looks at the others"
+)
+@pytest.mark.parametrize("first", ["full", "shares"])
+async def test_first_come_first_served_whatever_their_tags(
+    timed_graph: Client, clock: Any, first: str
+) -> None:
+    """Past one who cannot take a task alone it goes to the next in line, not to one like him."""
+    await connect(timed_graph, "plain", "last")
+    await connect(timed_graph, "gpu", tags=["gpu"])
+    mode = v1.CLAIM_MODE_ADVISORY if first == "shares" else v1.CLAIM_MODE_EXCLUSIVE
+    head = await _joins(timed_graph, clock, "plain", mode=mode)
+    gpu = await _joins(timed_graph, clock, "gpu")
+    last = await _joins(timed_graph, clock, "last")
+    if first == "full":
+        await _create(timed_graph, "assigned", blocked_by=["open"])
+        await update(timed_graph, "assigned", assignee="plain")
+    await _create(timed_graph, "task")
+    try:
+        assert await _given(gpu) == ["task"]
+        assert not last.done()
+    finally:
+        for call in (head, gpu, last):
+            call.cancel()
+
+
+@pytest.mark.xfail(
+    raises=TimeoutError, reason="a task that leaves the scope is no ending by writer._ENDINGS"
+)
+async def test_the_end_of_a_scope_by_a_move_out_of_it(timed_graph: Client, clock: Any) -> None:
+    """Who waits below a task is told ALL_DONE when its last open child is taken out of it."""
+    for id in ("top", "child"):
+        await _create(timed_graph, id, needed_tags=["x"], parent_id="top" if id == "child" else "")
+    await connect(timed_graph, "ada")
+    call = await _joins(timed_graph, clock, "ada", parent_id="top")
+    await timed_graph.tasks.UnlinkTasks(
+        v1.UnlinkTasksRequest(from_task_id="top", to_task_id="child")
+    )
+    try:
+        async with asyncio.timeout(5):
+            assert (await asyncio.shield(call)).outcome == v1.CLAIM_OUTCOME_ALL_DONE
+    finally:
+        call.cancel()
