@@ -345,14 +345,16 @@ async def test_a_refused_request_leaves_its_id_free(timed_client: Client) -> Non
     assert (await timed_client.tasks.CreateTask(right)).task.title == "x"
 
 
-async def test_an_outcome_without_a_task_is_an_answer(timed_client: Client) -> None:
-    """That there was nothing to claim is remembered as every answer is."""
+async def test_an_outcome_without_a_task_is_not_remembered(timed_client: Client) -> None:
+    """Who was told that there is nothing to claim may ask again by the same request_id."""
     await timed_client.workers.Connect(v1.ConnectRequest(worker_id="w"))
     request = v1.ClaimNextTaskRequest(worker_id="w", request_id="r")
     first = await timed_client.claims.ClaimNextTask(request)
     assert first.outcome == v1.CLAIM_OUTCOME_ALL_DONE
-    await timed_client.tasks.CreateTask(v1.CreateTaskRequest(title="x"))
-    assert await timed_client.claims.ClaimNextTask(request) == first
+    await timed_client.tasks.CreateTask(v1.CreateTaskRequest(id="a", title="x"))
+    given = await timed_client.claims.ClaimNextTask(request)
+    assert [task.id for task in given.tasks] == ["a"]
+    assert await timed_client.claims.ClaimNextTask(request) == given
 
 
 async def test_a_reset_forgets_all_answers_but_its_own(timed_client: Client) -> None:

@@ -140,7 +140,6 @@ async def test_to_be_assigned_is_no_sign_of_life(timed_client: Client, clock: "T
     await no_sign_of_life(timed_client, clock, credit=2, others_do="create")
 
 
-@pytest.mark.xfail(raises=AssertionError, reason="the stream's next claim counts as its worker's")
 @pytest.mark.parametrize("others_do", ["pause", "create"])
 async def test_to_stand_in_line_is_no_sign_of_life(
     timed_client: Client, clock: "TestClock", others_do: str

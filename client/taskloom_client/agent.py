@@ -37,6 +37,10 @@ _log = logging.getLogger(__name__)
 _FIRST_RETRY_S = 0.1
 _LONGEST_RETRY_S = 2.0
 _LONGEST_IDLE_S = 1.0
+# How long an agent waits for a task until it sees whether there is anything left to wait for: a
+# thousand that wait on a graph at rest must cost next to nothing.
+_SHORTEST_WAIT = timedelta(seconds=10)
+_LONGEST_WAIT = timedelta(minutes=5)
 # What an agent that leaves may spend on saying so. Who hears nothing waits for the lease.
 _FAREWELL_S = 5.0
 _LONGEST_REASON = 1_000
@@ -102,6 +106,9 @@ class Agent:
         self.idle_interval = idle_interval
         self.counters = Counters()
         self.looking = 0
+        self.wait = _SHORTEST_WAIT
+        """How long an attempt at getting a task waits before the agent sees what is left."""
+        self._revision = -1
         """How many iterations of ``tasks`` wait for a task."""
         self._registration = v1.ConnectRequest(
             tags=tags,
@@ -173,10 +180,17 @@ class Agent:
             task = await self._next(task)
 
     async def call(
-        self, method: aio.UnaryUnaryMultiCallable[_Request, _Response], request: _Request
+        self,
+        method: aio.UnaryUnaryMultiCallable[_Request, _Response],
+        request: _Request,
+        *,
+        timeout: float | None = None,  # noqa: ASYNC109 - it is the call's, not this coroutine's
     ) -> _Response:
-        """Make a call as this agent makes its own: see ``insist``. Always by one request_id."""
-        return await self.insist(self._calling(method, with_request_id(request)))
+        """Make a call as this agent makes its own: see ``insist``. Always by one request_id.
+
+        ``timeout``: the deadline of each attempt, in seconds; None: the client's.
+        """
+        return await self.insist(self._calling(method, with_request_id(request), timeout))
 
     async def insist(self, attempt: Callable[[], Awaitable[_Response]]) -> _Response:
         """Repeat an attempt while the server is away and patience lasts; connect if need be.
@@ -251,11 +265,14 @@ class Agent:
         self._inherit(tasks)
 
     def _calling(
-        self, method: aio.UnaryUnaryMultiCallable[_Request, _Response], request: _Request
+        self,
+        method: aio.UnaryUnaryMultiCallable[_Request, _Response],
+        request: _Request,
+        timeout: float | None = None,
     ) -> Callable[[], Awaitable[_Response]]:
         async def attempt() -> _Response:
             self.counters.calls += 1
-            return await method(request)
+            return await method(request, timeout=timeout)
 
         return attempt
 
@@ -400,11 +417,22 @@ class Agent:
     async def _is_over(self, pulled: Pulled) -> bool:
         if pulled.outcome == v1.CLAIM_OUTCOME_ALL_DONE:
             return True
+        if pulled.outcome == v1.CLAIM_OUTCOME_PAUSED:
+            self._wait_longer()
         if pulled.outcome != v1.CLAIM_OUTCOME_NONE_READY:
             return False
         status = await self.call(self.client.admin.GetStatus, v1.GetStatusRequest())
+        self._wait_longer(unless_changed=status.revision)
         to_come = status.ready_tasks or status.claimed_tasks or status.delayed_tasks
         return not (to_come or (status.open_tasks and status.paused_subtrees))
+
+    def _wait_longer(self, unless_changed: int | None = None) -> None:
+        """Look for what is left ever more rarely, while the graph rests as well."""
+        if unless_changed is not None and unless_changed != self._revision:
+            self._revision = unless_changed
+            self.wait = _SHORTEST_WAIT
+        else:
+            self.wait = min(2 * self.wait, _LONGEST_WAIT)
 
     async def _leave(self, end: Callable[[HeldTask], Awaitable[object]] | None) -> None:
         """End the tasks that are worked on, if need be, and disconnect; within a few seconds."""

@@ -29,6 +29,9 @@ class Pulled:
     """The attempt has waited itself, so that the next one may follow at once."""
 
 
+_TO_ANSWER = timedelta(seconds=30)
+
+
 class Pull(Protocol):
     """One attempt at getting a task, at once or after waiting for one.
 
@@ -41,20 +44,19 @@ class Pull(Protocol):
         """Try once. Raises TaskloomError for what no further attempt would mend."""
 
 
-# Well within the deadline of a call, which is 30 s unless the client was told otherwise. When
-# it has passed the agent sees whether there is anything left to wait for.
-LONGEST_WAIT = timedelta(seconds=10)
-
-
 async def pull_next(agent: "Agent") -> Pulled:
     """Let the server choose: ClaimNextTask, in line with others until there is a task.
 
     Its claims are never refused for being late, and an agent that waits makes no calls.
     """
     request = v1.ClaimNextTaskRequest(
-        worker_id=agent.worker_id, wait=proto_duration(LONGEST_WAIT), order_by=agent.order_by
+        worker_id=agent.worker_id, wait=proto_duration(agent.wait), order_by=agent.order_by
     )
-    answer = await agent.call(agent.client.claims.ClaimNextTask, request)
+    answer = await agent.call(
+        agent.client.claims.ClaimNextTask,
+        request,
+        timeout=(agent.wait + _TO_ANSWER).total_seconds(),
+    )
     if answer.tasks:
         agent.counters.claims_tried += 1
         agent.counters.claims_granted += 1

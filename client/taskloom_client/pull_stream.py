@@ -11,7 +11,7 @@ from taskloom import v1
 from taskloom_client.errors import TaskloomError, WorkerNotFound
 from taskloom_client.held_task import Ending, HeldTask
 from taskloom_client.interceptors import with_request_id
-from taskloom_client.pull import LONGEST_WAIT, Pulled
+from taskloom_client.pull import Pulled
 from taskloom_client.work import Work
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class PullStream:
         self._finishing: set[asyncio.Task[None]] = set()
 
     async def __call__(self, agent: "Agent") -> Pulled:
-        """Wait for a task, until it is known that none will come or LONGEST_WAIT has passed."""
+        """Wait for a task, until it is known that none will come or ``agent.wait`` has passed."""
         return await agent.insist(self._attempt)
 
     async def end(self, ending: Ending, *, go_on: bool = False) -> v1.Task:
@@ -115,7 +115,7 @@ class PullStream:
 
     async def _attempt(self) -> Pulled:
         try:
-            async with asyncio.timeout(LONGEST_WAIT.total_seconds()):
+            async with asyncio.timeout(self._agent.wait.total_seconds()):
                 while (pulled := self._without_waiting()) is None:
                     self._news.clear()
                     await self._news.wait()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from taskloom import v1
 
 from taskloom_client.errors import TaskloomError
-from taskloom_client.pull import LONGEST_WAIT, Pulled, claim
+from taskloom_client.pull import Pulled, claim
 
 if TYPE_CHECKING:
     from taskloom_client.agent import Agent
@@ -134,7 +134,7 @@ class PullWatch:
         """Wait for news, of which there may be none. False: see what is left to wait for.
 
         That is at once when the waiting begins, then whenever things that are not told here have
-        changed and it has become quiet, and at the latest after LONGEST_WAIT, for the server may
+        changed and it has become quiet, and at the latest after ``agent.wait``, for the server may
         be gone.
         """
         if not self._waiting:
@@ -151,7 +151,7 @@ class PullWatch:
     async def _news_came(self) -> bool:
         self._news.clear()
         try:
-            async with asyncio.timeout(LONGEST_WAIT.total_seconds()):
+            async with asyncio.timeout(self._agent.wait.total_seconds()):
                 return await self._news.wait()
         except TimeoutError:
             return False
@@ -165,5 +165,5 @@ class PullWatch:
             status = await client.admin.GetStatus(v1.GetStatusRequest())
             if status.HasField("paused"):
                 with suppress(TimeoutError):
-                    async with asyncio.timeout(LONGEST_WAIT.total_seconds()):
+                    async with asyncio.timeout(self._agent.wait.total_seconds()):
                         await anext(events)

@@ -399,7 +399,7 @@ class FailTaskRequest(_message.Message):
     request_id: _builtins.str
     @_builtins.property
     def retry_delay(self) -> _duration_pb2.Duration:
-        """With retry: not before this has passed, up to 7 days. Absent: the task's own
+        """With retry: not before this has passed, up to 7 days; zero: at once. Absent: the task's own
         retry_delay, doubled with every attempt before this one.
         """
 

@@ -263,8 +263,8 @@ class Task(_message.Message):
 
     @_builtins.property
     def lease_expire_time(self) -> _timestamp_pb2.Timestamp:
-        """When the claim ends unless its worker gives a sign of life; absent when
-        nobody claims the task.
+        """When the claim ends unless its worker gives a sign of life; absent when nobody claims
+        the task, and in a parked state.
         """
 
     @_builtins.property

@@ -45,6 +45,7 @@ class ClaimNext:
     waits_while: frozenset[Outcome] = frozenset()  # what else than a task it does not answer
     order: ClaimOrder = ClaimOrder.PRIORITY
     advisory: bool = False
+    asked: bool = True  # by the worker just now, and not by the server on its behalf
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +120,7 @@ def claim_next(tx: Transaction, ask: ClaimNext) -> Claimed | Waiting:
             _note_taken(tx, worker, tasks, ask)
             return Claimed(tasks, Outcome.CLAIMED, None, tx.seen)
         outcome = Outcome.ALL_DONE if _all_done(tx, ask.parent_id) else Outcome.NONE_READY
-    if not tx.again:
+    if ask.asked and not tx.again:
         tx.workers.lives(worker, tx.now)
     rest = None
     if outcome is Outcome.COOLING_DOWN and worker.cooling_until is not None:
@@ -304,9 +305,9 @@ def _note_taken(tx: Transaction, worker: Worker, tasks: list[Task], ask: Claim |
     moved = None if ask.advisory else tasks[-1]
     status = moved.status if moved else worker.last_status
     phase = moved.phase if moved else worker.last_phase
-    # Who has waited did not ask just now: that it is given something is no sign of its life.
-    seen = worker.last_heartbeat if tx.again else tx.now
-    tx.workers.took(worker, seen, len(tasks), status, phase)
+    # That somebody who waits is given something is no sign of its life.
+    lives = not tx.again and (isinstance(ask, Claim) or ask.asked)
+    tx.workers.took(worker, tx.now if lives else None, len(tasks), status, phase)
 
 
 def _take_over(tx: Transaction, worker: Worker, task: Task) -> Task:

@@ -41,7 +41,7 @@ def get_status(tx: Transaction, _: None) -> Status:
         system.incarnation,
         tx.now,
         system.paused,
-        tx.pauses.all(),
+        [pause for pause in tx.pauses.all() if _stands(tx, pause)],
         by_status,
         sum(ready.values()),
         sum(count for requirement, count in ready.items() if requirement not in matched),
@@ -52,6 +52,12 @@ def get_status(tx: Transaction, _: None) -> Status:
         system.oldest_revision,
         tx.seen,
     )
+
+
+def _stands(tx: Transaction, pause: Pause) -> bool:
+    """Whether there is still something that it pauses."""
+    task = tx.tasks.get(pause.task_id or "")
+    return task is not None and task.deleted_at is None
 
 
 def pause(tx: Transaction, ask: Pause) -> tuple[Pause, int]:

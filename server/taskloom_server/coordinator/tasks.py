@@ -435,7 +435,8 @@ def _move(
     state = workflow.states[to]
     if to == workflow.complete_state:
         check_children(tx, task)
-    if to == workflow.claim_state and task.claimed and ask.worker_id:
+    goes_on = task.claimed and task.parked_lease_ms is not None
+    if to == workflow.claim_state and task.claimed and ask.worker_id and not goes_on:
         # To begin what one was assigned is to claim it, and judged alike.
         error = check_admission(tx, workers.require(tx, ask.worker_id), task)
         if error is not None:
@@ -445,7 +446,6 @@ def _move(
             "status",
             f"{to!r} needs a worker: use ClaimTask to take the task, or assignee to assign it",
         )
-    goes_on = task.claimed and task.parked_lease_ms is not None
     if state.timed and not goes_on and (error := check_start(tx, task)):
         raise error
     if to == workflow.initial_state:

@@ -82,9 +82,11 @@ class ClaimServicer(claim_service_pb2_grpc.ClaimServiceServicer):
         )
 
     async def FailTask(self, request: pb.FailTaskRequest, context: Any) -> pb.FailTaskResponse:  # noqa: D102
-        delay = read.duration_ms(
-            "retry_delay", request, "retry_delay", low=0, high=7 * read.DAY_MS, default=None
-        )
+        delay = None  # the task's own
+        if request.HasField("retry_delay"):
+            delay = read.duration_ms(
+                "retry_delay", request, "retry_delay", low=0, high=7 * read.DAY_MS, default=0
+            )
         held = _held(request)
         ask = claims.Fail(
             held.worker_id,

@@ -95,7 +95,8 @@ class OpenStreams:
         """End the streams of a worker, or all of them."""
         for stream in self._streams:
             if worker_id in (None, stream.worker_id):
-                gone = f"worker {stream.worker_id!r} has disconnected; connect first"
+                what = "is unknown since the reset" if worker_id is None else "has disconnected"
+                gone = f"worker {stream.worker_id!r} {what}; connect first"
                 stream.end(WorkerNotFound(gone, subjects=(stream.worker_id,)))
 
     def close(self) -> None:
@@ -259,9 +260,11 @@ class WorkStream:
         """Claim tasks as far as the credit goes. Cancelled when it is taken back."""
         while True:
             while not self._credit:
-                self._granted.clear()
                 await self._granted.wait()
-            claimed = await self._claim(ask, waits_while=None)
+            # Only what answers a message of the worker is a sign of its life.
+            asked = replace(ask, asked=self._granted.is_set())
+            self._granted.clear()
+            claimed = await self._claim(asked, waits_while=None)
             while not claimed.tasks:
                 waiting = pb.WorkWaiting(
                     outcome=show.OUTCOMES[claimed.outcome],
@@ -270,7 +273,7 @@ class WorkStream:
                 self._send(pb.WorkResponse(waiting=waiting, revision=claimed.revision))
                 known = claimed.outcome
                 while not claimed.tasks and claimed.outcome is known:
-                    claimed = await self._claim(ask, waits_while=known)
+                    claimed = await self._claim(replace(ask, asked=False), waits_while=known)
             self._credit -= len(claimed.tasks)
             assigned = pb.WorkAssigned(tasks=show.tasks(claimed.tasks))
             response = pb.WorkResponse(assigned=assigned, revision=claimed.revision)

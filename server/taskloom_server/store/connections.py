@@ -85,7 +85,7 @@ def exclusive(path: Path) -> Iterator[None]:
     opening the database itself to lock it would drop them.
     """
     real = path.resolve()  # so that a file is one file, whatever links lead to it
-    if real.exists() and real.stat().st_nlink > 1:
+    if real.is_file() and real.stat().st_nlink > 1:
         # SQLite logs beside the name by which a file was opened: by two names, it is ruined.
         raise CannotOpen(
             f"{path} has {real.stat().st_nlink} names (hard links), by each of which it could be "

@@ -38,21 +38,22 @@ _TRIED = Statement(
     "lost",
     "id",
 )
+_GRANTS = {
+    Workers.claim_attempts: Workers.claim_attempts + arg("granted"),
+    Workers.claims_granted: Workers.claims_granted + arg("granted"),
+    Workers.last_status: arg("status"),
+    Workers.last_phase: arg("phase"),
+}
 _TOOK = Statement(
-    Workers.update(
-        {
-            **_SIGN_OF_LIFE,
-            Workers.claim_attempts: Workers.claim_attempts + arg("granted"),
-            Workers.claims_granted: Workers.claims_granted + arg("granted"),
-            Workers.last_status: arg("status"),
-            Workers.last_phase: arg("phase"),
-        }
-    ).where(Workers.id == arg("id")),
+    Workers.update({**_SIGN_OF_LIFE, **_GRANTS}).where(Workers.id == arg("id")),
     "now",
     "granted",
     "status",
     "phase",
     "id",
+)
+_WAS_GIVEN = Statement(
+    Workers.update({**_GRANTS}).where(Workers.id == arg("id")), "granted", "status", "phase", "id"
 )
 _MOVED = Statement(
     Workers.update(
@@ -126,10 +127,13 @@ class WorkerTable:
         _TRIED.run(self._connection, now, 1, int(lost), worker.id)
 
     def took(
-        self, worker: Worker, now: int, granted: int, status: str | None, phase: str | None
+        self, worker: Worker, now: int | None, granted: int, status: str | None, phase: str | None
     ) -> None:
-        """Count claims that were granted."""
-        _TOOK.run(self._connection, now, granted, status, phase, worker.id)
+        """Count claims that were granted; ``now``: None where that is no sign of life."""
+        if now is None:
+            _WAS_GIVEN.run(self._connection, granted, status, phase, worker.id)
+        else:
+            _TOOK.run(self._connection, now, granted, status, phase, worker.id)
 
     def moved(
         self, worker: Worker, now: int, status: str, phase: str | None, cooling_until: int | None
