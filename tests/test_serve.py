@@ -112,7 +112,8 @@ class Load:
             self.enough.set()  # it comes to an end: nobody need wait for more
             raise
         assert request.request_id not in self.answered
-        self.answered[request.request_id] = answer.revision
+        if method != "ClaimNextTask" or answer.tasks:  # else there is nothing to remember
+            self.answered[request.request_id] = answer.revision
         if len(self.answered) >= self.wanted:
             self.enough.set()
         return answer
