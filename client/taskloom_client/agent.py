@@ -432,7 +432,7 @@ class Agent:
             self._revision = unless_changed
             self.wait = _SHORTEST_WAIT
         else:
-            self.wait = min(2 * self.wait, _LONGEST_WAIT)
+            self.wait = min(4 * self.wait, _LONGEST_WAIT)
 
     async def _leave(self, end: Callable[[HeldTask], Awaitable[object]] | None) -> None:
         """End the tasks that are worked on, if need be, and disconnect; within a few seconds."""
