@@ -80,7 +80,6 @@ async def test_memory_does_not_grow_with_the_lag(start_process: StartProcess, be
         assert lag > 50e6
 
 
-@pytest.mark.xfail(reason="a watch keeps the last message of the state for as long as it lasts")
 async def test_the_state_that_came_first_is_not_kept(start_process: StartProcess) -> None:
     """A hundred watches that began with a state of 1 MB and are idle occupy less than half of what
     their states do.

@@ -46,14 +46,7 @@ async def test_shutdown_ends_watches(start_server: Callable[..., Any]) -> None:
     assert told(messages) == [("TASK_CREATED", "b")]
 
 
-@pytest.mark.parametrize(
-    "small",
-    [
-        0,
-        # More than is read at a time.
-        pytest.param(250, marks=pytest.mark.xfail(reason="one reading is told, and no more")),
-    ],
-)
+@pytest.mark.parametrize("small", [0, 250], ids=["a few", "more than is read at a time"])
 async def test_what_was_answered_is_told_before_the_end(
     start_server: Callable[..., Any], small: int
 ) -> None:
