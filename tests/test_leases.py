@@ -1,4 +1,4 @@
-"""Leases and other deadlines: what the server does by itself once a time has come.
+"""Leases: what the server does by itself when the time of a claim has come.
 
 The clock is the test's. After it was moved, a test waits for the event that must follow.
 """
@@ -224,6 +224,9 @@ SIGNS_OF_LIFE: dict[str, Callable[[Client], Awaitable[object]]] = {
     "UnlinkTasks": lambda c: c.tasks.UnlinkTasks(
         v1.UnlinkTasksRequest(worker_id="w", from_task_id="free", to_task_id="also")
     ),
+    "SignalTask": lambda c: c.tasks.SignalTask(v1.SignalTaskRequest(worker_id="w", task_id="free")),
+    "BoostTask": lambda c: c.tasks.BoostTask(v1.BoostTaskRequest(worker_id="w", task_id="free")),
+    "ClaimTask-advisory": lambda c: _claim(c, "w", "free", mode=v1.CLAIM_MODE_ADVISORY),
     "LogMetrics": lambda c: c.tasks.LogMetrics(v1.LogMetricsRequest(worker_id="w", task_id="free")),
     "MarkFiles": lambda c: c.files.MarkFiles(v1.MarkFilesRequest(worker_id="w", paths=["a"])),
     "UnmarkFiles": lambda c: c.files.UnmarkFiles(v1.UnmarkFilesRequest(worker_id="w")),
@@ -275,6 +278,7 @@ async def test_reading_is_no_sign_of_life(timed_client: Client, clock: "TestCloc
     clock.advance(LEASE - 1)
     await timed_client.tasks.ListTasks(v1.ListTasksRequest(owner="w", qualified_for_worker_id="w"))
     await timed_client.files.ListFileMarks(v1.ListFileMarksRequest(worker_id="w"))
+    await timed_client.tasks.ExplainTask(v1.ExplainTaskRequest(task_id="task", worker_id="w"))
     clock.advance(1)
     await _expiry(timed_client, "task")
 
@@ -438,104 +442,6 @@ async def test_late_completion_with_open_children(timed_client: Client, clock: "
     with pytest.raises(TaskloomError, match="child") as caught:
         await _complete(timed_client, "w", "task", claimed.claim_revision)
     assert caught.value.reason == "CHILDREN_OPEN"
-
-
-# not_before
-
-
-async def test_a_task_becomes_ready_when_its_time_comes(
-    timed_client: Client, clock: "TestClock"
-) -> None:
-    """A task is ready by itself, with an event, once its not_before has passed."""
-    await _connect(timed_client, "w")
-    task = await _create(timed_client, "task", not_before=_time(clock.now() + 5_000))
-    assert not task.ready
-    assert not task.HasField("ready_time")
-    status = await timed_client.admin.GetStatus(v1.GetStatusRequest())
-    assert (status.ready_tasks, status.delayed_tasks) == (0, 1)
-    clock.advance(5_000)
-    event = await _await_event(timed_client, v1.EVENT_TYPE_TASK_READY, "task", 0)
-    assert event.task.ready
-    assert not event.task.HasField("not_before")
-    assert event.task.ready_time.ToMilliseconds() == clock.now()
-    request = v1.ClaimNextTaskRequest(worker_id="w")
-    answer = await timed_client.claims.ClaimNextTask(request)
-    assert [task.id for task in answer.tasks] == ["task"]
-
-
-async def test_a_failed_task_is_ready_after_its_retry_delay(
-    timed_client: Client, clock: "TestClock"
-) -> None:
-    """What was failed with a retry_delay comes back by itself after it."""
-    await _connect(timed_client, "w")
-    await _create(timed_client, "task")
-    await _claim(timed_client, "w", "task")
-    request = v1.FailTaskRequest(
-        worker_id="w", task_id="task", retry=True, retry_delay=_duration(5_000)
-    )
-    failed = await timed_client.claims.FailTask(request)
-    clock.advance(5_000)
-    event = await _await_event(timed_client, v1.EVENT_TYPE_TASK_READY, "task", failed.revision)
-    assert (event.task.ready, event.task.attempts) == (True, 1)
-
-
-async def test_a_blocked_task_is_not_ready_when_its_time_comes(
-    timed_client: Client, clock: "TestClock"
-) -> None:
-    """A task needs both: its time, and its blockers ended, whichever comes last."""
-    await _connect(timed_client, "w")
-    await _create(timed_client, "blocker")
-    await _create(
-        timed_client, "task", not_before=_time(clock.now() + 5_000), blocked_by=["blocker"]
-    )
-    await _create(
-        timed_client, "later", not_before=_time(clock.now() + 9_000), blocked_by=["blocker"]
-    )
-    clock.advance(5_000)
-    event = await _await_event(timed_client, v1.EVENT_TYPE_TASK_UPDATED, "task", 0)
-    assert not event.task.ready
-    await _claim(timed_client, "w", "blocker")
-    done = v1.CompleteTaskRequest(worker_id="w", task_id="blocker")
-    answer = await timed_client.claims.CompleteTask(done)
-    assert list(answer.unblocked_task_ids) == ["task"]
-    clock.advance(4_000)
-    await _await_event(timed_client, v1.EVENT_TYPE_TASK_READY, "later", answer.revision)
-
-
-async def test_a_time_that_is_put_off(timed_client: Client, clock: "TestClock") -> None:
-    """Another not_before is waited for instead of the one before."""
-    await _create(timed_client, "task", not_before=_time(clock.now() + 5_000))
-    await _create(timed_client, "other", not_before=_time(clock.now() + 5_000))
-    await _update(timed_client, "task", not_before=_time(clock.now() + 9_000))
-    clock.advance(5_000)
-    await _await_event(timed_client, v1.EVENT_TYPE_TASK_READY, "other", 0)
-    assert not (await _show(timed_client, "task")).ready
-    clock.advance(4_000)
-    await _await_event(timed_client, v1.EVENT_TYPE_TASK_READY, "task", 0)
-
-
-async def test_a_time_that_is_taken_away(timed_client: Client, clock: "TestClock") -> None:
-    """A not_before in the past is none: the task is ready at once, and is told so."""
-    await _create(timed_client, "task", not_before=_time(clock.now() + 5_000))
-    request = v1.UpdateTaskRequest(task_id="task", not_before=_time(clock.now()))
-    answer = await timed_client.tasks.UpdateTask(request)
-    assert answer.task.ready
-    assert not answer.task.HasField("not_before")
-    assert list(answer.unblocked_task_ids) == ["task"]
-    event = await _await_event(timed_client, v1.EVENT_TYPE_TASK_READY, "task", 0)
-    assert event.task == answer.task
-
-
-async def test_a_time_that_is_set(timed_client: Client, clock: "TestClock") -> None:
-    """A ready task that is given a not_before is blocked, and told so, until it has passed."""
-    task = await _create(timed_client, "task")
-    assert task.ready
-    task = await _update(timed_client, "task", not_before=_time(clock.now() + 1_000))
-    assert not task.ready
-    event = await _await_event(timed_client, v1.EVENT_TYPE_TASK_BLOCKED, "task", 0)
-    assert event.task == task
-    clock.advance(1_000)
-    await _await_event(timed_client, v1.EVENT_TYPE_TASK_READY, "task", 0)
 
 
 # Disconnecting, reconnecting, restarting
