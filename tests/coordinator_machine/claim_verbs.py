@@ -1,6 +1,5 @@
 """The verbs of ClaimService, on the model."""
 
-from tests.coordinator_machine.known import KNOWN
 from tests.coordinator_machine.moves import (
     Answer,
     Refused,
@@ -63,8 +62,6 @@ def claim_next(world: World, ask: Next, until: int | None = None) -> Answer:
             worker.attempts += len(given)
             if until is None:
                 lives(world, worker.id)
-            elif "a task from the line ends a grace" in KNOWN:
-                worker.grace_until = None
             _give(world, worker, given, ask.lease, advisory=ask.advisory)
             return _claimed("CLAIMED", [task.id for task in given])
         outcome = "ALL_DONE" if world.all_done(ask.scope) else "NONE_READY"

@@ -8,9 +8,6 @@ KNOWN = frozenset(
         # What is assigned to a worker whose stream broke has the end of its grace for the end of
         # its lease, even when that is past, and the alarm does not know.
         "assignment within a grace",
-        # Who is given a task as he waits has given no sign of life, but the grace of his broken
-        # stream is forgotten.
-        "a task from the line ends a grace",
         # Who waits below a task is given nothing that is moved there, and not told when the last
         # open task is moved away.
         "who waits below a task does not see what is moved",

@@ -49,6 +49,12 @@ class Call:
     cancelled: bool = False
     response: Any = None
 
+    def is_remembered(self) -> bool:
+        """Whether it has been answered, and the answer is worth being given again."""
+        if not isinstance(self.expected, Answer):
+            return False
+        return self.verb is not claim_next or bool(self.expected.says.get("tasks"))
+
     def __repr__(self) -> str:
         request = text_format.MessageToString(self.request, as_one_line=True)
         return f"{self.method}({request})"
@@ -98,8 +104,7 @@ class Pair:
         if place is not None:
             del self.model.line[place]
             past.expected = "SUPERSEDED"
-        answered = isinstance(past.expected, Answer)
-        if answered and self.world.now < past.answered_at + DAY:
+        if past.is_remembered() and self.world.now < past.answered_at + DAY:
             call.expected, call.answered_at = past.expected, past.answered_at
             call.response = past.response
         else:

@@ -141,7 +141,7 @@ def status_expected(world: World) -> Seen:
     return {
         "revision": world.revision,
         "paused": world.paused,
-        "pauses": sorted(world.pauses),
+        "pauses": sorted(id for id in world.pauses if world.alive(id)),
         "by_status": dict(Counter(task.status for task in living)),
         "ready": len(ready),
         "unmatched": sum(not any(task.admits(w.tags) for w in connected) for task in ready),

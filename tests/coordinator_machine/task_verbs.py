@@ -146,7 +146,7 @@ def _check_move(world: World, task: Task, status: str, worker: str) -> None:
         raise Refused("CLAIM_LOST")
     if status == "completed":
         check_children(world, task)
-    if status == "working" and task.held and worker:
+    if task.status == "assigned" and status == "working" and worker:
         check_admission(world, task, world.workers[worker])
     if not task.held and status in HELD:
         raise Refused("INVALID_FIELD")
