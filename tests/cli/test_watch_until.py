@@ -311,12 +311,13 @@ async def test_lost_history_is_no_loss(
     """Where the history it needs is gone, the wait begins anew with the state as it is now."""
     server = await start_process()
     async with Client(server.address) as client:
-        await add(client, "a", "b")
+        await add(client, "a", "b", "c")
         environment["TASKLOOM_SERVER"] = server.address
         process = await start("watch", "--json", "--until", "completed")
         await synced(process)
         process.send_signal(signal.SIGSTOP)
         await work(client, "a")
+        await delete(client, "c")
         # 18 MB, far more than is on its way to a reader who stands still.
         await asyncio.gather(*(rewrite(client, "b", str(writer)) for writer in range(16)))
     server.process.kill()  # it would try for 20 s to have that read
