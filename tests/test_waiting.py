@@ -385,9 +385,6 @@ async def test_a_retry_keeps_the_place_of_the_call_before(timed_graph: Client, c
     bob.cancel()
 
 
-@pytest.mark.xfail(
-    raises=TimeoutError, reason="Writer._offer goes on along one kind before it looks at the others"
-)
 @pytest.mark.parametrize("first", ["full", "shares"])
 async def test_first_come_first_served_whatever_their_tags(
     timed_graph: Client, clock: Any, first: str
@@ -411,9 +408,6 @@ async def test_first_come_first_served_whatever_their_tags(
             call.cancel()
 
 
-@pytest.mark.xfail(
-    raises=TimeoutError, reason="a task that leaves the scope is no ending by writer._ENDINGS"
-)
 async def test_the_end_of_a_scope_by_a_move_out_of_it(timed_graph: Client, clock: Any) -> None:
     """Who waits below a task is told ALL_DONE when its last open child is taken out of it."""
     for id in ("top", "child"):

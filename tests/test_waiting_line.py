@@ -67,7 +67,7 @@ def _compare(line: WaitingLine[Job], model: Model) -> None:
     assert line.all() == [place.job for place in model.places]
     assert line.kinds() == model.kinds()
     for tags, scope in model.kinds():
-        assert [job for job, _ in line.each(tags, scope)] == model.able(tags, scope)
+        assert [job for job, _ in line.in_turn([(tags, scope)])] == model.able(tags, scope)
     for worker in WORKERS:
         mine = [place.job for place in model.places if place.waiting.worker_id == worker]
         assert line.of_worker(worker) == mine
@@ -172,7 +172,7 @@ def test_each_is_asked_once_though_they_leave_and_come_back() -> None:
     for job in jobs:
         line.join(job, FOR_ANYTHING)
     met = []
-    for job, waiting in line.each((), ""):
+    for job, waiting in line.in_turn([((), "")]):
         met.append(job)
         ticket = line.leave(job)
         if job in jobs[:2]:
@@ -181,11 +181,10 @@ def test_each_is_asked_once_though_they_leave_and_come_back() -> None:
             line.join(job, replace(waiting, cannot=True), ticket)
             line.leave(jobs[3])
     assert met == [*jobs[:3], *jobs[4:]]
-    assert [job for job, _ in line.each((), "")] == jobs[:2]
+    assert [job for job, _ in line.in_turn([((), "")])] == jobs[:2]
     assert line.all() == jobs[:3]
 
 
-@pytest.mark.xfail(reason="WaitingLine.join keeps one more time whenever somebody comes back")
 def test_to_be_asked_often_costs_no_memory() -> None:
     """One who is asked again and again, and waits on, takes no more room than one who is not."""
     line: WaitingLine[Job] = WaitingLine()

@@ -48,8 +48,8 @@ SCENARIOS: dict[str, tuple[Scenario, ...]] = {
         _idle(IdleSettings("stream", connections=1_000, rest_s=60)),
         _idle(IdleSettings("watch", connections=1_000, rest_s=60)),
         _idle(IdleSettings("watch", connections=1_000, rest_s=60, progress_s=60)),
-        _idle(IdleSettings("agent, next")),
-        _idle(IdleSettings("agent, stream")),
+        _idle(IdleSettings("agent, next", at_rest_s=70)),
+        _idle(IdleSettings("agent, stream", at_rest_s=70)),
         _idle(IdleSettings("agent, watch")),
     ),
     "leases": (

@@ -31,6 +31,8 @@ class IdleSettings:
 
     ``way`` is of ``WAYS``, and ``progress_s`` as in ``WaitingAgent``. ``settle_s``: how long to
     let things come to rest, before the server is looked at and before the answers are counted.
+    ``at_rest_s``: how long nothing has happened when its time is taken; agents look around in the
+    beginning, and then ever more rarely.
     """
 
     way: str = "claim"
@@ -40,6 +42,7 @@ class IdleSettings:
     rest_s: float = 30.0
     progress_s: float | None = None
     settle_s: float = 3.0
+    at_rest_s: float = 3.0
 
 
 async def measure_idle(settings: IdleSettings, folder: Path) -> Measured:
@@ -60,7 +63,7 @@ async def measure_idle(settings: IdleSettings, folder: Path) -> Measured:
             await asyncio.sleep(settings.settle_s)
             resident = server.resident_bytes()
             settled = await server.settled_bytes(client)
-            await asyncio.sleep(settings.settle_s)
+            await asyncio.sleep(settings.at_rest_s)
             share = await server.cpu_share(settings.rest_s)
             answers = await _answers(client, sleepers, settings.settle_s)
     each = settings.agents * 1024

@@ -7,10 +7,12 @@ is a matter of the process, not of the file: after a restart the callers come ag
 
 import heapq
 from collections import OrderedDict
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, replace
 from itertools import count
 from typing import Generic, TypeVar
+
+_SPARE_TIMES = 64
 
 J = TypeVar("J")
 
@@ -66,8 +68,14 @@ class WaitingLine(Generic[J]):
         if name:
             self._named[name] = job
         heapq.heappush(self._times, (waiting.again_at, ticket))
-        if waiting.cannot:
-            return
+        if len(self._times) > 2 * len(self._waiting) + _SPARE_TIMES:
+            # Times of those who left, or came back with another one, need not be kept for long.
+            self._times = [(one.again_at, place) for place, (_, one) in self._waiting.items()]
+            heapq.heapify(self._times)
+        if not waiting.cannot:
+            self._stand(job, waiting, ticket)
+
+    def _stand(self, job: J, waiting: Waiting, ticket: int) -> None:
         line = self._lines.setdefault((waiting.tags, waiting.scope), OrderedDict())
         newest = next(reversed(line), -1)
         line[ticket] = job
@@ -99,23 +107,35 @@ class WaitingLine(Generic[J]):
         """The tags and scopes for which somebody waits, those who wait longest first."""
         return sorted(self._lines, key=lambda place: next(iter(self._lines[place])))
 
-    def each(self, tags: tuple[str, ...], scope: str) -> Iterator[tuple[J, Waiting]]:
-        """Who waits with these tags and this scope, and may be able to take a task.
+    def in_turn(
+        self, places: Collection[tuple[tuple[str, ...], str]]
+    ) -> Iterator[tuple[J, Waiting]]:
+        """Who waits with one of these tags and scopes, and may be able to take a task.
 
         The longest waiting first. They may leave the line meanwhile, and come back.
         """
         last = -1
-        while line := self._lines.get((tags, scope)):
-            ticket = next((ticket for ticket in line if ticket > last), None)
-            if ticket is None:
+        while True:
+            lines = (self._lines.get(place, ()) for place in places)
+            following = (next((t for t in line if t > last), None) for line in lines)
+            last = min((ticket for ticket in following if ticket is not None), default=-1)
+            if last < 0:
                 return
-            yield self._waiting[ticket]
-            last = ticket
+            yield self._waiting[last]
 
     def waiting(self, job: J) -> Waiting | None:
         """What a job waits for; None if it does not."""
         ticket = self._ticket_of.get(id(job))
         return None if ticket is None else self._waiting[ticket][1]
+
+    def may_again(self, job: J) -> None:
+        """Let a job whose worker could take nothing stand with the others, in its old place."""
+        ticket = self._ticket_of.get(id(job))
+        if ticket is None or not self._waiting[ticket][1].cannot:
+            return
+        waiting = replace(self._waiting[ticket][1], cannot=False)
+        self._waiting[ticket] = (job, waiting)
+        self._stand(job, waiting, ticket)
 
     def named(self, name: str) -> J | None:
         """Who waits under this name."""

@@ -92,6 +92,7 @@ _ENDINGS = frozenset(
         EventType.TASK_CANCELLED,
         EventType.TASK_DELETED,
         EventType.TASK_MOVED,
+        EventType.DEPENDENCY_REMOVED,  # of a child, which ends what is below its parent
     }
 )
 
@@ -350,12 +351,14 @@ class Writer:
         for worker_id in noted.freed:
             again += self._line.of_worker(worker_id)
         for job in again:
-            if self._line.waiting(job) is not None:
-                self._attempt(tx, job, group)
+            self._line.may_again(job)
         unwanted: set[int] = set()  # groups that nobody in the line takes a task from
         for requirement in noted.readied:
             if requirement not in unwanted and not self._offer(tx, group, requirement):
                 unwanted.add(requirement)
+        for job in again:
+            if self._line.waiting(job) is not None:
+                self._attempt(tx, job, group)
         if any(event.type in _ENDINGS for event in noted.events):
             self._dismiss_done(tx, group, anywhere=not noted.readied)
 
@@ -364,15 +367,17 @@ class Writer:
 
         Those who take it by an advisory claim leave it to the next one, too.
         """
-        for tags, scope in self._line.kinds():
-            if requirement not in tx.requirements.admitting(tags):
-                continue
-            for job, waiting in self._line.each(tags, scope):
-                if self._attempt(tx, job, group):
-                    if job.changed and not waiting.shares:
-                        return True  # another may only have been told why there is nothing
-                elif not waiting.shares and self._line.waiting(job) == waiting:
-                    break  # it is not below their scope
+        places = [
+            (tags, scope)
+            for tags, scope in self._line.kinds()
+            if requirement in tx.requirements.admitting(tags)
+        ]
+        for job, waiting in self._line.in_turn(places):
+            if self._attempt(tx, job, group):
+                if job.changed and not waiting.shares:
+                    return True  # another may only have been told why there is nothing
+            elif not waiting.shares and self._line.waiting(job) == waiting:
+                places.remove((waiting.tags, waiting.scope))  # it is not below their scope
         return False
 
     def _dismiss_done(self, tx: Transaction, group: "_Group", *, anywhere: bool) -> None:
@@ -384,7 +389,7 @@ class Writer:
         for tags, scope in self._line.kinds():
             if not (scope or anywhere):
                 continue
-            for job, waiting in self._line.each(tags, scope):
+            for job, waiting in self._line.in_turn([(tags, scope)]):
                 if not waiting.when_done and not self._attempt(tx, job, group):
                     break
 
