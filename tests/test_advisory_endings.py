@@ -1,6 +1,7 @@
 """How advisory claims end: with the task, with a word, with silence."""
 
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -201,6 +202,44 @@ async def test_whatever_ends_the_task_ends_all_work_on_it(shared: Client, end: s
     assert [event.task for event in events if event.HasField("task")][-1] == task
     assert not await _marked(shared)
     assert [await _held(shared, worker) for worker in ("a", "b")] == [0, 0]
+
+
+REVIEWED = """
+name: reviewed
+states:
+  pending: {exits: [working, review, cancelled]}
+  working: {exits: [done, failed, pending], timed: true}
+  review: {exits: [pending]}
+  done: {exits: [], terminal: true}
+  failed: {exits: [pending], terminal: true}
+  cancelled: {exits: [], terminal: true}
+settings:
+  initial_state: pending
+  assign_state: working
+  claim_state: working
+  complete_state: done
+  fail_state: failed
+  cancel_state: cancelled
+  disconnect_state: pending
+  blocking_states: [pending, working, review, failed]
+"""
+
+
+@pytest.mark.xfail(reason="claims._take_over begins the task from a state that does not exit there")
+async def test_the_workflow_s_rules_do(start_server: Any, tmp_path: Path) -> None:
+    """A task that was moved to where no work begins is not completed: no exit leads there."""
+    (tmp_path / "reviewed.yaml").write_text(REVIEWED, encoding="utf-8")
+    async with (
+        start_server(workflow_dir=tmp_path, default_workflow="reviewed") as server,
+        Client(server.address) as client,
+    ):
+        await _create(client, "task")
+        await _connect(client, "a")
+        await _advise(client, "a", "task")
+        await client.tasks.UpdateTask(v1.UpdateTaskRequest(task_id="task", status="review"))
+        with pytest.raises(TaskloomError) as refused:
+            await _complete(client, "a", "task")
+        assert refused.value.reason == "ILLEGAL_TRANSITION"
 
 
 # With another claim
