@@ -225,7 +225,6 @@ settings:
 """
 
 
-@pytest.mark.xfail(reason="claims._take_over begins the task from a state that does not exit there")
 async def test_the_workflow_s_rules_do(start_server: Any, tmp_path: Path) -> None:
     """A task that was moved to where no work begins is not completed: no exit leads there."""
     (tmp_path / "reviewed.yaml").write_text(REVIEWED, encoding="utf-8")

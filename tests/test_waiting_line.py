@@ -4,7 +4,6 @@ import tracemalloc
 from dataclasses import dataclass, replace
 from typing import Any
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from taskloom_server.store.waiting import Waiting, WaitingLine

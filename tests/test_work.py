@@ -3,7 +3,6 @@
 What the worker reports is in test_work_calls, how a stream ends in test_work_endings.
 """
 
-import asyncio
 from typing import TYPE_CHECKING, Any
 
 import pytest

@@ -313,10 +313,13 @@ def _note_taken(tx: Transaction, worker: Worker, tasks: list[Task], ask: Claim |
 def _take_over(tx: Transaction, worker: Worker, task: Task) -> Task:
     """The task, taken exclusively by one who works on it by an advisory claim.
 
-    So whoever ends a task has had it, whatever keeps others from beginning it by now.
+    So whoever ends a task has had it, whatever keeps others from beginning it by now. Raises
+    IllegalTransition where somebody moved it to where no work begins.
     """
     if task.claimed or task.advisory_claim(worker.id) is None:
         return task
+    workflow = tx.workflows.get(task.workflow)
+    workflow.check_exit(task.id, task.status, workflow.claim_state)
     return _take(tx, worker, task, None)
 
 
