@@ -317,9 +317,9 @@ async def test_lost_history_is_no_loss(
         await synced(process)
         process.send_signal(signal.SIGSTOP)
         await work(client, "a")
-        await delete(client, "c")
         # 18 MB, far more than is on its way to a reader who stands still.
         await asyncio.gather(*(rewrite(client, "b", str(writer)) for writer in range(16)))
+        await delete(client, "c")
     server.process.kill()  # it would try for 20 s to have that read
     await server.process.wait()
     again = start_server(clock=clock, history_revisions=10, listen=server.address)
