@@ -330,9 +330,6 @@ async def test_a_workflow_that_is_gone_stops_nobody_else(
         await event(client, v1.EVENT_TYPE_TASK_READY, "resting")
 
 
-@pytest.mark.xfail(
-    raises=TimeoutError, reason="meet_due looks at the first 100 alone, though it can do nothing"
-)
 async def test_nor_do_many_of_them(
     start_server: "StartServer", clock: TestClock, tmp_path: Path
 ) -> None:

@@ -1,5 +1,7 @@
 """What happens because its time has come: leases that end, tasks whose not_before passes."""
 
+from itertools import islice
+
 from taskloom_server.coordinator import advisory
 from taskloom_server.coordinator.claims import latest
 from taskloom_server.coordinator.lookup import require_task
@@ -10,18 +12,16 @@ from taskloom_server.graph.workers import Worker
 from taskloom_server.store.transaction import Transaction
 
 _AT_ONCE = 100  # tasks a verb, so that no claim waits long behind it
-_LOOK_AGAIN_MS = 60_000
 
 
 def meet_due(tx: Transaction, _: None) -> int | None:
     """Let the tasks be ready whose not_before has passed; when the next one's does, in Unix ms."""
-    due = tx.tasks.due(tx.now, _AT_ONCE)
-    known = [task for task in due if task.workflow in tx.workflows.by_name]
-    for task in known:
+    # A task whose workflow is not loaded any more stays as it is until it is.
+    known = (task for task in tx.tasks.due(tx.now) if task.workflow in tx.workflows.by_name)
+    due = list(islice(known, _AT_ONCE))
+    for task in due:
         became_due(tx, task)
-    if due and not known:
-        return tx.now + _LOOK_AGAIN_MS
-    return tx.tasks.next_due()
+    return tx.now if len(due) == _AT_ONCE else tx.tasks.next_due(tx.now)
 
 
 def end_leases(tx: Transaction, worker_id: str) -> int | None:

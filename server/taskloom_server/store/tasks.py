@@ -163,15 +163,16 @@ _DUE = Statement(
         & (Tasks.not_before <= arg("now"))
         & Tasks.deleted_at.is_null()
     )
-    .order_by(Tasks.not_before, Tasks.number)
-    .limit(arg("limit")),
+    .order_by(Tasks.not_before, Tasks.number),
     "now",
-    "limit",
 )
 _NEXT_DUE = Statement(
     Tasks.select(fn.MIN(Tasks.not_before)).where(
-        Tasks.not_before.is_null(False) & Tasks.deleted_at.is_null()
-    )
+        Tasks.not_before.is_null(False)
+        & (Tasks.not_before > arg("after"))
+        & Tasks.deleted_at.is_null()
+    ),
+    "after",
 )
 
 _DEPENDENTS = Dependencies.select(Dependencies.to_task_id).where(
@@ -380,11 +381,11 @@ class TaskTable:
         """When the first lease of each worker that holds a task ends, in Unix ms."""
         return {row[0]: row[1] for row in _LEASE_ENDS.each(self._connection)}
 
-    def due(self, now: int, limit: int) -> list[Task]:
-        """Some tasks whose not_before has passed, the first one to pass first."""
-        return [task_of(row) for row in _DUE.all(self._connection, now, limit)]
+    def due(self, now: int) -> Iterator[Task]:
+        """The tasks whose not_before has passed, the first one to pass first."""
+        return map(task_of, _DUE.each(self._connection, now))
 
-    def next_due(self) -> int | None:
-        """When the next not_before passes, in Unix ms."""
-        row = _NEXT_DUE.one(self._connection)
+    def next_due(self, after: int) -> int | None:
+        """When the next not_before after a time passes, in Unix ms."""
+        row = _NEXT_DUE.one(self._connection, after)
         return row[0] if row else None

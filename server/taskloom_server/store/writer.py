@@ -230,7 +230,7 @@ class Writer:
             if not tx.connection.execute('SELECT 1 FROM "system"').fetchall():
                 tx.system.begin(revision=0, now=self._clock())
             system = tx.system.get()
-            due = tx.tasks.next_due()
+            due = tx.tasks.next_due(0)
             leases = tx.tasks.lease_ends()
             for worker_id in tx.advisory_claims.workers():
                 leases[worker_id] = self._clock()  # looked at once, and then it is known
