@@ -75,7 +75,8 @@ _OPTIONS = [
     ("grpc.keepalive_permit_without_calls", 1),
     # And who is gone without a word is noticed.
     ("grpc.keepalive_time_ms", 60_000),
-    ("grpc.keepalive_timeout_ms", 20_000),
+    # So long, too, a reader that stands still can hold up a stop, whatever the grace.
+    ("grpc.keepalive_timeout_ms", 5_000),
 ]
 _FORGET_EVERY_MS = 60_000
 _TRY_AGAIN_MS = 10_000

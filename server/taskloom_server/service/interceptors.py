@@ -116,6 +116,7 @@ class Gate(aio.ServerInterceptor):
             try:
                 async for message in stream_behavior(request, context):
                     yield message
+                    del message  # or it would be kept until the next one comes
             except Exception as error:
                 await _abort(context, method, error)
 

@@ -88,7 +88,8 @@ class WatchServicer(watch_service_pb2_grpc.WatchServiceServicer):
                 while (message := next(messages, None)) is not None:
                     yield message
                     progress_due = clock() + interval
-            if closed and cursor >= self._feed.revision:  # all that there is has been told
+            # All that there is has been told, but for those who are far behind: they resume.
+            if closed and not self._tail.since(cursor + 1, 1):
                 raise ShuttingDown(
                     f"the server is shutting down; resume from revision {cursor + 1}",
                     metadata={"revision": str(cursor)},
