@@ -341,6 +341,22 @@ async def test_reason_is_said_once(client: Client) -> None:
         await stream.quiet()
 
 
+async def test_credit_that_comes_while_it_waits_is_used_up_at_once(client: Client) -> None:
+    """Credit granted while there was nothing counts when there is, and then the stream rests."""
+    await connect(client, "w", max_claims=9)
+    async with working(client, "w", credit=1) as stream:
+        assert await stream.waiting() == v1.CLAIM_OUTCOME_ALL_DONE
+        await stream.send(credit=1)
+        await stream.quiet()
+        await pause(client)
+        assert await stream.waiting() == v1.CLAIM_OUTCOME_PAUSED
+        await create(client, "a")
+        await create(client, "b")
+        await resume(client)
+        assert await stream.assigned() == ["a", "b"]
+        await stream.quiet()
+
+
 async def test_change_of_the_reason_is_said(client: Client) -> None:
     """When the reason changes, the new one is said."""
     paused = v1.CLAIM_OUTCOME_PAUSED

@@ -120,6 +120,7 @@ class WorkStream:
         self._assigning: asyncio.Task[None] | None = None
         self._credit = 0
         self._granted = asyncio.Event()
+        self._asked = False  # for tasks, since the last claim
         self._drained = False
         self._well = False  # it ends as agreed
         self._grace_ms = _DEFAULT_GRACE_MS
@@ -198,6 +199,7 @@ class WorkStream:
                 self._spawn(self._answer(kind, request))
             if request.credit and not self._drained:
                 self._credit += request.credit
+                self._asked = True
                 self._granted.set()
         self._well = self._drained
         for _ in range(_MAX_UNDERWAY):  # all that came before is answered yet
@@ -260,10 +262,10 @@ class WorkStream:
         """Claim tasks as far as the credit goes. Cancelled when it is taken back."""
         while True:
             while not self._credit:
+                self._granted.clear()
                 await self._granted.wait()
             # Only what answers a message of the worker is a sign of its life.
-            asked = replace(ask, asked=self._granted.is_set())
-            self._granted.clear()
+            asked, self._asked = replace(ask, asked=self._asked), False
             claimed = await self._claim(asked, waits_while=None)
             while not claimed.tasks:
                 waiting = pb.WorkWaiting(
