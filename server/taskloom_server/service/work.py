@@ -32,6 +32,7 @@ _MAX_CREDIT = 1_000
 _MAX_TASKS = 100  # of one assignment
 _MAX_UNDERWAY = 256  # messages that are not answered yet; who sends more waits
 _DEFAULT_GRACE_MS = 30_000
+_CUT_SHOWS_AFTER_S = 0.1
 
 Call = Callable[[Any, Any], Awaitable[Message]]
 
@@ -201,6 +202,9 @@ class WorkStream:
                 self._credit += request.credit
                 self._asked = True
                 self._granted.set()
+        if self._drained:
+            # gRPC tells of a cut as of a side that was closed, and a moment later as a cut.
+            await asyncio.sleep(_CUT_SHOWS_AFTER_S)
         self._well = self._drained
         for _ in range(_MAX_UNDERWAY):  # all that came before is answered yet
             await self._underway.acquire()
