@@ -46,8 +46,10 @@ def ending(command: Callable[P, int]) -> Callable[P, int]:
         except KeyboardInterrupt:
             return INTERRUPTED
         except BrokenPipeError:
-            # Python flushes it once more as it ends, and would complain.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            # Python flushes both once more as it ends, and would complain, and end with 120.
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            for stream in (sys.stdout, sys.stderr):
+                os.dup2(nowhere, stream.fileno())
             return PIPE_CLOSED
         return code
 
