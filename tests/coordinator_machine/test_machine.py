@@ -172,6 +172,9 @@ class Coordinator(RuleBasedStateMachine):
     @rule(id=worker, grace=st.sampled_from((1_000, 4_000, 30_000)))
     def lose_stream(self, *, id: str, grace: int) -> None:
         """A worker's Work stream breaks."""
+        waiting = {waiter.ask.worker for waiter in self.pair.model.line}
+        if id in waiting and "what is given within a grace" in KNOWN:
+            return
         self.pair.lose_stream(id, grace)
 
     # The graph
@@ -273,7 +276,7 @@ class Coordinator(RuleBasedStateMachine):
     @rule(n=nth, by=by, to=by, remember=flag)
     def assign(self, *, n: int, by: str, to: str, remember: bool) -> None:
         """A task is handed to a worker, or taken back."""
-        if to and self.world.workers[to].grace_until and "assignment within a grace" in KNOWN:
+        if to and self.world.workers[to].grace_until and "what is given within a grace" in KNOWN:
             return
         task = self.some(n, *(("pending",) if to else HELD))
         asks.update(self.pair, task.id, by, assignee=to, remember=remember)

@@ -353,7 +353,7 @@ class World:
     def _end(self, worker: str, since: int, lease: int) -> int:
         one = self.workers[worker]
         end = max(since, one.seen) + lease
-        if one.grace_until is None or one.grace_until < since:
+        if one.grace_until is None or one.grace_until <= since:
             return end
         return min(end, one.grace_until)
 
