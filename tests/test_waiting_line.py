@@ -69,7 +69,7 @@ def _compare(line: WaitingLine[Job], model: Model) -> None:
         assert [job for job, _ in line.in_turn([(tags, scope)])] == model.able(tags, scope)
     for worker in WORKERS:
         mine = [place.job for place in model.places if place.waiting.worker_id == worker]
-        assert line.of_worker(worker) == mine
+        assert line.of_workers([worker]) == mine
     for place in model.places:
         assert line.waiting(place.job) == place.waiting
         if place.name:

@@ -5,10 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tests.coordinator_machine.claim_verbs import WAITS, claim_next
-from tests.coordinator_machine.known import KNOWN
 from tests.coordinator_machine.moves import Answer, Refused, move
-from tests.coordinator_machine.task_verbs import link, unlink
-from tests.coordinator_machine.worker_verbs import meet_due, resume
 from tests.coordinator_machine.world import Next, World
 
 _MOVES = {
@@ -96,8 +93,6 @@ class Model:
         answer = verb(world, *arguments, **named)
         if answer is WAITS:
             return answer
-        if "time and resume roll up" in KNOWN and verb in (meet_due, resume, link, unlink):
-            hindered |= world.ready() - ready
         self._roll_up(hindered)
         after = world.ready()
         # The event of a task's own move says by itself that it is ready, or is not any more.

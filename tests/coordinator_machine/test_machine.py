@@ -30,7 +30,6 @@ from hypothesis.stateful import (
 from taskloom_server.store.schema import prepare
 
 from tests.coordinator_machine import asks
-from tests.coordinator_machine.known import KNOWN
 from tests.coordinator_machine.pair import Pair
 from tests.coordinator_machine.world import DAY, HELD, Next, Node, Task, Terms
 
@@ -172,9 +171,6 @@ class Coordinator(RuleBasedStateMachine):
     @rule(id=worker, grace=st.sampled_from((1_000, 4_000, 30_000)))
     def lose_stream(self, *, id: str, grace: int) -> None:
         """A worker's Work stream breaks."""
-        waiting = {waiter.ask.worker for waiter in self.pair.model.line}
-        if id in waiting and "what is given within a grace" in KNOWN:
-            return
         self.pair.lose_stream(id, grace)
 
     # The graph
@@ -235,22 +231,13 @@ class Coordinator(RuleBasedStateMachine):
     )
     def link(self, *, from_: int, to: int, type_: str, remember: bool) -> None:
         """A dependency is added."""
-        if type_ == "contains" and self._is_unsettled():
-            return
         ends = self.id_of(from_), self.id_of(to)
         asks.link(self.pair, *ends, type_, remember=remember)
-
-    def _is_unsettled(self) -> bool:
-        """Whether somebody waits whom it might be the server's fault to wait still."""
-        scoped = any(waiter.ask.scope for waiter in self.pair.model.line)
-        return scoped and "who waits below a task does not see what is moved" in KNOWN
 
     @precondition(lambda self: self.world.edges)
     @rule(n=nth, of_all_types=flag, remember=flag)
     def unlink(self, *, n: int, of_all_types: bool, remember: bool) -> None:
         """A dependency is removed."""
-        if self._is_unsettled():
-            return
         from_, to, type_ = _pick(n, sorted(self.world.edges))
         asks.unlink(self.pair, from_, to, "" if of_all_types else type_, remember=remember)
 
@@ -276,8 +263,6 @@ class Coordinator(RuleBasedStateMachine):
     @rule(n=nth, by=by, to=by, remember=flag)
     def assign(self, *, n: int, by: str, to: str, remember: bool) -> None:
         """A task is handed to a worker, or taken back."""
-        if to and self.world.workers[to].grace_until and "what is given within a grace" in KNOWN:
-            return
         task = self.some(n, *(("pending",) if to else HELD))
         asks.update(self.pair, task.id, by, assignee=to, remember=remember)
 

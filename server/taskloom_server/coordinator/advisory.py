@@ -9,7 +9,7 @@ from taskloom_server.store.transaction import Transaction
 
 def make(tx: Transaction, worker: Worker, task: Task, lease_ms: int) -> Task:
     """Note that the worker works on the task. Its token is the revision that makes it."""
-    tx.lease_ends_at(worker.id, tx.now + lease_ms)
+    tx.lease_ends_at(worker.id, worker.lease_end(tx.now, tx.now + lease_ms))
     claim: AdvisoryClaim = (worker.id, tx.revision, tx.now, lease_ms)
     tx.advisory_claims.insert(worker.id, task.id)
     made = change(tx, task, {"advisory_claims": (*task.advisory_claims, claim)})
@@ -53,5 +53,4 @@ def end_all(tx: Transaction, task: Task, reason: str) -> Task:
 def lease_end(claim: AdvisoryClaim, worker: Worker) -> int:
     """When the claim ends unless its worker gives a sign of life, in Unix ms."""
     _, _, since, lease_ms = claim
-    full = max(since, worker.last_heartbeat) + lease_ms
-    return full if worker.grace_until is None else min(full, worker.grace_until)
+    return worker.lease_end(since, max(since, worker.last_heartbeat) + lease_ms)

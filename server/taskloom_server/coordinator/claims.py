@@ -255,7 +255,7 @@ def assign(tx: Transaction, task: Task, worker: Worker, by: str | None, reason: 
     workflow.check_exit(task.id, task.status, workflow.assign_state)
     if missing := missing_tags(task, worker):
         raise missing
-    tx.lease_ends_at(worker.id, tx.now + worker.lease_ms)
+    tx.lease_ends_at(worker.id, worker.lease_end(tx.now, tx.now + worker.lease_ms))
     return move(
         tx,
         task,
@@ -326,7 +326,7 @@ def _take_over(tx: Transaction, worker: Worker, task: Task) -> Task:
 def _take(tx: Transaction, worker: Worker, task: Task, lease_ms: int | None) -> Task:
     workflow = tx.workflows.get(task.workflow)
     lease_ms = lease_ms or worker.lease_ms
-    tx.lease_ends_at(worker.id, tx.now + lease_ms)
+    tx.lease_ends_at(worker.id, worker.lease_end(tx.now, tx.now + lease_ms))
     return move(
         tx,
         task,

@@ -102,13 +102,12 @@ def _remove(tx: Transaction, dependency: Dependency, by: str | None) -> None:
     tx.dependencies.delete(dependency)
     tx.tell(EventType.DEPENDENCY_REMOVED, dependency, task_id=to_task_id, worker_id=by)
     from_task, to_task = require_task(tx, from_task_id), require_task(tx, to_task_id)
+    if dep_type == CONTAINS:
+        to_task = _set_parent(tx, to_task, None, by)
     if from_task.deleted_at is not None or to_task.deleted_at is not None:
-        if dep_type == CONTAINS:
-            change(tx, to_task, {"parent_id": None})
         return  # its end counts for nothing any more
     if dep_type == CONTAINS:
-        child = _set_parent(tx, to_task, None, by)
-        if tx.workflows.get(child.workflow).blocks(child.status):
+        if tx.workflows.get(to_task.workflow).blocks(to_task.status):
             count_child(tx, from_task_id, -1)
     elif (
         dep_type in START_BLOCKING
@@ -125,6 +124,8 @@ def _set_parent(tx: Transaction, task: Task, parent_id: str | None, by: str | No
     if paused != task.paused:
         shift_paused(tx, task, paused - task.paused)
         task = require_task(tx, task.id)
+    if task.deleted_at is not None:  # that was told, and nothing is told of it after that
+        return change(tx, task, {"parent_id": parent_id})
     moving = [(one, tx.tasks.ancestors(one.parent_id)) for one in below(tx, task)]
     child = change(tx, task, {"parent_id": parent_id})
     tx.tell_task(EventType.TASK_UPDATED, child, task, worker_id=by)

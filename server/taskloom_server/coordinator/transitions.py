@@ -59,7 +59,9 @@ def move(
     elif not state.parked and task.parked_lease_ms is not None:
         changes["lease_ms"], changes["parked_lease_ms"] = task.parked_lease_ms, None
         changes["lease_since"] = tx.now
-        tx.lease_ends_at(task.worker_id or "", tx.now + task.parked_lease_ms)
+        if holder := tx.workers.get(task.worker_id or ""):
+            ends_at = holder.lease_end(tx.now, tx.now + task.parked_lease_ms)
+            tx.lease_ends_at(holder.id, ends_at)
     if is_activity and not state.terminal:  # what has ended calls for no attention
         priority = changes.get("priority", task.priority)
         changes |= warmth(tx, task, Activity(progress=True), priority)
@@ -161,10 +163,7 @@ def shift_paused(tx: Transaction, task: Task, by: int) -> None:
     """So many pauses more, or less, on a task and all below it."""
     for one in tx.tasks.shift_paused(task.id, by, tx.revision, tx.now):
         before = one._replace(paused=one.paused - by)
-        if one.ready:
-            _became_ready(tx, one, before)
-        else:
-            tx.tell_task(EventType.TASK_BLOCKED, one, before)
+        tx.tell_task(EventType.TASK_READY if one.ready else EventType.TASK_BLOCKED, one, before)
 
 
 def count_blocker(tx: Transaction, task: Task, by: int) -> Task:
@@ -204,10 +203,7 @@ def _became_ready(tx: Transaction, task: Task, before: Task) -> None:
 def became_due(tx: Transaction, task: Task) -> None:
     """The task's not_before has passed."""
     after = change(tx, task, {"not_before": None})
-    if after.ready:
-        _became_ready(tx, after, task)
-    else:
-        tx.tell_task(EventType.TASK_UPDATED, after, task)
+    tx.tell_task(EventType.TASK_READY if after.ready else EventType.TASK_UPDATED, after, task)
 
 
 def _roll_up(tx: Transaction, task: Task) -> bool:

@@ -24,6 +24,15 @@ class Worker(NamedTuple):
     claims_lost: int
     grace_until: int | None  # its Work stream broke: its claims end then, unless it comes back
 
+    def lease_end(self, since: int, full: int) -> int:
+        """When what it holds since then, until ``full`` as such, is taken from it; in Unix ms.
+
+        The grace of a broken stream is an end of what it held or was given before that passed.
+        """
+        if self.grace_until is None or self.grace_until <= since:
+            return full
+        return min(full, self.grace_until)
+
     def seen_at(self, now: int) -> "Worker":
         """The worker as it is at that time: without a rest that is over."""
         if self.cooling_until is None or self.cooling_until > now:

@@ -25,7 +25,8 @@ _STORED = Task._fields[:-1]  # lease_expires_at is worked out
 _FIELDS: tuple[Field, ...] = tuple(getattr(Tasks, name) for name in _STORED)
 # A lease counts from the worker's last sign of life. What is assigned to a worker that was idle
 # counts from its assignment, which is no sign of the worker's life. In a parked state there is
-# no lease, and so no end. A worker whose stream broke has a time by which it must be back.
+# no lease, and so no end. A worker whose stream broke has a time by which it must be back,
+# which is no end for what it is given after that.
 _FULL_LEASE_END = (
     Case(
         None,
@@ -34,9 +35,8 @@ _FULL_LEASE_END = (
     )
     + Tasks.lease_ms
 )
-_LEASE_END = Case(
-    None, [(Workers.grace_until < _FULL_LEASE_END, Workers.grace_until)], _FULL_LEASE_END
-)
+_IS_GRACE = (Workers.grace_until > Tasks.lease_since) & (Workers.grace_until < _FULL_LEASE_END)
+_LEASE_END = Case(None, [(_IS_GRACE, Workers.grace_until)], _FULL_LEASE_END)
 _LEASE_EXPIRES_AT = Case(None, [(Tasks.claim_revision.is_null(False), _LEASE_END)], None)
 TAG_TABLES: dict[str, Any] = {
     "tags": TaskTags,

@@ -35,6 +35,7 @@ class Noted:
     deadline: int | None = None
     leases: list[tuple[str, int]] = field(default_factory=list)  # a worker, and when one may end
     readied: list[int] = field(default_factory=list)  # groups of tasks that can be taken since
+    taken: list[int] = field(default_factory=list)  # groups of tasks that cannot any more
     freed: list[str] = field(default_factory=list)  # workers that may be able to take more since
     recheck: bool = False  # whether all who wait should be asked again
 
@@ -112,16 +113,19 @@ class Transaction:
         """
         ancestors = self.tasks.ancestors(task.parent_id)
         aspect = None
-        if task.ready and (
-            before is None or not before.ready or before.requirement_id != task.requirement_id
-        ):
-            self.noted.readied.append(task.requirement_id)
+        found_as = None  # by what, and below which tasks, it was found by those who look for one
         if before is not None:
             above = was_below
             if above is None:
                 same = before.parent_id == task.parent_id
                 above = ancestors if same else self.tasks.ancestors(before.parent_id)
             aspect = aspect_of(before, above)
+            if before.ready:
+                found_as = before.requirement_id, above
+        if task.ready and found_as != (task.requirement_id, ancestors):
+            self.noted.readied.append(task.requirement_id)
+        elif found_as and not task.ready:
+            self.noted.taken.append(found_as[0])
         self.noted.events.append(
             Event(type_, self.now, task.id, worker_id, reason or None, task, aspect, ancestors)
         )

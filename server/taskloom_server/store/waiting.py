@@ -7,7 +7,7 @@ is a matter of the process, not of the file: after a restart the callers come ag
 
 import heapq
 from collections import OrderedDict
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import count
 from typing import Generic, TypeVar
@@ -141,9 +141,10 @@ class WaitingLine(Generic[J]):
         """Who waits under this name."""
         return self._named.get(name)
 
-    def of_worker(self, worker_id: str) -> list[J]:
-        """Those who wait for this worker, in the order in which they came."""
-        return [self._waiting[t][0] for t in sorted(self._of_worker.get(worker_id, ()))]
+    def of_workers(self, worker_ids: Iterable[str]) -> list[J]:
+        """Those who wait for these workers, in the order in which they came."""
+        tickets = {t for worker_id in worker_ids for t in self._of_worker.get(worker_id, ())}
+        return [self._waiting[t][0] for t in sorted(tickets)]
 
     def all(self) -> list[J]:
         """Everybody, in the order in which they came."""

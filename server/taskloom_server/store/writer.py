@@ -11,7 +11,8 @@ import contextlib
 import queue
 import random
 import threading
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -65,7 +66,7 @@ class _Job:
     future: "asyncio.Future[Any]"
     undo: Callable[[Transaction, Any], Any] | None = None
     answer: Any = None
-    changed: bool = False  # whether it changed anything
+    taken: Sequence[int] = ()  # what the ready tasks asked that it took
     error: Exception | None = None
 
     @property
@@ -325,7 +326,7 @@ class Writer:
         if waiting is not None:
             job.error = WriterStopped()
         group.answered.append(job)
-        job.changed = bool(events)
+        job.taken = noted.taken
         if events:
             group.revision += 1
             group.revisions.append(Revision(group.revision, tuple(events)))
@@ -347,38 +348,35 @@ class Writer:
 
     def _call_up(self, tx: Transaction, group: "_Group", noted: Noted) -> None:
         """Give what has become ready to those who wait longest, each task to one of them."""
-        again = self._line.all() if noted.recheck else []
-        for worker_id in noted.freed:
-            again += self._line.of_worker(worker_id)
+        again = self._line.all() if noted.recheck else self._line.of_workers(noted.freed)
         for job in again:
             self._line.may_again(job)
-        unwanted: set[int] = set()  # groups that nobody in the line takes a task from
-        for requirement in noted.readied:
-            if requirement not in unwanted and not self._offer(tx, group, requirement):
-                unwanted.add(requirement)
+        if noted.readied:
+            self._offer(tx, group, noted.readied)
         for job in again:
             if self._line.waiting(job) is not None:
                 self._attempt(tx, job, group)
         if any(event.type in _ENDINGS for event in noted.events):
             self._dismiss_done(tx, group, anywhere=not noted.readied)
 
-    def _offer(self, tx: Transaction, group: "_Group", requirement: int) -> bool:
-        """Give a task that asks this to the one who waits longest for such; whether one takes it.
+    def _offer(self, tx: Transaction, group: "_Group", readied: Sequence[int]) -> None:
+        """Offer tasks, of which is said what they ask, to those who wait for such, in their turn.
 
-        Those who take it by an advisory claim leave it to the next one, too.
+        What is taken by an advisory claim is left to the next one, too.
         """
-        places = [
-            (tags, scope)
-            for tags, scope in self._line.kinds()
-            if requirement in tx.requirements.admitting(tags)
-        ]
+        left = Counter(readied)
+
+        def wanted(place: tuple[tuple[str, ...], str]) -> bool:
+            return not left.keys().isdisjoint(tx.requirements.admitting(place[0]))
+
+        places = [place for place in self._line.kinds() if wanted(place)]
         for job, waiting in self._line.in_turn(places):
             if self._attempt(tx, job, group):
-                if job.changed and not waiting.shares:
-                    return True  # another may only have been told why there is nothing
+                if job.taken:  # another may only have been told why there is nothing
+                    left -= Counter(job.taken)
+                    places[:] = [place for place in places if wanted(place)]
             elif not waiting.shares and self._line.waiting(job) == waiting:
                 places.remove((waiting.tags, waiting.scope))  # it is not below their scope
-        return False
 
     def _dismiss_done(self, tx: Transaction, group: "_Group", *, anywhere: bool) -> None:
         """Tell those who wait when every task that they could wait for has ended.
