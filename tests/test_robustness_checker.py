@@ -204,11 +204,31 @@ def test_task_that_is_ready_beside_who_waits(story: Story) -> None:
         story.complete("ann", task_id, story.claim("ann", task_id))
     wait = _waits(story, "ann")
     story.create("t3")
-    for _ in range(60):
+    for _ in range(120):
         story.happen(story.moved(v1.EVENT_TYPE_TASK_UPDATED, "t2"))
     story.complete("bob", "t3", story.claim("bob", "t3"))
     _is_told_that_there_is_nothing(story, wait)
     assert promises(story.judge()) == {"waiting"}
+
+
+def test_task_for_who_had_no_room_before(story: Story) -> None:
+    """A task stays ready beside one who waits but holds another, and is then given to him."""
+    story.complete("ann", "t1", story.claim("ann", "t1"))
+    held = story.claim("ann", "t2")
+    story.create("t4")
+    story.complete("bob", "t4", story.claim("bob", "t4"))
+    wait = _waits(story, "ann")
+    story.create("t3")
+    for _ in range(49):
+        story.happen(story.moved(v1.EVENT_TYPE_TASK_UPDATED, "t4"))
+    story.complete("ann", "t2", held)
+    given = story.claimed("ann", "t3")
+    revision = story.happen(given)
+    answer = v1.ClaimNextTaskResponse(
+        tasks=[given.task], outcome=v1.CLAIM_OUTCOME_CLAIMED, revision=revision
+    )
+    story.answer(wait, answer)
+    assert promises(story.judge()) == set()
 
 
 def test_lost_write(story: Story) -> None:

@@ -26,7 +26,7 @@ _MADE_ANEW_MS = 1_000
 _IN_ORDER_MS = 50
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class _Wait:
     """A worker that stands in line, for sure from a time on, until it is answered."""
 
@@ -49,6 +49,7 @@ class Waiting(Promise):
         self._waiting: list[_Wait] = []  # those who stand in line now
         self._readied: deque[tuple[int, str]] = deque()  # revision and task, not looked at yet
         self._ready_since: dict[str, int] = {}
+        self._beside: dict[tuple[str, _Wait], int] = {}  # since when a wait stands by a task
 
     def _unary_waits(self) -> list[_Wait]:
         attempts: defaultdict[str, list[tuple[Call, Attempt]]] = defaultdict(list)
@@ -123,22 +124,34 @@ class Waiting(Promise):
         while self._readied and self._readied[0][0] + _NEXT <= step.revision:
             revision, task_id = self._readied.popleft()
             if self._ready_since.get(task_id) == revision:
-                self._judge_beside(step, revision, task_id, model)
+                time = model.tasks[task_id].image.ready_time.ToMilliseconds()
+                for wait in self._waiting:
+                    if wait.start < time and self._could_take(wait, task_id, model):
+                        self._beside.setdefault((task_id, wait), step.revision)
+        for (task_id, wait), revision in list(self._beside.items()):
+            self._judge_beside(step, revision, task_id, wait, model)
 
-    def _judge_beside(self, step: Step, revision: int, task_id: str, model: Model) -> None:
-        """Whether somebody who may take a task stood in line all the time since it is ready."""
-        time = model.tasks[task_id].image.ready_time.ToMilliseconds()
-        for wait in self._waiting:
-            may = wait.start < time and wait.answered > step.revision
-            if may and self._could_take(wait, task_id, model):
-                self.violated(
-                    f"{task_id} is ready since revision {revision}, and {wait.worker_id} waits for "
-                    "such a task",
-                    revision=step.revision,
-                    tasks=[task_id],
-                    workers=[wait.worker_id],
-                    call=wait.call,
-                )
+    def _judge_beside(
+        self, step: Step, revision: int, task_id: str, wait: _Wait, model: Model
+    ) -> None:
+        """Whether a wait has stood by a ready task for too long, in which it could take it.
+
+        From the first look on: until then something else may have kept the one from the other.
+        """
+        could = task_id in self._ready_since and self._could_take(wait, task_id, model)
+        if not could or wait.answered <= step.revision:
+            del self._beside[task_id, wait]
+        elif revision + _NEXT <= step.revision:
+            del self._beside[task_id, wait]
+            self.violated(
+                f"{task_id} is ready since revision {self._ready_since[task_id]}, and "
+                f"{wait.worker_id} could take it since revision {revision} and waits for such a "
+                "task",
+                revision=step.revision,
+                tasks=[task_id],
+                workers=[wait.worker_id],
+                call=wait.call,
+            )
 
     def _could_take(self, wait: _Wait, task_id: str, model: Model) -> bool:
         """Whether nothing but its standing in line keeps a worker from taking a task."""
