@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shutil
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -13,6 +14,7 @@ import pytest
 from taskloom_client import Client
 from taskloom_server.server import serving
 from taskloom_server.settings import Settings
+from taskloom_server.store.schema import prepare
 
 
 class TestClock:
@@ -49,8 +51,16 @@ class Server:
     clock: TestClock | None
 
 
+@pytest.fixture(scope="session")
+def empty_db(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database on which all migrations were run, to be copied: two thirds of a server's start."""
+    path = tmp_path_factory.mktemp("empty") / "empty.db"
+    prepare(path)
+    return path
+
+
 @pytest.fixture
-def start_server(tmp_path: Path) -> Callable[..., Any]:
+def start_server(tmp_path: Path, empty_db: Path) -> Callable[..., Any]:
     """Start a server of one's own: ``async with start_server(clock=…, db=…, …) as server``."""
 
     @asynccontextmanager
@@ -58,6 +68,8 @@ def start_server(tmp_path: Path) -> Callable[..., Any]:
         db: Path | None = None, clock: TestClock | None = None, **settings: Any
     ) -> AsyncIterator[Server]:
         path = db or tmp_path / "tasks.db"
+        if db is None and not path.exists():
+            shutil.copy(empty_db, path)
         options: dict[str, Any] = {
             "listen": "127.0.0.1:0",
             "shutdown_grace_seconds": 1.0,

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import yaml
-from taskloom_server.graph.workflows import Parents, State, UnknownPhase
+from taskloom_server.graph.workflows import Parents, State, Unknown
 from taskloom_server.workflow_files import (
     SHIPPED,
     WorkflowFileError,
@@ -86,13 +86,13 @@ def test_a_good_file_is_read_whole(path: Path) -> None:
         "broken": State("broken", ("todo",), terminal=True),
         "dropped": State("dropped", (), terminal=True),
     }
-    assert workflow.phases == ("draft", "final")
+    assert tuple(workflow.phases) == ("draft", "final")
     assert [getattr(workflow, name) for name in STATE_SETTINGS] == [
         *["todo", "doing", "doing", "checked", "broken", "dropped", "todo"]
     ]
     assert workflow.blocking_states == {"todo", "doing"}
     assert workflow.parents is Parents.CLAIM
-    assert workflow.unknown_phase is UnknownPhase.ALLOW
+    assert workflow.unknown_phase is Unknown.ALLOW
 
 
 def test_a_state_without_exits_is_an_end(path: Path) -> None:
@@ -118,9 +118,9 @@ def test_what_may_be_left_out(path: Path) -> None:
 
     path.write_text(changed(strip))
     workflow = read_workflow(path)
-    assert (workflow.description, workflow.phases) == ("", ())
+    assert (workflow.description, workflow.phases) == ("", {})
     assert workflow.parents is Parents.ROLLUP
-    assert workflow.unknown_phase is UnknownPhase.REJECT
+    assert workflow.unknown_phase is Unknown.REJECT
 
 
 def test_the_shipped_workflow_is_swarm() -> None:
@@ -190,7 +190,7 @@ WRONG: list[tuple[str, Callable[[Document], object], str]] = [
     ("settings", lambda d: d.update(settings=[]), "dictionary"),
     ("settings.parent", lambda d: d["settings"].update(parent="claim"), "not permitted"),
     ("settings.parents", lambda d: d["settings"].update(parents="ignore"), "rollup"),
-    ("settings.unknown_phase", lambda d: d["settings"].update(unknown_phase="warn"), "allow"),
+    ("settings.unknown_phase", lambda d: d["settings"].update(unknown_phase="ask"), "allow"),
     ("settings.blocking_states", lambda d: d["settings"].pop("blocking_states"), "required"),
     (
         "settings.blocking_states",

@@ -7,7 +7,7 @@ from typing import Self
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
-from taskloom_server.graph.workflows import Parents, State, UnknownPhase, Workflow, Workflows
+from taskloom_server.graph.workflows import Parents, Phase, State, Unknown, Workflow, Workflows
 
 SHIPPED = Path(__file__).parent / "workflows"
 
@@ -35,7 +35,7 @@ class _Settings(BaseModel):
     disconnect_state: str
     blocking_states: list[str]
     parents: Parents = Parents.ROLLUP
-    unknown_phase: UnknownPhase = UnknownPhase.REJECT
+    unknown_phase: Unknown = Unknown.REJECT
 
 
 class _File(BaseModel):
@@ -97,7 +97,7 @@ def read_workflow(path: Path) -> Workflow:
             )
             for name, s in file.states.items()
         },
-        phases=tuple(file.phases),
+        phases={name: Phase(name) for name in file.phases},
         initial_state=settings.initial_state,
         assign_state=settings.assign_state,
         claim_state=settings.claim_state,

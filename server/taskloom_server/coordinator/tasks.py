@@ -43,7 +43,7 @@ from taskloom_server.graph.tasks import (
     new_task,
 )
 from taskloom_server.graph.temperature import Activity, Heat, born, heat_of
-from taskloom_server.graph.workflows import UnknownPhase, Workflow
+from taskloom_server.graph.workflows import Unknown, Workflow
 from taskloom_server.store.listing import Filters, Order, key_of
 from taskloom_server.store.transaction import Transaction
 
@@ -334,7 +334,7 @@ def _future(tx: Transaction, not_before: int | None) -> int | None:
 
 
 def _check_phase(workflow: Workflow, phase: str, path: str) -> None:
-    if phase and phase not in workflow.phases and workflow.unknown_phase is UnknownPhase.REJECT:
+    if phase and phase not in workflow.phases and workflow.unknown_phase is Unknown.REJECT:
         raise InvalidField(
             path,
             f"workflow {workflow.name!r} has no phase {phase!r}; it has "

@@ -14,22 +14,94 @@ class Parents(StrEnum):
     CLAIM = "claim"  # it becomes ready
 
 
-class UnknownPhase(StrEnum):
-    """What becomes of a phase that the workflow does not list."""
+class Unknown(StrEnum):
+    """What becomes of a phase, or of a type of attachment, that the workflow does not list."""
 
     ALLOW = "allow"
+    WARN = "warn"  # it is taken, and the answer says so
     REJECT = "reject"
+
+
+class Enforcement(StrEnum):
+    """What becomes of a move that a gate is not satisfied for."""
+
+    ALLOW = "allow"  # it is made, and the answer says what is missing
+    WARN = "warn"  # it is refused unless it is forced, and that is recorded
+    REJECT = "reject"
+
+
+class Keeping(StrEnum):
+    """What becomes of the attachments of a type when another one comes."""
+
+    APPEND = "append"
+    REPLACE = "replace"
 
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """A state, and what being in it means."""
+    """A state, and what being in it means. Prompts are templates; empty: none."""
 
     name: str
     exits: tuple[str, ...]
     timed: bool = False  # a stay counts as time worked
     terminal: bool = False  # a task in it has ended
     parked: bool = False  # it waits for something outside: its claim's lease stands still
+    wip_limit: int | None = None  # how many tasks may be in it at once
+    enter_prompt: str = ""
+    exit_prompt: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """A kind of work, such as "implement". Prompts are templates; empty: none."""
+
+    name: str
+    enter_prompt: str = ""
+    exit_prompt: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """What must be attached to a task before it may leave a status or a phase."""
+
+    name: str
+    attachment_type: str  # one attachment of it satisfies the gate
+    enforcement: Enforcement
+    description: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Role:
+    """What workers with these tags may do. A worker has the first role whose tags it all has."""
+
+    name: str
+    tags: frozenset[str]
+    description: str = ""
+    max_claims: int | None = None  # at most so many, whatever it asks for; None: as it asks
+    can_assign: bool = True
+    can_create_subtasks: bool = True
+    can_force: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class AttachmentType:
+    """What is attached under this name."""
+
+    name: str
+    mime_type: str = ""  # of attachments that do not say; empty: text/plain
+    keeping: Keeping = Keeping.APPEND
+    description: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Topology:
+    """How a workflow is meant to be used, in words. Nothing is decided by it."""
+
+    phase_model: str = ""
+    coordination: str = ""
+    granularity: str = ""
+    default_dependencies: str = ""
+    agents: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +111,7 @@ class Workflow:
     name: str
     description: str
     states: Mapping[str, State]
-    phases: tuple[str, ...]
+    phases: Mapping[str, Phase]
     initial_state: str  # tasks begin in it, and are claimed from it
     assign_state: str  # an assignment puts a task there
     claim_state: str  # a claim puts a task there
@@ -49,7 +121,14 @@ class Workflow:
     disconnect_state: str  # a claim that ended without a word leaves the task there
     blocking_states: frozenset[str]  # a blocker in one of these holds its dependents back
     parents: Parents = Parents.ROLLUP
-    unknown_phase: UnknownPhase = UnknownPhase.REJECT
+    unknown_phase: Unknown = Unknown.REJECT
+    topology: Topology = Topology()
+    combination_prompts: Mapping[tuple[str, str], str] = field(default_factory=dict)
+    gates: Mapping[str, tuple[Gate, ...]] = field(default_factory=dict)  # by "status:x", "phase:y"
+    roles: tuple[Role, ...] = ()
+    attachment_types: Mapping[str, AttachmentType] = field(default_factory=dict)
+    unknown_attachment_type: Unknown = Unknown.ALLOW
+    auto_advance: str = ""  # where a task goes that became ready; empty: it stays
 
     def blocks(self, status: str) -> bool:
         """Whether a task in this status holds back what depends on it."""
