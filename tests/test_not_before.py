@@ -9,7 +9,18 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from taskloom import v1
 from taskloom_client import Client
 
-from tests.calls import claim, connect, create, duration, event, show, update
+from tests.calls import (
+    claim,
+    complete,
+    connect,
+    create,
+    duration,
+    event,
+    pause,
+    resume,
+    show,
+    update,
+)
 
 if TYPE_CHECKING:
     from tests.conftest import TestClock
@@ -112,3 +123,40 @@ async def test_a_time_that_is_set(timed_client: Client, clock: "TestClock") -> N
     assert told.task == task
     clock.advance(1_000)
     await event(timed_client, v1.EVENT_TYPE_TASK_READY, "task")
+
+
+async def test_a_reopened_parent_waits_to_be_worked_when_its_time_comes(
+    timed_client: Client, clock: "TestClock"
+) -> None:
+    """A parent whose children had ended when it was reopened is ready after its not_before.
+
+    It does not complete by itself: who reopened it wants it worked.
+    """
+    await connect(timed_client, "w")
+    await create(timed_client, "parent")
+    await create(timed_client, "child", parent_id="parent")
+    await claim(timed_client, "w", "child")
+    await complete(timed_client, "w", "child")
+    reopened = await update(timed_client, "parent", status="pending")
+    assert reopened.ready
+    later = await update(timed_client, "parent", not_before=_time(clock.now() + 5_000))
+    clock.advance(5_000)
+    told = await event(timed_client, v1.EVENT_TYPE_TASK_READY, "parent", later.revision)
+    assert told.task.status == "pending"
+    assert (await show(timed_client, "parent")).ready
+
+
+async def test_a_reopened_parent_waits_to_be_worked_when_its_pause_ends(
+    timed_client: Client,
+) -> None:
+    """Likewise after a pause."""
+    await connect(timed_client, "w")
+    await create(timed_client, "parent")
+    await create(timed_client, "child", parent_id="parent")
+    await claim(timed_client, "w", "child")
+    await complete(timed_client, "w", "child")
+    await update(timed_client, "parent", status="pending")
+    await pause(timed_client, "parent")
+    await resume(timed_client, "parent")
+    parent = await show(timed_client, "parent")
+    assert (parent.status, parent.ready) == ("pending", True)

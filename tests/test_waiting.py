@@ -422,3 +422,67 @@ async def test_the_end_of_a_scope_by_a_move_out_of_it(timed_graph: Client, clock
             assert (await asyncio.shield(call)).outcome == v1.CLAIM_OUTCOME_ALL_DONE
     finally:
         call.cancel()
+
+
+async def test_what_is_moved_below_a_task_goes_to_who_waits_there(
+    timed_graph: Client, clock: Any
+) -> None:
+    """Who waits below a task is given a ready task that is linked into it, with its children."""
+    await connect(timed_graph, "ada", "bob")
+    await _create(timed_graph, "top", needed_tags=["x"])
+    await _create(timed_graph, "hold", parent_id="top", needed_tags=["x"])
+    for id, parent in (("moved", ""), ("below", "moved")):
+        await _create(timed_graph, id, parent_id=parent)
+    call = await _joins(timed_graph, clock, "ada", parent_id="top")
+    link = v1.LinkTasksRequest(
+        from_task_id="top", to_task_id="moved", type=v1.DEPENDENCY_TYPE_CONTAINS
+    )
+    await timed_graph.tasks.LinkTasks(link)
+    try:
+        assert await _given(call) == ["below"]
+    finally:
+        call.cancel()
+
+
+async def test_who_waits_longest_is_served_first_when_tasks_of_many_kinds_become_ready(
+    timed_graph: Client, clock: Any
+) -> None:
+    """One verb that frees tasks asking different tags: the first in line takes the best of all."""
+    await connect(timed_graph, "both", tags=["cpu", "gpu"])
+    await connect(timed_graph, "cpu", tags=["cpu"])
+    await connect(timed_graph, "busy")
+    await _create(timed_graph, "first")
+    await claim(timed_graph, "busy", "first")
+    for tag, priority in (("cpu", 5), ("gpu", 9)):
+        await _create(timed_graph, tag, blocked_by=["first"], needed_tags=[tag], priority=priority)
+    both = await _joins(timed_graph, clock, "both")
+    cpu = await _joins(timed_graph, clock, "cpu")
+    await complete(timed_graph, "busy", "first")
+    try:
+        assert await _given(both) == ["gpu"]
+        assert await _given(cpu) == ["cpu"]
+    finally:
+        both.cancel()
+        cpu.cancel()
+
+
+async def test_two_who_may_take_only_one_kind_do_not_pass_by_the_first(
+    timed_graph: Client, clock: Any
+) -> None:
+    """The one task that a later one could take as well goes to who came first."""
+    await connect(timed_graph, "late", tags=["cpu"])
+    await connect(timed_graph, "early", tags=["cpu", "gpu"])
+    await connect(timed_graph, "busy")
+    await _create(timed_graph, "first")
+    await claim(timed_graph, "busy", "first")
+    await _create(timed_graph, "gpu", blocked_by=["first"], needed_tags=["gpu"], priority=1)
+    await _create(timed_graph, "cpu", blocked_by=["first"], needed_tags=["cpu"], priority=9)
+    early = await _joins(timed_graph, clock, "early")
+    late = await _joins(timed_graph, clock, "late")
+    await complete(timed_graph, "busy", "first")
+    try:
+        assert await _given(early) == ["cpu"], "the best of what he may take"
+        assert not late.done()
+    finally:
+        early.cancel()
+        late.cancel()

@@ -408,3 +408,40 @@ async def test_broken_stream_leaves_the_line(client: Client) -> None:
         await grace_of(client)
         await create(client, "a")
         assert await other.assigned() == ["a"]
+
+
+async def test_what_is_given_after_the_grace_lasts_its_lease(
+    timed_client: Client, clock: "TestClock"
+) -> None:
+    """What is assigned to a worker whose grace is over has the lease of the worker."""
+    await begin(timed_client, "a")
+    async with streaming(timed_client):
+        pass
+    await grace_of(timed_client)
+    clock.advance(GRACE)
+    await event(timed_client, EXPIRED, "a")
+    clock.advance(1_000)
+    await create(timed_client, "late")
+    late = await update(timed_client, "late", assignee="w")
+    lease = (await show_worker(timed_client, "w")).lease.ToMilliseconds()
+    assert late.lease_expire_time.ToMilliseconds() == clock.now() + lease
+    clock.advance(lease)
+    ended = await event(timed_client, EXPIRED, "late")
+    assert ended.time.ToMilliseconds() == clock.now()
+
+
+async def test_what_is_given_within_the_grace_ends_with_it(
+    timed_client: Client, clock: "TestClock"
+) -> None:
+    """What is assigned to a worker while it may come back is taken from it with the rest."""
+    await connect(timed_client, "w")
+    async with streaming(timed_client):
+        pass
+    until = await grace_of(timed_client)
+    clock.advance(1_000)
+    await create(timed_client, "new")
+    new = await update(timed_client, "new", assignee="w")
+    assert new.lease_expire_time.ToMilliseconds() == until
+    clock.advance(GRACE - 1_000)
+    ended = await event(timed_client, EXPIRED, "new")
+    assert ended.time.ToMilliseconds() == until

@@ -23,7 +23,7 @@ def change(tx: Transaction, task: Task, changes: TaskChanges) -> Task:
     if not after.claimed or after.lease_ms is None:
         return after._replace(lease_expires_at=None)
     if not differing.keys().isdisjoint(("lease_since", "claim_revision", "lease_ms")):
-        return after._replace(lease_expires_at=tx.now + after.lease_ms)
+        return after._replace(lease_expires_at=tx.lease_end_of(after.worker_id))
     return after
 
 

@@ -160,6 +160,11 @@ class Transaction:
         """A lease of the worker ends then, in Unix ms, unless it gives a sign of life."""
         self.noted.leases.append((worker_id, deadline))
 
+    def lease_end_of(self, worker_id: str | None) -> int | None:
+        """What was said last in this verb of when a lease of the worker ends."""
+        ends = (end for id_, end in reversed(self.noted.leases) if id_ == worker_id)
+        return next(ends, None)
+
     def ask_again(self) -> None:
         """Let all who wait for a task look again: something that held them all back changed."""
         self.noted.recheck = True
