@@ -18,7 +18,8 @@ _Rank: TypeAlias = tuple[bool, float, int, str]
 
 _DAY_NS = 86_400 * 10**9
 
-# How long nothing may happen until an agent that waits sees what is left to wait for.
+# How long nothing may happen until an agent that waits sees what is left to wait for. At rest the
+# stream says nothing more for half a minute.
 _QUIET = timedelta(seconds=1)
 
 

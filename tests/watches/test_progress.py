@@ -1,8 +1,10 @@
 """Bookmarked: the stream says how far it is when it has nothing else to say."""
 
+import asyncio
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+import pytest
 from taskloom import v1
 from taskloom_client import Client
 
@@ -14,13 +16,20 @@ if TYPE_CHECKING:
 
 
 async def test_progress_when_idle(server: "Server", client: Client) -> None:
-    """While nothing happens the stream says how far it is, in the interval that was asked for."""
-    task = await create(client, "t")
+    """Once nothing happens any more the stream says so, in the interval that was asked for.
+
+    It does not say it again and again: at rest a watch costs a message in 30 s.
+    """
     async with watching(client, progress_interval=timedelta(seconds=1)) as stream:
         await anext(stream)
+        task = await create(client, "t")
+        await anext(stream)
         progress = await anext(stream)
-    assert progress.WhichOneof("content") == "progress"
-    assert progress.revision == task.revision
+        assert progress.WhichOneof("content") == "progress"
+        assert progress.revision == task.revision
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(2):
+                await anext(stream)
 
 
 async def test_progress_when_all_is_filtered_away(server: "Server", client: Client) -> None:

@@ -49,8 +49,9 @@ class WatchTasksRequest(_message.Message):
 
     @_builtins.property
     def progress_interval(self) -> _duration_pb2.Duration:
-        """How often to say how far the stream is while nothing matches: 1 s to 1 h.
-        Absent or zero: 30 s.
+        """So long after its last message the stream says how far it is, if it has come further
+        meanwhile: 1 s to 1 h. Absent or zero: 30 s. While nothing happens at all it says so
+        at this interval, too, but not more often than every 30 s.
         """
 
     def __init__(

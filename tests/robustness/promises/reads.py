@@ -113,7 +113,7 @@ class Reads(Promise):
             "claimed": sum(len(worker.held) for worker in model.workers.values()),
             "workers": len(connected),
             "paused": model.paused,
-            "paused subtrees": model.paused_tasks,
+            "paused subtrees": {id_ for id_ in model.paused_tasks if not model.tasks[id_].deleted},
             "unmatched": sum(
                 not any(model.admits(worker, model.tasks[id_]) for worker in connected)
                 for id_ in model.ready
