@@ -50,7 +50,7 @@ SCENARIOS: dict[str, tuple[Scenario, ...]] = {
         _idle(IdleSettings("watch", connections=1_000, rest_s=60, progress_s=60)),
         _idle(IdleSettings("agent, next", at_rest_s=70)),
         _idle(IdleSettings("agent, stream", at_rest_s=70)),
-        _idle(IdleSettings("agent, watch")),
+        _idle(IdleSettings("agent, watch", at_rest_s=70)),
     ),
     "leases": (
         _leases(LeaseSettings(workers=1_000, claims_each=10)),
