@@ -357,12 +357,13 @@ def _assigned(story: Story, *task_ids: str) -> v1.WorkResponse:
 
 def test_assignment_by_a_stream(story: Story) -> None:
     """A claim that a Work stream tells of is explained by it; one that it does not tell of is not
-    if the stream ended as agreed, unless it is given back."""
-    talk = story.talk("ann")
+    if the stream ended as agreed, unless it is given back or was made before the stream began."""
+    started = v1.WorkResponse(revision=story.revision, started=v1.WorkStarted())
+    talk = story.talk("ann", started)
     story.happen(story.claimed("ann", "t1"))
-    talk.told = [(story.now, _assigned(story, "t1").SerializeToString())]
+    talk.told.append((story.now, _assigned(story, "t1").SerializeToString()))
     assert story.judge() == []
-    del talk.told[:]
+    del talk.told[1:]
     talk.__dict__.pop("messages")
     talk.ended_well = True
     story.happen(
@@ -380,6 +381,9 @@ def test_assignment_by_a_stream(story: Story) -> None:
     story.wait(1_000)
     story.expire("t1")
     assert promises(story.judge()) == {"streams"}
+    talk.told.clear()  # it may not have begun when the task was given: to one before it
+    talk.__dict__.pop("messages")
+    assert story.judge() == []
 
 
 def test_stream_that_tells_of_other_claims(story: Story) -> None:

@@ -78,7 +78,12 @@ class Streams(Promise):
         if by_server and event.type == v1.EVENT_TYPE_TASK_RELEASED:
             return
         for talk in self._talks[untold.worker_id]:
-            if talk.ended_well and talk.start <= untold.time <= talk.end:
+            # One that had not begun was told of nothing by its own fault: an earlier one broke.
+            begun = any(
+                message.HasField("started") and message.revision < untold.revision
+                for _, message in talk.messages
+            )
+            if talk.ended_well and begun and untold.time <= talk.end:
                 self.violated(
                     f"{event.task_id} was given to {untold.worker_id}, whose stream never told of "
                     "it and ended as agreed, and was not given back",
