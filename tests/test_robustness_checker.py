@@ -386,6 +386,26 @@ def test_assignment_by_a_stream(story: Story) -> None:
     assert story.judge() == []
 
 
+@pytest.mark.parametrize(("after", "blamed"), [(50, False), (1_500, True)])
+def test_untold_claim_that_somebody_else_ends(story: Story, after: int, blamed: bool) -> None:
+    """A claim that was not told of, and not undone, but ended by somebody else: at once or late."""
+    talk = story.talk("ann", v1.WorkResponse(revision=story.revision, started=v1.WorkStarted()))
+    talk.end = story.now + 2_000
+    talk.ended_well = True
+    story.happen(story.claimed("ann", "t1"))
+    story.wait(after)
+    tag = story.next_tag
+    free = {"status": "pending", "worker_id": "", "claim_revision": 0, "ready": True}
+    event = story.moved(v1.EVENT_TYPE_TASK_RELEASED, "t1", reason=tag, **free)
+    revision = story.happen(event)
+    story.call(
+        "UpdateTask",
+        v1.UpdateTaskRequest(task_id="t1", assignee="", reason=tag),
+        v1.UpdateTaskResponse(task=event.task, revision=revision),
+    )
+    assert ("streams" in promises(story.judge())) == blamed
+
+
 def test_stream_that_tells_of_other_claims(story: Story) -> None:
     """A Work stream that does not begin with what its worker holds."""
     story.claim("ann", "t1")
