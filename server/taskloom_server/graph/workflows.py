@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from taskloom_server.graph.errors import IllegalTransition, WorkflowNotFound
+from taskloom_server.graph.prompts import Prompt
 
 
 class Parents(StrEnum):
@@ -39,7 +40,7 @@ class Keeping(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """A state, and what being in it means. Prompts are templates; empty: none."""
+    """A state, and what being in it means."""
 
     name: str
     exits: tuple[str, ...]
@@ -47,17 +48,17 @@ class State:
     terminal: bool = False  # a task in it has ended
     parked: bool = False  # it waits for something outside: its claim's lease stands still
     wip_limit: int | None = None  # how many tasks may be in it at once
-    enter_prompt: str = ""
-    exit_prompt: str = ""
+    enter_prompt: Prompt | None = None
+    exit_prompt: Prompt | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Phase:
-    """A kind of work, such as "implement". Prompts are templates; empty: none."""
+    """A kind of work, such as "implement"."""
 
     name: str
-    enter_prompt: str = ""
-    exit_prompt: str = ""
+    enter_prompt: Prompt | None = None
+    exit_prompt: Prompt | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +124,8 @@ class Workflow:
     parents: Parents = Parents.ROLLUP
     unknown_phase: Unknown = Unknown.REJECT
     topology: Topology = Topology()
-    combination_prompts: Mapping[tuple[str, str], str] = field(default_factory=dict)
+    # By state and phase: for a task that comes to be in both, by a move of either.
+    combination_prompts: Mapping[tuple[str, str], Prompt] = field(default_factory=dict)
     gates: Mapping[str, tuple[Gate, ...]] = field(default_factory=dict)  # by "status:x", "phase:y"
     roles: tuple[Role, ...] = ()
     attachment_types: Mapping[str, AttachmentType] = field(default_factory=dict)
