@@ -72,14 +72,8 @@ class TemplatePrompt:
     _template: Template = field(repr=False, compare=False)
 
     def render(self, variables: Mapping[str, object]) -> str:
-        """The prompt for a worker.
-
-        A template that fails is no reason to refuse a claim: the prompt says so instead.
-        """
-        try:
-            return self._template.render(variables).strip()
-        except Exception as error:
-            return f"(A prompt of this workflow cannot be filled in: {error}.)"
+        """The prompt for a worker. Raises what the template raises for these variables."""
+        return self._template.render(variables).strip()
 
 
 def _shown(value: Any) -> Any:

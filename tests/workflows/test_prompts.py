@@ -68,7 +68,8 @@ def test_what_no_prompt_may_say(text: str, line: int, problem: str) -> None:
 
 
 def test_a_prompt_that_fails_says_so() -> None:
-    """What only fails for certain values fails no claim: the prompt says that it cannot be told."""
+    """What only fails for certain values is raised: whoever gives prompts out leaves it out."""
     prompt = compile_prompt("{{ 6 // (task.priority - 7) }}")
     odd = dict(FULL, task={"priority": 7})
-    assert prompt.render(odd).startswith("(A prompt of this workflow cannot be filled in: ")
+    with pytest.raises(ZeroDivisionError):
+        prompt.render(odd)

@@ -169,6 +169,24 @@ class Paused(DomainError):
     reason = "PAUSED"
 
 
+class GateUnsatisfied(DomainError):
+    """A gate keeps the task where it is; ``subjects`` are the gates that are not satisfied."""
+
+    reason = "GATE_UNSATISFIED"
+
+
+class WipLimit(DomainError):
+    """A state has as many tasks as may be in it; ``subjects`` are those tasks."""
+
+    reason = "WIP_LIMIT"
+
+
+class RoleForbids(DomainError):
+    """The worker's role has not the right; ``subjects`` are the roles that have it."""
+
+    reason = "ROLE_FORBIDS"
+
+
 class NotEmpty(DomainError):
     """A restore was asked for into a graph that has tasks."""
 

@@ -17,7 +17,10 @@ class Prompt(Protocol):
         ...
 
     def render(self, variables: Mapping[str, object]) -> str:
-        """The prompt for a worker; ``variables`` has every name of VARIABLES. Raises nothing."""
+        """The prompt for a worker; ``variables`` has every name of VARIABLES.
+
+        Raises what the template raises for them, which is no reason to refuse a claim.
+        """
         ...
 
 

@@ -1,6 +1,6 @@
 """Workflows: the states of tasks and the rules between them. Loading them is main's work."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -82,6 +82,7 @@ class Role:
     can_assign: bool = True
     can_create_subtasks: bool = True
     can_force: bool = True
+    prompt: Prompt | None = None  # for a worker that connects
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +114,7 @@ class Workflow:
     description: str
     states: Mapping[str, State]
     phases: Mapping[str, Phase]
-    initial_state: str  # tasks begin in it, and are claimed from it
+    initial_state: str  # tasks begin in it, and are claimed from it (see auto_advance)
     assign_state: str  # an assignment puts a task there
     claim_state: str  # a claim puts a task there
     complete_state: str
@@ -130,7 +131,19 @@ class Workflow:
     roles: tuple[Role, ...] = ()
     attachment_types: Mapping[str, AttachmentType] = field(default_factory=dict)
     unknown_attachment_type: Unknown = Unknown.ALLOW
-    auto_advance: str = ""  # where a task goes that became ready; empty: it stays
+    # Where a task goes from the initial state when what held it back is gone, and from where it
+    # is claimed as well; empty: it stays.
+    auto_advance: str = ""
+    connect_prompt: Prompt | None = None  # for whoever connects
+
+    def begins(self, status: str) -> bool:
+        """Whether tasks in this status wait to be claimed, if nothing else holds them back."""
+        return status in (self.initial_state, self.auto_advance)
+
+    def role_of(self, tags: Collection[str]) -> Role | None:
+        """The first role whose tags are all among these."""
+        have = frozenset(tags)
+        return next((role for role in self.roles if role.tags <= have), None)
 
     def blocks(self, status: str) -> bool:
         """Whether a task in this status holds back what depends on it."""
