@@ -34,7 +34,8 @@ TALKATIVE = board(
             },
             "working": {
                 "enter_prompt": prompt(
-                    "{{ worker.id }} ({{ worker.role }}) does {{ task.title }}: {{ current_status }}"
+                    "{{ worker.id }} ({{ worker.role }}) does {{ task.title }}: "
+                    "{{ current_status }}"
                 ),
                 "exit_prompt": prompt("done with {{ task.id }}"),
             },

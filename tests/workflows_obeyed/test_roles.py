@@ -103,9 +103,7 @@ async def _force(client: Client, worker: str) -> Any:
     ],
     ids=["assign", "subtask", "subtree", "link", "force"],
 )
-async def test_who_may_and_who_may_not(
-    serve: Serving, does: Any, right: str, words: str
-) -> None:
+async def test_who_may_and_who_may_not(serve: Serving, does: Any, right: str, words: str) -> None:
     """A right is refused with the role, the right and who has it; others and persons have it."""
     async with serve(ROLES) as client:
         await connect(client, "coder", tags=["code"])
