@@ -1,6 +1,6 @@
 """Admission: who may take a task, and who holds it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from taskloom_server.coordinator import wip, workers
 from taskloom_server.coordinator.lookup import blocker_ids, open_child_ids, require_live_task
@@ -30,6 +30,7 @@ class Held:
     task_id: str
     claim_revision: int  # 0: not checked
     reason: str
+    force: bool = field(default=False, kw_only=True)  # past gates, where the verb has to pass any
 
 
 def require_holder(

@@ -82,13 +82,6 @@ class Moved:
     warnings: Sequence[str] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Complete(Held):
-    """An end that is good; ``force`` goes past gates that may be forced."""
-
-    force: bool = False
-
-
 def claim_task(tx: Transaction, ask: Claim) -> Moved | DomainError:
     """Give the worker the task that it names.
 
@@ -242,7 +235,7 @@ def release(tx: Transaction, ask: Held) -> Moved:
     return _end(tx, worker, task, to, type_=released, reason=ask.reason, rests=False)
 
 
-def complete(tx: Transaction, ask: Complete) -> Moved:
+def complete(tx: Transaction, ask: Held) -> Moved:
     """End a task well.
 
     Raises TaskNotFound, WorkerNotFound, ClaimLost, ChildrenOpen, IllegalTransition,

@@ -1,6 +1,7 @@
 """ClaimService: taking tasks, and ending them. The hot path."""
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 from taskloom.v1 import claim_service_pb2 as pb
@@ -80,10 +81,7 @@ class ClaimServicer(claim_service_pb2_grpc.ClaimServiceServicer):
     async def CompleteTask(  # noqa: D102
         self, request: pb.CompleteTaskRequest, context: Any
     ) -> pb.CompleteTaskResponse:
-        held = _held(request)
-        ask = claims.Complete(
-            held.worker_id, held.task_id, held.claim_revision, held.reason, force=request.force
-        )
+        ask = replace(_held(request), force=request.force)
         return await self._calls.write(
             request, claims.complete, ask, pb.CompleteTaskResponse, _completed
         )
