@@ -22,6 +22,7 @@ CODES: dict[type[errors.DomainError], grpc.StatusCode] = {
     errors.TaskNotFound: _C.NOT_FOUND,
     errors.WorkerNotFound: _C.NOT_FOUND,
     errors.WorkflowNotFound: _C.NOT_FOUND,
+    errors.OverlayNotFound: _C.NOT_FOUND,
     errors.AttachmentNotFound: _C.NOT_FOUND,
     errors.TaskExists: _C.ALREADY_EXISTS,
     errors.IllegalTransition: _C.FAILED_PRECONDITION,
@@ -37,6 +38,7 @@ CODES: dict[type[errors.DomainError], grpc.StatusCode] = {
     errors.CoolingDown: _C.FAILED_PRECONDITION,
     errors.Paused: _C.FAILED_PRECONDITION,
     errors.NotEmpty: _C.FAILED_PRECONDITION,
+    errors.OverlayUnfit: _C.FAILED_PRECONDITION,
     errors.ClaimLost: _C.ABORTED,
     errors.EtagMismatch: _C.ABORTED,
     errors.Superseded: _C.ABORTED,
@@ -53,6 +55,7 @@ _RESOURCES: dict[type[errors.DomainError], str] = {
     errors.TaskNotFound: "task",
     errors.WorkerNotFound: "worker",
     errors.WorkflowNotFound: "workflow",
+    errors.OverlayNotFound: "overlay",
     errors.AttachmentNotFound: "attachment",
     errors.TaskExists: "task",
 }
