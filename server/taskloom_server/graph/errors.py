@@ -85,6 +85,12 @@ class WorkflowNotFound(DomainError):
     reason = "WORKFLOW_NOT_FOUND"
 
 
+class OverlayNotFound(DomainError):
+    """The server has no overlay of this name."""
+
+    reason = "OVERLAY_NOT_FOUND"
+
+
 class AttachmentNotFound(DomainError):
     """The task has no such attachment."""
 
@@ -191,6 +197,22 @@ class NotEmpty(DomainError):
     """A restore was asked for into a graph that has tasks."""
 
     reason = "NOT_EMPTY"
+
+
+class OverlayUnfit(DomainError):
+    """An overlay does not fit the workflow; ``where`` is its part that does not, as a path."""
+
+    reason = "OVERLAY_UNFIT"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        subjects: Sequence[str] = (),
+        where: tuple[str, ...] = (),
+    ) -> None:
+        super().__init__(message, subjects=subjects)
+        self.where = where
 
 
 class ClaimLost(DomainError):

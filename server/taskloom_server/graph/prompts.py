@@ -5,6 +5,7 @@ A prompt is a template. Reading templates takes more than the standard library, 
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Protocol
 
 
@@ -22,6 +23,31 @@ class Prompt(Protocol):
         Raises what the template raises for them, which is no reason to refuse a claim.
         """
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """Two prompts, the one below the other: a workflow's, and what an overlay adds to it."""
+
+    first: Prompt
+    second: Prompt
+
+    @property
+    def text(self) -> str:
+        """Both templates."""
+        return f"{self.first.text.rstrip()}\n\n{self.second.text}"
+
+    def render(self, variables: Mapping[str, object]) -> str:
+        """Both prompts, one of which may come to nothing."""
+        said = self.first.render(variables), self.second.render(variables)
+        return "\n\n".join(filter(None, said))
+
+
+def joined(first: Prompt | None, second: Prompt | None) -> Prompt | None:
+    """What two prompts say together, of which there may be none."""
+    if first is None or second is None:
+        return first or second
+    return Joined(first, second)
 
 
 # What each variable is. One that has fields is given as a mapping with all of them. Absent texts

@@ -1,11 +1,22 @@
 """Workflows: the states of tasks and the rules between them. Loading them is main's work."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
-from taskloom_server.graph.errors import IllegalTransition, WorkflowNotFound
+from taskloom_server.graph.errors import (
+    IllegalTransition,
+    OverlayNotFound,
+    OverlayUnfit,
+    WorkflowNotFound,
+)
 from taskloom_server.graph.prompts import Prompt
+
+if TYPE_CHECKING:  # overlays are made of what is here
+    from taskloom_server.graph.overlays import Overlay
+
+_MAX_LAID_OVER = 1_000  # workflows with overlays that are kept: what workers ask for is few
 
 
 class Parents(StrEnum):
@@ -146,8 +157,11 @@ class Workflow:
         return next((role for role in self.roles if role.tags <= have), None)
 
     def blocks(self, status: str) -> bool:
-        """Whether a task in this status holds back what depends on it."""
-        return status in self.blocking_states
+        """Whether a task in this status holds back what depends on it.
+
+        One in a status that the workflow does not have any more does, for it cannot have ended.
+        """
+        return status in self.blocking_states or status not in self.states
 
     def check_exit(self, task_id: str, status: str, to: str) -> None:
         """Raise IllegalTransition unless ``status`` exits to ``to``."""
@@ -168,24 +182,88 @@ class Workflow:
 
 @dataclass(frozen=True, slots=True)
 class Workflows:
-    """The workflows in force, by name."""
+    """The workflows in force, by name, and the overlays that workers may put on them."""
 
     by_name: Mapping[str, Workflow]
     default_name: str
+    overlays: Mapping[str, "Overlay"] = field(default_factory=dict)
     open_statuses: tuple[str, ...] = field(init=False)  # of all workflows: not terminal
+    _laid_over: dict[tuple[str, tuple[str, ...]], Workflow] = field(
+        init=False, repr=False, compare=False, default_factory=dict
+    )
 
     def __post_init__(self) -> None:
         states = [s for w in self.by_name.values() for s in w.states.values()]
         statuses = sorted({s.name for s in states if not s.terminal})
         object.__setattr__(self, "open_statuses", tuple(statuses))
 
-    def get(self, name: str) -> Workflow:
-        """The workflow of this name, or the default for an empty one."""
+    def get(self, name: str, overlays: Sequence[str] = ()) -> Workflow:
+        """The workflow of this name, or the default for an empty one, with overlays on it.
+
+        Raises WorkflowNotFound, OverlayNotFound, OverlayUnfit.
+        """
         name = name or self.default_name
         try:
-            return self.by_name[name]
+            workflow = self.by_name[name]
         except KeyError:
             raise WorkflowNotFound(
                 f"there is no workflow {name!r}; there are {', '.join(sorted(self.by_name))}",
                 subjects=sorted(self.by_name),
             ) from None
+        return self._lay_over(workflow, tuple(overlays)) if overlays else workflow
+
+    def for_worker(self, name: str, overlays: Sequence[str]) -> Workflow:
+        """The workflow with those of the overlays that there are, and that fit it.
+
+        A worker's overlays were chosen for its own workflow, as it was then; a task may be of
+        another. Raises WorkflowNotFound.
+        """
+        workflow = self.get(name)
+        if not overlays:
+            return workflow
+        try:
+            return self._lay_over(workflow, tuple(overlays))
+        except (OverlayNotFound, OverlayUnfit):
+            return self._lay_over(workflow, self.fitting(name, overlays))
+
+    def fitting(self, name: str, overlays: Sequence[str]) -> tuple[str, ...]:
+        """Those of the overlays that fit the workflow, one upon the other, in their order.
+
+        Raises WorkflowNotFound.
+        """
+        fit: tuple[str, ...] = ()
+        for overlay in overlays:
+            try:
+                self.get(name, (*fit, overlay))
+            except (OverlayNotFound, OverlayUnfit):
+                continue
+            fit = (*fit, overlay)
+        return fit
+
+    def _lay_over(self, workflow: Workflow, overlays: tuple[str, ...]) -> Workflow:
+        known = self._laid_over.get((workflow.name, overlays))
+        if known is not None:
+            return known
+        laid_over = workflow
+        for name in overlays:
+            overlay = self.overlays.get(name)
+            if overlay is None:
+                there = ", ".join(sorted(self.overlays)) or "none"
+                raise OverlayNotFound(
+                    f"there is no overlay {name!r}; there are {there}", subjects=(name,)
+                )
+            laid_over = overlay.over(laid_over)
+        if len(self._laid_over) >= _MAX_LAID_OVER:
+            self._laid_over.clear()
+        self._laid_over[workflow.name, overlays] = laid_over
+        return laid_over
+
+
+@dataclass(slots=True)
+class InForce:
+    """The workflows in force, since when, and what was wrong with newer ones that are not."""
+
+    workflows: Workflows
+    loaded_at: int  # Unix ms
+    error: str = ""  # of the last reading of the files; empty: it went well
+    failed_at: int | None = None  # Unix ms

@@ -22,6 +22,7 @@ CODES: dict[type[errors.DomainError], grpc.StatusCode] = {
     errors.TaskNotFound: _C.NOT_FOUND,
     errors.WorkerNotFound: _C.NOT_FOUND,
     errors.WorkflowNotFound: _C.NOT_FOUND,
+    errors.OverlayNotFound: _C.NOT_FOUND,
     errors.AttachmentNotFound: _C.NOT_FOUND,
     errors.TaskExists: _C.ALREADY_EXISTS,
     errors.IllegalTransition: _C.FAILED_PRECONDITION,
@@ -40,6 +41,7 @@ CODES: dict[type[errors.DomainError], grpc.StatusCode] = {
     errors.WipLimit: _C.FAILED_PRECONDITION,
     errors.RoleForbids: _C.PERMISSION_DENIED,
     errors.NotEmpty: _C.FAILED_PRECONDITION,
+    errors.OverlayUnfit: _C.FAILED_PRECONDITION,
     errors.ClaimLost: _C.ABORTED,
     errors.EtagMismatch: _C.ABORTED,
     errors.Superseded: _C.ABORTED,
@@ -56,6 +58,7 @@ _RESOURCES: dict[type[errors.DomainError], str] = {
     errors.TaskNotFound: "task",
     errors.WorkerNotFound: "worker",
     errors.WorkflowNotFound: "workflow",
+    errors.OverlayNotFound: "overlay",
     errors.AttachmentNotFound: "attachment",
     errors.TaskExists: "task",
 }
