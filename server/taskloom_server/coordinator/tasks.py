@@ -19,6 +19,7 @@ from taskloom_server.coordinator.gates import noting, pass_gates, tell_forced
 from taskloom_server.coordinator.lookup import below, require_live_task, require_task
 from taskloom_server.coordinator.roles import Right, check_right
 from taskloom_server.coordinator.transitions import (
+    advance,
     begin,
     count_child,
     let_go,
@@ -440,6 +441,8 @@ def update_task(tx: Transaction, ask: UpdateTask) -> Updated:
         if task.ready != before.ready:  # a not_before was set, or taken away
             turned = EventType.TASK_READY if task.ready else EventType.TASK_BLOCKED
             tx.tell_task(turned, task, before, worker_id=by, reason=ask.reason)
+            if task.ready:
+                task = advance(tx, task)
     if ask.assignee is not None:
         task = _assign(tx, task, ask.assignee, workflow, ask)
     tell_forced(tx, task, by, forced)
