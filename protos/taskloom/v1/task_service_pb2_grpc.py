@@ -294,7 +294,7 @@ class TaskServiceServicer:
         tries. A move that no gate keeps has none.
 
         Errors:
-        NOT_FOUND / TASK_NOT_FOUND
+        NOT_FOUND / TASK_NOT_FOUND, WORKER_NOT_FOUND
         FAILED_PRECONDITION / ILLEGAL_TRANSITION   the workflow has no such status
 
         Retry freely.

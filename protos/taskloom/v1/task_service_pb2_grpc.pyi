@@ -179,7 +179,7 @@ class TaskServiceStub:
     tries. A move that no gate keeps has none.
 
     Errors:
-      NOT_FOUND / TASK_NOT_FOUND
+      NOT_FOUND / TASK_NOT_FOUND, WORKER_NOT_FOUND
       FAILED_PRECONDITION / ILLEGAL_TRANSITION   the workflow has no such status
 
     Retry freely.
@@ -363,7 +363,7 @@ class TaskServiceAsyncStub(TaskServiceStub):
     tries. A move that no gate keeps has none.
 
     Errors:
-      NOT_FOUND / TASK_NOT_FOUND
+      NOT_FOUND / TASK_NOT_FOUND, WORKER_NOT_FOUND
       FAILED_PRECONDITION / ILLEGAL_TRANSITION   the workflow has no such status
 
     Retry freely.
@@ -610,7 +610,7 @@ class TaskServiceServicer(metaclass=_abc_1.ABCMeta):
         tries. A move that no gate keeps has none.
 
         Errors:
-          NOT_FOUND / TASK_NOT_FOUND
+          NOT_FOUND / TASK_NOT_FOUND, WORKER_NOT_FOUND
           FAILED_PRECONDITION / ILLEGAL_TRANSITION   the workflow has no such status
 
         Retry freely.

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from taskloom_server.coordinator import advisory, transitions
-from taskloom_server.coordinator.lookup import require_task
-from taskloom_server.coordinator.roles import role_name
+from taskloom_server.coordinator.lookup import governing, require_task
+from taskloom_server.coordinator.roles import role_name, workflow_of
 from taskloom_server.graph import names
 from taskloom_server.graph.errors import WorkerNotFound
 from taskloom_server.graph.events import EventType
@@ -172,11 +172,13 @@ def _max_claims(tx: Transaction, workflow: Workflow, ask: Connect) -> int:
 
 def _connected(tx: Transaction, worker: Worker) -> Connected:
     held = tx.tasks.held(worker.id)
-    workflow = tx.workflows.by_name.get(worker.workflow)
+    workflow = workflow_of(tx, worker)
     steps: list[Start | Step] = [] if workflow is None else [Start(workflow, worker)]
-    for task in held:
-        if (of_task := tx.workflows.by_name.get(task.workflow)) is not None:
-            steps.append(Step(of_task, task, worker))
+    steps += [
+        Step(governing(tx, task, worker), task, worker)
+        for task in held
+        if task.workflow in tx.workflows.by_name
+    ]
     return Connected(
         worker,
         held,
