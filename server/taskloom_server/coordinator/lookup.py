@@ -4,6 +4,8 @@ from collections.abc import Iterator
 
 from taskloom_server.graph.errors import TaskDeleted, TaskNotFound
 from taskloom_server.graph.tasks import Task
+from taskloom_server.graph.workers import Worker
+from taskloom_server.graph.workflows import Workflow
 from taskloom_server.store.transaction import Transaction
 
 
@@ -21,6 +23,15 @@ def require_live_task(tx: Transaction, task_id: str, role: str = "task") -> Task
     if task.deleted_at is not None:
         raise TaskDeleted(f"{role} {task_id!r} is deleted", subjects=(task_id,))
     return task
+
+
+def governing(tx: Transaction, task: Task, worker: Worker | None) -> Workflow:
+    """The workflow by whose words a worker deals with a task; None: a person does.
+
+    What may be done, what must be passed, and what is said. What a move then comes to (time,
+    leases, blockers, limits) is by the task's own workflow. Raises WorkflowNotFound.
+    """
+    return tx.workflows.get(task.workflow)
 
 
 def below(tx: Transaction, task: Task) -> Iterator[Task]:
