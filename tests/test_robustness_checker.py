@@ -395,7 +395,12 @@ def test_untold_claim_that_somebody_else_ends(story: Story, after: int, blamed: 
     story.happen(story.claimed("ann", "t1"))
     story.wait(after)
     tag = story.next_tag
-    free = {"status": "pending", "worker_id": "", "claim_revision": 0, "ready": True}
+    free: dict[str, Any] = {
+        "status": "pending",
+        "worker_id": "",
+        "claim_revision": 0,
+        "ready": True,
+    }
     event = story.moved(v1.EVENT_TYPE_TASK_RELEASED, "t1", reason=tag, **free)
     revision = story.happen(event)
     story.call(
