@@ -446,7 +446,9 @@ def update_task(tx: Transaction, ask: UpdateTask) -> Updated:
     if ask.assignee is not None:
         task = _assign(tx, task, ask.assignee, workflow, ask)
     tell_forced(tx, task, by, forced)
-    step = Step(workflow, task, worker, (found.status, found.phase))
+    # What an assignment has to say is for the assignee.
+    told = tx.workers.get(ask.assignee) if ask.assignee else worker
+    step = Step(workflow, task, told, (found.status, found.phase))
     return Updated(task, tx.unblocked(), tx.seen, step, tx.noted.warnings)
 
 
