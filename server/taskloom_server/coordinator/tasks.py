@@ -353,7 +353,8 @@ def _check_phase(tx: Transaction, workflow: Workflow, phase: str, path: str) -> 
     )
     if workflow.unknown_phase is Unknown.REJECT:
         raise InvalidField(path, problem)
-    tx.warn(f"{path}: {problem}")
+    if not any(told.endswith(problem) for told in tx.noted.warnings):  # once in a tree
+        tx.warn(f"{path}: {problem}")
 
 
 def get_task(tx: Transaction, task_id: str) -> Shown:
