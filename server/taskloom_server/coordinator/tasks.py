@@ -353,7 +353,8 @@ def _check_phase(tx: Transaction, workflow: Workflow, phase: str, path: str) -> 
     )
     if workflow.unknown_phase is Unknown.REJECT:
         raise InvalidField(path, problem)
-    tx.warn(f"{path}: {problem}")
+    if not any(told.endswith(problem) for told in tx.noted.warnings):  # once in a tree
+        tx.warn(f"{path}: {problem}")
 
 
 def get_task(tx: Transaction, task_id: str) -> Shown:
@@ -446,7 +447,9 @@ def update_task(tx: Transaction, ask: UpdateTask) -> Updated:
     if ask.assignee is not None:
         task = _assign(tx, task, ask.assignee, workflow, ask)
     tell_forced(tx, task, by, forced)
-    step = Step(workflow, task, worker, (found.status, found.phase))
+    # What an assignment has to say is for the assignee.
+    told = tx.workers.get(ask.assignee) if ask.assignee else worker
+    step = Step(workflow, task, told, (found.status, found.phase))
     return Updated(task, tx.unblocked(), tx.seen, step, tx.noted.warnings)
 
 
