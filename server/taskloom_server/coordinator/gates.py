@@ -3,10 +3,10 @@
 from dataclasses import dataclass, replace
 
 from taskloom_server.coordinator import workers
-from taskloom_server.coordinator.lookup import governing, require_task
+from taskloom_server.coordinator.lookup import require_task, workflow_for
 from taskloom_server.graph.errors import GateUnsatisfied, IllegalTransition
 from taskloom_server.graph.events import EventType
-from taskloom_server.graph.gates import Asked, asked, forcible
+from taskloom_server.graph.gates import Asked, forcible
 from taskloom_server.graph.tasks import Task
 from taskloom_server.graph.workflows import Enforcement, Workflow
 from taskloom_server.store.transaction import Transaction
@@ -40,7 +40,7 @@ def check_gates(tx: Transaction, ask: CheckGates) -> Checked:
     """
     task = require_task(tx, ask.task_id)
     worker = workers.require(tx, ask.worker_id) if ask.worker_id else None
-    workflow = governing(tx, task, worker)
+    workflow = workflow_for(tx, task, worker)
     to = ask.status or (workflow.complete_state if ask.phase is None else task.status)
     if to != task.status and to not in workflow.states:
         raise IllegalTransition(
