@@ -44,8 +44,8 @@ async def rows(client: Client, sql: str, **fields: Any) -> list[tuple[Any, ...]]
     return [tuple(map(plain, row.values)) for row in answer.rows]
 
 
-def processes() -> set[str]:
-    """The processes of queries that this one has started and that are still there."""
+def processes(server: int | None = None) -> set[str]:
+    """The processes of queries that a server, else this process, started and that are there."""
     found = set()
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
@@ -53,7 +53,7 @@ def processes() -> set[str]:
             line = stat.with_name("cmdline").read_text(encoding="utf-8")
         except OSError:
             continue
-        if fields[1] == str(os.getpid()) and "query_process" in line:
+        if fields[1] == str(server or os.getpid()) and "query_process" in line:
             found.add(stat.parent.name)
     return found
 
@@ -356,3 +356,29 @@ async def test_a_server_that_stops_takes_its_queries_along(
     assert not processes()
     [ended] = await asyncio.gather(call, return_exceptions=True)
     assert isinstance(ended, BaseException)
+
+
+async def test_a_server_that_is_killed_leaves_no_query_for_long(
+    start_process: Callable[..., Any],
+) -> None:
+    """A query whose server is gone ends by itself when its time is over."""
+    server = await start_process()
+    async with Client(server.address) as client:
+        sql = HOSTILE["loops for ever"][0]
+        call = asyncio.create_task(query(client, sql, max_time=duration(1_500)))
+        while not (there := processes(server.process.pid)):
+            await status(client)
+        server.process.kill()
+        call.cancel()
+        await asyncio.gather(call, return_exceptions=True)
+    [number] = there
+    while _runs(number):
+        await asyncio.to_thread(os.sched_yield)
+
+
+def _runs(number: str) -> bool:
+    try:
+        stat = Path(f"/proc/{number}/stat").read_text(encoding="utf-8")
+    except OSError:
+        return False
+    return stat.rpartition(")")[2].split()[0] != "Z"  # ended, if nobody there has noticed

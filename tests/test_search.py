@@ -402,3 +402,32 @@ async def test_an_older_file_is_indexed_when_it_is_opened(
         assert await found(client, "gamma") == []
         await add(client, "two", "alpha")
         assert len(await found(client, "alpha")) == 2
+
+
+async def test_claims_and_completions_leave_the_index_alone(
+    client: Client, server: "Server"
+) -> None:
+    """Whatever an agent does to a task but for its texts, not a byte of the index is written."""
+    for n in range(5):
+        await add(client, f"t{n}", "zebra")
+    before = _index(server.db)
+    await connect(client, "w", max_claims=5)
+    for n in range(5):
+        await claim(client, "w", f"t{n}")
+        await update(client, f"t{n}", worker_id="w", priority=n, tags=v1.Tags(values=["x"]))
+        await client.tasks.LogMetrics(
+            v1.LogMetricsRequest(task_id=f"t{n}", metrics=v1.Metrics(tokens_in=1))
+        )
+        await complete(client, "w", f"t{n}")
+    await client.tasks.DeleteTask(v1.DeleteTaskRequest(task_id="t0"))
+    assert _index(server.db) == before
+    await update(client, "t1", title="horse")
+    assert _index(server.db) != before
+
+
+def _index(db: Any) -> list[Any]:
+    connection = apsw.Connection(str(db), flags=apsw.SQLITE_OPEN_READONLY)
+    tables = ("data", "idx", "docsize")
+    rows = [connection.execute(f"SELECT * FROM task_search_{name}").fetchall() for name in tables]
+    connection.close()
+    return rows

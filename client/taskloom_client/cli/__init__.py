@@ -18,6 +18,7 @@ from taskloom_client.cli import (
     claims,
     experiments,
     output,
+    search,
     snapshots,
     task_views,
     tasks,
@@ -92,6 +93,7 @@ _add_group(
     {
         "add": tasks.add,
         "list": task_views.list_tasks,
+        "search": search.search,
         "show": task_views.show,
         "why": task_views.why,
         "tree": task_views.tree,
@@ -130,6 +132,7 @@ _add(
         "resume": admin.resume,
         "import": snapshots.import_snapshot,
         "export": snapshots.export_snapshot,
+        "query": search.query,
         "reset": admin.reset,
     },
 )
