@@ -21,7 +21,7 @@ from taskloom_server.graph.errors import InvalidQuery, QueryTooExpensive, TooMan
 Value = int | float | str | bytes | None
 
 _COME_BACK_MS = 1_000
-_START_SECONDS = 10.0  # that a process may take beside its query, on a machine that is busy
+_BESIDE_SECONDS = 20.0  # for starting the process and telling what it found, if all is busy
 _PROGRAM = "taskloom_server.store.query_process"
 
 _log = structlog.get_logger("queries")
@@ -92,7 +92,7 @@ class Queries:
             stderr=asyncio.subprocess.PIPE,
         )
         try:
-            async with asyncio.timeout(seconds + _START_SECONDS):
+            async with asyncio.timeout(seconds + _BESIDE_SECONDS):
                 out, err = await process.communicate(contents)
         except TimeoutError:
             raise _stopped(signal.SIGALRM, seconds) from None
