@@ -68,6 +68,8 @@ GOOD: dict[str, Fields] = {
     "Resume": {},
     "GetWorkflow": {},
     "WatchTasks": {},
+    "SearchTasks": {"query": "x"},
+    "Query": {"sql": "SELECT 1"},
 }
 REQUIRED = {
     "Disconnect": ["worker_id"],
@@ -94,6 +96,8 @@ REQUIRED = {
     "Attach": ["task_id", "type"],
     "GetAttachment": ["task_id", "type"],
     "Detach": ["task_id", "type"],
+    "SearchTasks": ["query"],
+    "Query": ["sql"],
 }
 # Every field that holds an id, a tag, or the name of a state, phase or type; [] means a list.
 IDS = {
@@ -136,6 +140,8 @@ IDS = {
     "Pause": ["task_id", "request_id"],
     "Resume": ["task_id", "request_id"],
     "GetWorkflow": ["name"],
+    "SearchTasks": ["parent_id", "statuses[]", "tags_any[]", "tags_all[]"],
+    "Query": [],
     "WatchTasks": [
         *["filter.owner", "filter.subtree_of", "filter.statuses[]", "filter.tags[]"],
         *["filter.task_ids[]", "filter.phases[]"],

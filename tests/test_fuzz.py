@@ -74,6 +74,8 @@ SENSIBLE: dict[str, st.SearchStrategy[Any]] = {
     "title": st.just("x"),
     "type": st.just("note"),  # of attachments; of dependencies it is a number
     "nanos": st.just(0),
+    "query": st.sampled_from(["a", "a OR b", "a* NOT x", '"']),
+    "sql": st.sampled_from(["", "SELECT id FROM tasks", "SELECT ?", "DELETE FROM tasks"]),
     "seconds": st.one_of(st.integers(0, 100), st.just(2_000_000_000)),
 }
 # And values of which nothing can be made, or hardly anything.
@@ -120,13 +122,25 @@ def messages(draw: st.DrawFn, of: Descriptor, *, is_tame: bool, depth: int = 0) 
     """Any message of a kind; what calls need is mostly there, the other fields now and then."""
     message: Any = GetMessageClass(of)()
     for field in of.fields:
-        likely = field.name.endswith("id") or field.name in ("title", "type", "root", "paths")
+        likely = field.name.endswith("id") or field.name in (
+            "title",
+            "type",
+            "root",
+            "paths",
+            "query",
+        )
         if depth > 3 or draw(st.integers(0, 9)) >= (9 if likely else 3):
             continue
         if field.type == FieldDescriptor.TYPE_MESSAGE:
             assert field.message_type is not None
             below = messages(field.message_type, is_tame=is_tame, depth=depth + 1)
-            if field.is_repeated:
+            if field.message_type.GetOptions().map_entry:
+                value = field.message_type.fields_by_name["value"].message_type
+                assert value is not None
+                named = messages(value, is_tame=is_tame, depth=depth + 1)
+                for key, each in draw(st.dictionaries(TEXTS, named, max_size=3)).items():
+                    getattr(message, field.name)[key].CopyFrom(each)
+            elif field.is_repeated:
                 getattr(message, field.name).extend(draw(st.lists(below, max_size=3)))
             else:
                 getattr(message, field.name).CopyFrom(draw(below))

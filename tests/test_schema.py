@@ -6,6 +6,7 @@ import apsw
 import pytest
 from taskloom_server.store.connections import CannotOpen, exclusive, writing
 from taskloom_server.store.schema import prepare
+from taskloom_server.store.search_tables import SEARCH_TABLES, TRIGGERS
 from taskloom_server.store.tables import TABLES
 
 # Stored queries and others' scripts read these; see the design, section 3.
@@ -48,11 +49,14 @@ def migrated(tmp_path: Path) -> Path:
 
 
 def test_migrations_make_the_tables_of_the_code(migrated: Path, tmp_path: Path) -> None:
-    """A migrated file has just the tables, columns and indexes that tables.py defines."""
+    """A migrated file has just the tables, indexes and triggers that the code defines."""
     made = tmp_path / "made.db"
     database = writing(made)
-    with database.bind_ctx(TABLES), database.connection_context():
-        database.create_tables(TABLES, safe=False)
+    tables = (*TABLES, *SEARCH_TABLES)
+    with database.bind_ctx(tables), database.connection_context():
+        database.create_tables(tables, safe=False)
+        for trigger in TRIGGERS:
+            database.execute_sql(trigger)
     assert _declared(migrated) == _declared(made)
 
 

@@ -50,6 +50,7 @@ from taskloom_server.service.work import OpenStreams
 from taskloom_server.service.workers import WorkerServicer
 from taskloom_server.settings import Settings
 from taskloom_server.store.connections import exclusive
+from taskloom_server.store.queries import Queries
 from taskloom_server.store.readers import Readers
 from taskloom_server.store.schema import prepare
 from taskloom_server.store.tail import Tail
@@ -194,6 +195,7 @@ async def serving(
         for sentence in await readers.run(left_behind, None):
             _log.warning(sentence)
         calls = Calls(writer, readers, clock.now)
+        queries = Queries(settings.db, settings.max_queries)
         worker_service_pb2_grpc.add_WorkerServiceServicer_to_server(WorkerServicer(calls), server)
         task_service_pb2_grpc.add_TaskServiceServicer_to_server(TaskServicer(calls), server)
         claim_service_pb2_grpc.add_ClaimServiceServicer_to_server(
@@ -207,7 +209,7 @@ async def serving(
             AttachmentServicer(calls), server
         )
         admin_service_pb2_grpc.add_AdminServiceServicer_to_server(
-            AdminServicer(calls, in_force, lambda: feed.revision, clock.now()), server
+            AdminServicer(calls, in_force, lambda: feed.revision, clock.now(), queries), server
         )
         health = HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(health, server)

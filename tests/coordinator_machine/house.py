@@ -23,6 +23,7 @@ from taskloom_server.service.tasks import TaskServicer
 from taskloom_server.service.work import OpenStreams
 from taskloom_server.service.workers import WorkerServicer
 from taskloom_server.store.connections import writing
+from taskloom_server.store.queries import Queries
 from taskloom_server.store.readers import Readers
 from taskloom_server.store.transaction import Transaction
 from taskloom_server.store.writer import Committed, Writer, WriterStopped
@@ -145,7 +146,13 @@ class House:
             WorkerServicer(calls),
             TaskServicer(calls),
             ClaimServicer(calls, self._streams),
-            AdminServicer(calls, self._workflows, lambda: self._revision, self.clock.now()),
+            AdminServicer(
+                calls,
+                self._workflows,
+                lambda: self._revision,
+                self.clock.now(),
+                Queries(self._db, max_queries=1),
+            ),
         )
         self._ringing = asyncio.create_task(self._alarm.run())
 

@@ -19,6 +19,7 @@ from taskloom_client.cli import (
     experiments,
     gates,
     output,
+    search,
     snapshots,
     task_views,
     tasks,
@@ -93,6 +94,7 @@ _add_group(
     {
         "add": tasks.add,
         "list": task_views.list_tasks,
+        "search": search.search,
         "show": task_views.show,
         "why": task_views.why,
         "tree": task_views.tree,
@@ -138,6 +140,7 @@ _add(
         "resume": admin.resume,
         "import": snapshots.import_snapshot,
         "export": snapshots.export_snapshot,
+        "query": search.query,
         "reset": admin.reset,
     },
 )

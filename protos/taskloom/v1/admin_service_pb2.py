@@ -22,11 +22,12 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from taskloom.v1 import workflow_pb2 as taskloom_dot_v1_dot_workflow__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ftaskloom/v1/admin_service.proto\x12\x0btaskloom.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1ataskloom/v1/workflow.proto\"\x12\n\x10GetStatusRequest\"\xad\x04\n\x11GetStatusResponse\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x13\n\x0bincarnation\x18\x02 \x01(\t\x12/\n\x0bserver_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nstart_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\'\n\x06paused\x18\x05 \x01(\x0b\x32\x17.taskloom.v1.PauseState\x12J\n\x0ftasks_by_status\x18\x06 \x03(\x0b\x32\x31.taskloom.v1.GetStatusResponse.TasksByStatusEntry\x12\x13\n\x0bready_tasks\x18\x07 \x01(\x03\x12\x15\n\rclaimed_tasks\x18\x08 \x01(\x03\x12\x15\n\rdelayed_tasks\x18\t \x01(\x03\x12\x12\n\nopen_tasks\x18\n \x01(\x03\x12\x19\n\x11\x63onnected_workers\x18\x0b \x01(\x03\x12\x17\n\x0foldest_revision\x18\x0c \x01(\x03\x12\x30\n\x0fpaused_subtrees\x18\r \x03(\x0b\x32\x17.taskloom.v1.PauseState\x12\x17\n\x0funmatched_tasks\x18\x0e \x01(\x03\x12\x10\n\x08revision\x18\x0f \x01(\x03\x1a\x34\n\x12TasksByStatusEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\"c\n\nPauseState\x12\n\n\x02\x62y\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12(\n\x04time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07task_id\x18\x04 \x01(\t\"O\n\x0cPauseRequest\x12\n\n\x02\x62y\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0f\n\x07task_id\x18\x03 \x01(\t\x12\x12\n\nrequest_id\x18\x0f \x01(\t\"J\n\rPauseResponse\x12\'\n\x06paused\x18\x01 \x01(\x0b\x32\x17.taskloom.v1.PauseState\x12\x10\n\x08revision\x18\x0f \x01(\x03\"P\n\rResumeRequest\x12\n\n\x02\x62y\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0f\n\x07task_id\x18\x03 \x01(\t\x12\x12\n\nrequest_id\x18\x0f \x01(\t\"\"\n\x0eResumeResponse\x12\x10\n\x08revision\x18\x0f \x01(\x03\"b\n\x15ImportSnapshotRequest\x12-\n\x07options\x18\x01 \x01(\x0b\x32\x1a.taskloom.v1.ImportOptionsH\x00\x12\x0f\n\x05\x63hunk\x18\x02 \x01(\x0cH\x00\x42\t\n\x07\x63ontent\"\\\n\rImportOptions\x12%\n\x04mode\x18\x01 \x01(\x0e\x32\x17.taskloom.v1.ImportMode\x12\x10\n\x08workflow\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x0f \x01(\t\"\xa6\x01\n\x16ImportSnapshotResponse\x12;\n\x04rows\x18\x01 \x03(\x0b\x32-.taskloom.v1.ImportSnapshotResponse.RowsEntry\x12\x10\n\x08warnings\x18\x02 \x03(\t\x12\x10\n\x08revision\x18\x0f \x01(\x03\x1a+\n\tRowsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\"%\n\x15\x45xportSnapshotRequest\x12\x0c\n\x04gzip\x18\x01 \x01(\x08\"9\n\x16\x45xportSnapshotResponse\x12\r\n\x05\x63hunk\x18\x01 \x01(\x0c\x12\x10\n\x08revision\x18\x0f \x01(\x03\"3\n\x0cResetRequest\x12\x0f\n\x07\x63onfirm\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x0f \x01(\t\"6\n\rResetResponse\x12\x13\n\x0bincarnation\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x0f \x01(\x03\"\x16\n\x14ListWorkflowsRequest\"\xee\x01\n\x15ListWorkflowsResponse\x12\r\n\x05names\x18\x01 \x03(\t\x12\x14\n\x0c\x64\x65\x66\x61ult_name\x18\x02 \x01(\t\x12&\n\x08overlays\x18\x03 \x03(\x0b\x32\x14.taskloom.v1.Overlay\x12-\n\tload_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nload_error\x18\x05 \x01(\t\x12\x33\n\x0fload_error_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08revision\x18\x0f \x01(\x03\"4\n\x12GetWorkflowRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08overlays\x18\x02 \x03(\t\"P\n\x13GetWorkflowResponse\x12\'\n\x08workflow\x18\x01 \x01(\x0b\x32\x15.taskloom.v1.Workflow\x12\x10\n\x08revision\x18\x0f \x01(\x03*\\\n\nImportMode\x12\x1b\n\x17IMPORT_MODE_UNSPECIFIED\x10\x00\x12\x18\n\x14IMPORT_MODE_TEMPLATE\x10\x01\x12\x17\n\x13IMPORT_MODE_RESTORE\x10\x02\x32\x81\x05\n\x0c\x41\x64minService\x12J\n\tGetStatus\x12\x1d.taskloom.v1.GetStatusRequest\x1a\x1e.taskloom.v1.GetStatusResponse\x12>\n\x05Pause\x12\x19.taskloom.v1.PauseRequest\x1a\x1a.taskloom.v1.PauseResponse\x12\x41\n\x06Resume\x12\x1a.taskloom.v1.ResumeRequest\x1a\x1b.taskloom.v1.ResumeResponse\x12[\n\x0eImportSnapshot\x12\".taskloom.v1.ImportSnapshotRequest\x1a#.taskloom.v1.ImportSnapshotResponse(\x01\x12[\n\x0e\x45xportSnapshot\x12\".taskloom.v1.ExportSnapshotRequest\x1a#.taskloom.v1.ExportSnapshotResponse0\x01\x12>\n\x05Reset\x12\x19.taskloom.v1.ResetRequest\x1a\x1a.taskloom.v1.ResetResponse\x12V\n\rListWorkflows\x12!.taskloom.v1.ListWorkflowsRequest\x1a\".taskloom.v1.ListWorkflowsResponse\x12P\n\x0bGetWorkflow\x12\x1f.taskloom.v1.GetWorkflowRequest\x1a .taskloom.v1.GetWorkflowResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ftaskloom/v1/admin_service.proto\x12\x0btaskloom.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1ataskloom/v1/workflow.proto\"\x12\n\x10GetStatusRequest\"\xad\x04\n\x11GetStatusResponse\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x13\n\x0bincarnation\x18\x02 \x01(\t\x12/\n\x0bserver_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nstart_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\'\n\x06paused\x18\x05 \x01(\x0b\x32\x17.taskloom.v1.PauseState\x12J\n\x0ftasks_by_status\x18\x06 \x03(\x0b\x32\x31.taskloom.v1.GetStatusResponse.TasksByStatusEntry\x12\x13\n\x0bready_tasks\x18\x07 \x01(\x03\x12\x15\n\rclaimed_tasks\x18\x08 \x01(\x03\x12\x15\n\rdelayed_tasks\x18\t \x01(\x03\x12\x12\n\nopen_tasks\x18\n \x01(\x03\x12\x19\n\x11\x63onnected_workers\x18\x0b \x01(\x03\x12\x17\n\x0foldest_revision\x18\x0c \x01(\x03\x12\x30\n\x0fpaused_subtrees\x18\r \x03(\x0b\x32\x17.taskloom.v1.PauseState\x12\x17\n\x0funmatched_tasks\x18\x0e \x01(\x03\x12\x10\n\x08revision\x18\x0f \x01(\x03\x1a\x34\n\x12TasksByStatusEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\"c\n\nPauseState\x12\n\n\x02\x62y\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12(\n\x04time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07task_id\x18\x04 \x01(\t\"O\n\x0cPauseRequest\x12\n\n\x02\x62y\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0f\n\x07task_id\x18\x03 \x01(\t\x12\x12\n\nrequest_id\x18\x0f \x01(\t\"J\n\rPauseResponse\x12\'\n\x06paused\x18\x01 \x01(\x0b\x32\x17.taskloom.v1.PauseState\x12\x10\n\x08revision\x18\x0f \x01(\x03\"P\n\rResumeRequest\x12\n\n\x02\x62y\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0f\n\x07task_id\x18\x03 \x01(\t\x12\x12\n\nrequest_id\x18\x0f \x01(\t\"\"\n\x0eResumeResponse\x12\x10\n\x08revision\x18\x0f \x01(\x03\"b\n\x15ImportSnapshotRequest\x12-\n\x07options\x18\x01 \x01(\x0b\x32\x1a.taskloom.v1.ImportOptionsH\x00\x12\x0f\n\x05\x63hunk\x18\x02 \x01(\x0cH\x00\x42\t\n\x07\x63ontent\"\\\n\rImportOptions\x12%\n\x04mode\x18\x01 \x01(\x0e\x32\x17.taskloom.v1.ImportMode\x12\x10\n\x08workflow\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x0f \x01(\t\"\xa6\x01\n\x16ImportSnapshotResponse\x12;\n\x04rows\x18\x01 \x03(\x0b\x32-.taskloom.v1.ImportSnapshotResponse.RowsEntry\x12\x10\n\x08warnings\x18\x02 \x03(\t\x12\x10\n\x08revision\x18\x0f \x01(\x03\x1a+\n\tRowsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\"%\n\x15\x45xportSnapshotRequest\x12\x0c\n\x04gzip\x18\x01 \x01(\x08\"9\n\x16\x45xportSnapshotResponse\x12\r\n\x05\x63hunk\x18\x01 \x01(\x0c\x12\x10\n\x08revision\x18\x0f \x01(\x03\"3\n\x0cResetRequest\x12\x0f\n\x07\x63onfirm\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x0f \x01(\t\"6\n\rResetResponse\x12\x13\n\x0bincarnation\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x0f \x01(\x03\"\x16\n\x14ListWorkflowsRequest\"\xee\x01\n\x15ListWorkflowsResponse\x12\r\n\x05names\x18\x01 \x03(\t\x12\x14\n\x0c\x64\x65\x66\x61ult_name\x18\x02 \x01(\t\x12&\n\x08overlays\x18\x03 \x03(\x0b\x32\x14.taskloom.v1.Overlay\x12-\n\tload_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nload_error\x18\x05 \x01(\t\x12\x33\n\x0fload_error_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08revision\x18\x0f \x01(\x03\"4\n\x12GetWorkflowRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08overlays\x18\x02 \x03(\t\"P\n\x13GetWorkflowResponse\x12\'\n\x08workflow\x18\x01 \x01(\x0b\x32\x15.taskloom.v1.Workflow\x12\x10\n\x08revision\x18\x0f \x01(\x03\"\xa2\x02\n\x0cQueryRequest\x12\x0b\n\x03sql\x18\x01 \x01(\t\x12+\n\nparameters\x18\x02 \x03(\x0b\x32\x17.taskloom.v1.QueryValue\x12H\n\x10named_parameters\x18\x03 \x03(\x0b\x32..taskloom.v1.QueryRequest.NamedParametersEntry\x12\x10\n\x08max_rows\x18\x04 \x01(\x05\x12+\n\x08max_time\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x1aO\n\x14NamedParametersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12&\n\x05value\x18\x02 \x01(\x0b\x32\x17.taskloom.v1.QueryValue:\x02\x38\x01\"\x89\x01\n\rQueryResponse\x12\x0f\n\x07\x63olumns\x18\x01 \x03(\t\x12#\n\x04rows\x18\x02 \x03(\x0b\x32\x15.taskloom.v1.QueryRow\x12\x30\n\ntruncation\x18\x03 \x01(\x0e\x32\x1c.taskloom.v1.QueryTruncation\x12\x10\n\x08revision\x18\x0f \x01(\x03\"3\n\x08QueryRow\x12\'\n\x06values\x18\x01 \x03(\x0b\x32\x17.taskloom.v1.QueryValue\"X\n\nQueryValue\x12\x11\n\x07integer\x18\x01 \x01(\x03H\x00\x12\x0e\n\x04real\x18\x02 \x01(\x01H\x00\x12\x0e\n\x04text\x18\x03 \x01(\tH\x00\x12\x0e\n\x04\x62lob\x18\x04 \x01(\x0cH\x00\x42\x07\n\x05value*\\\n\nImportMode\x12\x1b\n\x17IMPORT_MODE_UNSPECIFIED\x10\x00\x12\x18\n\x14IMPORT_MODE_TEMPLATE\x10\x01\x12\x17\n\x13IMPORT_MODE_RESTORE\x10\x02*j\n\x0fQueryTruncation\x12 \n\x1cQUERY_TRUNCATION_UNSPECIFIED\x10\x00\x12\x19\n\x15QUERY_TRUNCATION_ROWS\x10\x01\x12\x1a\n\x16QUERY_TRUNCATION_BYTES\x10\x02\x32\xc1\x05\n\x0c\x41\x64minService\x12J\n\tGetStatus\x12\x1d.taskloom.v1.GetStatusRequest\x1a\x1e.taskloom.v1.GetStatusResponse\x12>\n\x05Pause\x12\x19.taskloom.v1.PauseRequest\x1a\x1a.taskloom.v1.PauseResponse\x12\x41\n\x06Resume\x12\x1a.taskloom.v1.ResumeRequest\x1a\x1b.taskloom.v1.ResumeResponse\x12[\n\x0eImportSnapshot\x12\".taskloom.v1.ImportSnapshotRequest\x1a#.taskloom.v1.ImportSnapshotResponse(\x01\x12[\n\x0e\x45xportSnapshot\x12\".taskloom.v1.ExportSnapshotRequest\x1a#.taskloom.v1.ExportSnapshotResponse0\x01\x12>\n\x05Reset\x12\x19.taskloom.v1.ResetRequest\x1a\x1a.taskloom.v1.ResetResponse\x12V\n\rListWorkflows\x12!.taskloom.v1.ListWorkflowsRequest\x1a\".taskloom.v1.ListWorkflowsResponse\x12P\n\x0bGetWorkflow\x12\x1f.taskloom.v1.GetWorkflowRequest\x1a .taskloom.v1.GetWorkflowResponse\x12>\n\x05Query\x12\x19.taskloom.v1.QueryRequest\x1a\x1a.taskloom.v1.QueryResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,48 +38,62 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETSTATUSRESPONSE_TASKSBYSTATUSENTRY']._serialized_options = b'8\001'
   _globals['_IMPORTSNAPSHOTRESPONSE_ROWSENTRY']._loaded_options = None
   _globals['_IMPORTSNAPSHOTRESPONSE_ROWSENTRY']._serialized_options = b'8\001'
-  _globals['_IMPORTMODE']._serialized_start=2036
-  _globals['_IMPORTMODE']._serialized_end=2128
-  _globals['_GETSTATUSREQUEST']._serialized_start=109
-  _globals['_GETSTATUSREQUEST']._serialized_end=127
-  _globals['_GETSTATUSRESPONSE']._serialized_start=130
-  _globals['_GETSTATUSRESPONSE']._serialized_end=687
-  _globals['_GETSTATUSRESPONSE_TASKSBYSTATUSENTRY']._serialized_start=635
-  _globals['_GETSTATUSRESPONSE_TASKSBYSTATUSENTRY']._serialized_end=687
-  _globals['_PAUSESTATE']._serialized_start=689
-  _globals['_PAUSESTATE']._serialized_end=788
-  _globals['_PAUSEREQUEST']._serialized_start=790
-  _globals['_PAUSEREQUEST']._serialized_end=869
-  _globals['_PAUSERESPONSE']._serialized_start=871
-  _globals['_PAUSERESPONSE']._serialized_end=945
-  _globals['_RESUMEREQUEST']._serialized_start=947
-  _globals['_RESUMEREQUEST']._serialized_end=1027
-  _globals['_RESUMERESPONSE']._serialized_start=1029
-  _globals['_RESUMERESPONSE']._serialized_end=1063
-  _globals['_IMPORTSNAPSHOTREQUEST']._serialized_start=1065
-  _globals['_IMPORTSNAPSHOTREQUEST']._serialized_end=1163
-  _globals['_IMPORTOPTIONS']._serialized_start=1165
-  _globals['_IMPORTOPTIONS']._serialized_end=1257
-  _globals['_IMPORTSNAPSHOTRESPONSE']._serialized_start=1260
-  _globals['_IMPORTSNAPSHOTRESPONSE']._serialized_end=1426
-  _globals['_IMPORTSNAPSHOTRESPONSE_ROWSENTRY']._serialized_start=1383
-  _globals['_IMPORTSNAPSHOTRESPONSE_ROWSENTRY']._serialized_end=1426
-  _globals['_EXPORTSNAPSHOTREQUEST']._serialized_start=1428
-  _globals['_EXPORTSNAPSHOTREQUEST']._serialized_end=1465
-  _globals['_EXPORTSNAPSHOTRESPONSE']._serialized_start=1467
-  _globals['_EXPORTSNAPSHOTRESPONSE']._serialized_end=1524
-  _globals['_RESETREQUEST']._serialized_start=1526
-  _globals['_RESETREQUEST']._serialized_end=1577
-  _globals['_RESETRESPONSE']._serialized_start=1579
-  _globals['_RESETRESPONSE']._serialized_end=1633
-  _globals['_LISTWORKFLOWSREQUEST']._serialized_start=1635
-  _globals['_LISTWORKFLOWSREQUEST']._serialized_end=1657
-  _globals['_LISTWORKFLOWSRESPONSE']._serialized_start=1660
-  _globals['_LISTWORKFLOWSRESPONSE']._serialized_end=1898
-  _globals['_GETWORKFLOWREQUEST']._serialized_start=1900
-  _globals['_GETWORKFLOWREQUEST']._serialized_end=1952
-  _globals['_GETWORKFLOWRESPONSE']._serialized_start=1954
-  _globals['_GETWORKFLOWRESPONSE']._serialized_end=2034
-  _globals['_ADMINSERVICE']._serialized_start=2131
-  _globals['_ADMINSERVICE']._serialized_end=2772
+  _globals['_QUERYREQUEST_NAMEDPARAMETERSENTRY']._loaded_options = None
+  _globals['_QUERYREQUEST_NAMEDPARAMETERSENTRY']._serialized_options = b'8\001'
+  _globals['_IMPORTMODE']._serialized_start=2644
+  _globals['_IMPORTMODE']._serialized_end=2736
+  _globals['_QUERYTRUNCATION']._serialized_start=2738
+  _globals['_QUERYTRUNCATION']._serialized_end=2844
+  _globals['_GETSTATUSREQUEST']._serialized_start=141
+  _globals['_GETSTATUSREQUEST']._serialized_end=159
+  _globals['_GETSTATUSRESPONSE']._serialized_start=162
+  _globals['_GETSTATUSRESPONSE']._serialized_end=719
+  _globals['_GETSTATUSRESPONSE_TASKSBYSTATUSENTRY']._serialized_start=667
+  _globals['_GETSTATUSRESPONSE_TASKSBYSTATUSENTRY']._serialized_end=719
+  _globals['_PAUSESTATE']._serialized_start=721
+  _globals['_PAUSESTATE']._serialized_end=820
+  _globals['_PAUSEREQUEST']._serialized_start=822
+  _globals['_PAUSEREQUEST']._serialized_end=901
+  _globals['_PAUSERESPONSE']._serialized_start=903
+  _globals['_PAUSERESPONSE']._serialized_end=977
+  _globals['_RESUMEREQUEST']._serialized_start=979
+  _globals['_RESUMEREQUEST']._serialized_end=1059
+  _globals['_RESUMERESPONSE']._serialized_start=1061
+  _globals['_RESUMERESPONSE']._serialized_end=1095
+  _globals['_IMPORTSNAPSHOTREQUEST']._serialized_start=1097
+  _globals['_IMPORTSNAPSHOTREQUEST']._serialized_end=1195
+  _globals['_IMPORTOPTIONS']._serialized_start=1197
+  _globals['_IMPORTOPTIONS']._serialized_end=1289
+  _globals['_IMPORTSNAPSHOTRESPONSE']._serialized_start=1292
+  _globals['_IMPORTSNAPSHOTRESPONSE']._serialized_end=1458
+  _globals['_IMPORTSNAPSHOTRESPONSE_ROWSENTRY']._serialized_start=1415
+  _globals['_IMPORTSNAPSHOTRESPONSE_ROWSENTRY']._serialized_end=1458
+  _globals['_EXPORTSNAPSHOTREQUEST']._serialized_start=1460
+  _globals['_EXPORTSNAPSHOTREQUEST']._serialized_end=1497
+  _globals['_EXPORTSNAPSHOTRESPONSE']._serialized_start=1499
+  _globals['_EXPORTSNAPSHOTRESPONSE']._serialized_end=1556
+  _globals['_RESETREQUEST']._serialized_start=1558
+  _globals['_RESETREQUEST']._serialized_end=1609
+  _globals['_RESETRESPONSE']._serialized_start=1611
+  _globals['_RESETRESPONSE']._serialized_end=1665
+  _globals['_LISTWORKFLOWSREQUEST']._serialized_start=1667
+  _globals['_LISTWORKFLOWSREQUEST']._serialized_end=1689
+  _globals['_LISTWORKFLOWSRESPONSE']._serialized_start=1692
+  _globals['_LISTWORKFLOWSRESPONSE']._serialized_end=1930
+  _globals['_GETWORKFLOWREQUEST']._serialized_start=1932
+  _globals['_GETWORKFLOWREQUEST']._serialized_end=1984
+  _globals['_GETWORKFLOWRESPONSE']._serialized_start=1986
+  _globals['_GETWORKFLOWRESPONSE']._serialized_end=2066
+  _globals['_QUERYREQUEST']._serialized_start=2069
+  _globals['_QUERYREQUEST']._serialized_end=2359
+  _globals['_QUERYREQUEST_NAMEDPARAMETERSENTRY']._serialized_start=2280
+  _globals['_QUERYREQUEST_NAMEDPARAMETERSENTRY']._serialized_end=2359
+  _globals['_QUERYRESPONSE']._serialized_start=2362
+  _globals['_QUERYRESPONSE']._serialized_end=2499
+  _globals['_QUERYROW']._serialized_start=2501
+  _globals['_QUERYROW']._serialized_end=2552
+  _globals['_QUERYVALUE']._serialized_start=2554
+  _globals['_QUERYVALUE']._serialized_end=2642
+  _globals['_ADMINSERVICE']._serialized_start=2847
+  _globals['_ADMINSERVICE']._serialized_end=3552
 # @@protoc_insertion_point(module_scope)

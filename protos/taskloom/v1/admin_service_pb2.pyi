@@ -8,6 +8,7 @@ What is true of every call stands at the top of worker_service.proto.
 
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
@@ -54,6 +55,29 @@ IMPORT_MODE_RESTORE: ImportMode.ValueType  # 2
 their workers, who connect again to go on. Advisory claims and pauses are left behind.
 """
 Global___ImportMode: _TypeAlias = ImportMode  # noqa: Y015
+
+class _QueryTruncation:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _QueryTruncationEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_QueryTruncation.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    QUERY_TRUNCATION_UNSPECIFIED: _QueryTruncation.ValueType  # 0
+    """All rows are there."""
+    QUERY_TRUNCATION_ROWS: _QueryTruncation.ValueType  # 1
+    """There are more than max_rows."""
+    QUERY_TRUNCATION_BYTES: _QueryTruncation.ValueType  # 2
+    """There are more than fit into 16 MiB."""
+
+class QueryTruncation(_QueryTruncation, metaclass=_QueryTruncationEnumTypeWrapper): ...
+
+QUERY_TRUNCATION_UNSPECIFIED: QueryTruncation.ValueType  # 0
+"""All rows are there."""
+QUERY_TRUNCATION_ROWS: QueryTruncation.ValueType  # 1
+"""There are more than max_rows."""
+QUERY_TRUNCATION_BYTES: QueryTruncation.ValueType  # 2
+"""There are more than fit into 16 MiB."""
+Global___QueryTruncation: _TypeAlias = QueryTruncation  # noqa: Y015
 
 @_typing.final
 class GetStatusRequest(_message.Message):
@@ -605,3 +629,155 @@ class GetWorkflowResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetWorkflowResponse: _TypeAlias = GetWorkflowResponse  # noqa: Y015
+
+@_typing.final
+class QueryRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class NamedParametersEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        @_builtins.property
+        def value(self) -> Global___QueryValue: ...
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: Global___QueryValue | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    SQL_FIELD_NUMBER: _builtins.int
+    PARAMETERS_FIELD_NUMBER: _builtins.int
+    NAMED_PARAMETERS_FIELD_NUMBER: _builtins.int
+    MAX_ROWS_FIELD_NUMBER: _builtins.int
+    MAX_TIME_FIELD_NUMBER: _builtins.int
+    sql: _builtins.str
+    """One statement: SELECT, WITH, VALUES, EXPLAIN, or a pragma that shows. Required, at most
+    64 KiB.
+    """
+    max_rows: _builtins.int
+    """1 to 10,000. 0: 1,000."""
+    @_builtins.property
+    def parameters(self) -> _containers.RepeatedCompositeFieldContainer[Global___QueryValue]:
+        """For ? and ?1, in order. At most 1,000."""
+
+    @_builtins.property
+    def named_parameters(self) -> _containers.MessageMap[_builtins.str, Global___QueryValue]:
+        """For :name, @name and $name, without that sign; instead of `parameters`."""
+
+    @_builtins.property
+    def max_time(self) -> _duration_pb2.Duration:
+        """At most 60 s. Absent or zero: 5 s. Never longer than the call's deadline."""
+
+    def __init__(
+        self,
+        *,
+        sql: _builtins.str = ...,
+        parameters: _abc.Iterable[Global___QueryValue] | None = ...,
+        named_parameters: _abc.Mapping[_builtins.str, Global___QueryValue] | None = ...,
+        max_rows: _builtins.int = ...,
+        max_time: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["max_time", b"max_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_rows", b"max_rows", "max_time", b"max_time", "named_parameters", b"named_parameters", "parameters", b"parameters", "sql", b"sql"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___QueryRequest: _TypeAlias = QueryRequest  # noqa: Y015
+
+@_typing.final
+class QueryResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COLUMNS_FIELD_NUMBER: _builtins.int
+    ROWS_FIELD_NUMBER: _builtins.int
+    TRUNCATION_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    truncation: Global___QueryTruncation.ValueType
+    """Whether there are more rows, and which limit left them out."""
+    revision: _builtins.int
+    @_builtins.property
+    def columns(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Their names as SQLite tells them; two may be equal."""
+
+    @_builtins.property
+    def rows(self) -> _containers.RepeatedCompositeFieldContainer[Global___QueryRow]: ...
+    def __init__(
+        self,
+        *,
+        columns: _abc.Iterable[_builtins.str] | None = ...,
+        rows: _abc.Iterable[Global___QueryRow] | None = ...,
+        truncation: Global___QueryTruncation.ValueType = ...,
+        revision: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["columns", b"columns", "revision", b"revision", "rows", b"rows", "truncation", b"truncation"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___QueryResponse: _TypeAlias = QueryResponse  # noqa: Y015
+
+@_typing.final
+class QueryRow(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VALUES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def values(self) -> _containers.RepeatedCompositeFieldContainer[Global___QueryValue]:
+        """As many as there are columns."""
+
+    def __init__(
+        self,
+        *,
+        values: _abc.Iterable[Global___QueryValue] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["values", b"values"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___QueryRow: _TypeAlias = QueryRow  # noqa: Y015
+
+@_typing.final
+class QueryValue(_message.Message):
+    """A value as SQLite has it. Nothing set: NULL."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INTEGER_FIELD_NUMBER: _builtins.int
+    REAL_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
+    BLOB_FIELD_NUMBER: _builtins.int
+    integer: _builtins.int
+    real: _builtins.float
+    text: _builtins.str
+    blob: _builtins.bytes
+    def __init__(
+        self,
+        *,
+        integer: _builtins.int = ...,
+        real: _builtins.float = ...,
+        text: _builtins.str = ...,
+        blob: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["blob", b"blob", "integer", b"integer", "real", b"real", "text", b"text", "value", b"value"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["blob", b"blob", "integer", b"integer", "real", b"real", "text", b"text", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_value: _TypeAlias = _typing.Literal["integer", "real", "text", "blob"]  # noqa: Y015
+    _WhichOneofArgType_value: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_value) -> _WhichOneofReturnType_value | None: ...
+
+Global___QueryValue: _TypeAlias = QueryValue  # noqa: Y015

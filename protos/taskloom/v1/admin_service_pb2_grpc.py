@@ -75,6 +75,11 @@ class AdminServiceStub:
                 request_serializer=taskloom_dot_v1_dot_admin__service__pb2.GetWorkflowRequest.SerializeToString,
                 response_deserializer=taskloom_dot_v1_dot_admin__service__pb2.GetWorkflowResponse.FromString,
                 _registered_method=True)
+        self.Query = channel.unary_unary(
+                '/taskloom.v1.AdminService/Query',
+                request_serializer=taskloom_dot_v1_dot_admin__service__pb2.QueryRequest.SerializeToString,
+                response_deserializer=taskloom_dot_v1_dot_admin__service__pb2.QueryResponse.FromString,
+                _registered_method=True)
 
 
 class AdminServiceServicer:
@@ -193,6 +198,37 @@ class AdminServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Query(self, request, context):
+        """Runs one SQL statement that reads, for people and scripts, on SQLite's terms. The tables
+        are those of docs/search-and-query.md.
+
+        It sees one moment, whose revision is told, and can change nothing: it runs in a process
+        of its own that ends with it, on a connection that cannot write, and whatever it does
+        harms no other call. Nothing but reading is let pass: no ATTACH, no file, no extension,
+        and of pragmas those that show the schema, such as table_info.
+
+        It may take the time asked for, 256 MiB of memory and no room on the disk; a single
+        value may have 8 MiB. Rows beyond max_rows, or beyond 16 MiB in all, are left out,
+        and `truncation` says so.
+
+        Errors:
+        INVALID_ARGUMENT / INVALID_QUERY        not SQL, more than one statement, more than
+        reading, or parameters that do not fit; the
+        message is SQLite's where it has one
+        INVALID_ARGUMENT / INVALID_FIELD        a limit out of range, more than 64 KiB of SQL
+        RESOURCE_EXHAUSTED / QUERY_TOO_EXPENSIVE   stopped at a limit; the message and the
+        metadata `limit` (time, memory, value or
+        process) say at which
+        RESOURCE_EXHAUSTED / TOO_MANY_QUERIES      as many run as the server lets run at once
+        (setting max_queries); RetryInfo says when
+        to come back
+
+        Retry freely, but after QUERY_TOO_EXPENSIVE only with another query or more time.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AdminServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -235,6 +271,11 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.GetWorkflow,
                     request_deserializer=taskloom_dot_v1_dot_admin__service__pb2.GetWorkflowRequest.FromString,
                     response_serializer=taskloom_dot_v1_dot_admin__service__pb2.GetWorkflowResponse.SerializeToString,
+            ),
+            'Query': grpc.unary_unary_rpc_method_handler(
+                    servicer.Query,
+                    request_deserializer=taskloom_dot_v1_dot_admin__service__pb2.QueryRequest.FromString,
+                    response_serializer=taskloom_dot_v1_dot_admin__service__pb2.QueryResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -454,6 +495,33 @@ class AdminService:
             '/taskloom.v1.AdminService/GetWorkflow',
             taskloom_dot_v1_dot_admin__service__pb2.GetWorkflowRequest.SerializeToString,
             taskloom_dot_v1_dot_admin__service__pb2.GetWorkflowResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Query(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/taskloom.v1.AdminService/Query',
+            taskloom_dot_v1_dot_admin__service__pb2.QueryRequest.SerializeToString,
+            taskloom_dot_v1_dot_admin__service__pb2.QueryResponse.FromString,
             options,
             channel_credentials,
             insecure,

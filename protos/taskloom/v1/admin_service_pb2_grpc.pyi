@@ -116,6 +116,33 @@ class AdminServiceStub:
 
     Retry freely.
     """
+    Query: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.QueryRequest, _admin_service_pb2.QueryResponse]
+    """Runs one SQL statement that reads, for people and scripts, on SQLite's terms. The tables
+    are those of docs/search-and-query.md.
+
+    It sees one moment, whose revision is told, and can change nothing: it runs in a process
+    of its own that ends with it, on a connection that cannot write, and whatever it does
+    harms no other call. Nothing but reading is let pass: no ATTACH, no file, no extension,
+    and of pragmas those that show the schema, such as table_info.
+
+    It may take the time asked for, 256 MiB of memory and no room on the disk; a single
+    value may have 8 MiB. Rows beyond max_rows, or beyond 16 MiB in all, are left out,
+    and `truncation` says so.
+
+    Errors:
+      INVALID_ARGUMENT / INVALID_QUERY        not SQL, more than one statement, more than
+                                              reading, or parameters that do not fit; the
+                                              message is SQLite's where it has one
+      INVALID_ARGUMENT / INVALID_FIELD        a limit out of range, more than 64 KiB of SQL
+      RESOURCE_EXHAUSTED / QUERY_TOO_EXPENSIVE   stopped at a limit; the message and the
+                                                 metadata `limit` (time, memory, value or
+                                                 process) say at which
+      RESOURCE_EXHAUSTED / TOO_MANY_QUERIES      as many run as the server lets run at once
+                                                 (setting max_queries); RetryInfo says when
+                                                 to come back
+
+    Retry freely, but after QUERY_TOO_EXPENSIVE only with another query or more time.
+    """
 
 @_typing.type_check_only
 class AdminServiceAsyncStub(AdminServiceStub):
@@ -201,6 +228,33 @@ class AdminServiceAsyncStub(AdminServiceStub):
       FAILED_PRECONDITION / OVERLAY_UNFIT   an overlay does not fit the workflow
 
     Retry freely.
+    """
+    Query: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.QueryRequest, _admin_service_pb2.QueryResponse]  # type: ignore[assignment]
+    """Runs one SQL statement that reads, for people and scripts, on SQLite's terms. The tables
+    are those of docs/search-and-query.md.
+
+    It sees one moment, whose revision is told, and can change nothing: it runs in a process
+    of its own that ends with it, on a connection that cannot write, and whatever it does
+    harms no other call. Nothing but reading is let pass: no ATTACH, no file, no extension,
+    and of pragmas those that show the schema, such as table_info.
+
+    It may take the time asked for, 256 MiB of memory and no room on the disk; a single
+    value may have 8 MiB. Rows beyond max_rows, or beyond 16 MiB in all, are left out,
+    and `truncation` says so.
+
+    Errors:
+      INVALID_ARGUMENT / INVALID_QUERY        not SQL, more than one statement, more than
+                                              reading, or parameters that do not fit; the
+                                              message is SQLite's where it has one
+      INVALID_ARGUMENT / INVALID_FIELD        a limit out of range, more than 64 KiB of SQL
+      RESOURCE_EXHAUSTED / QUERY_TOO_EXPENSIVE   stopped at a limit; the message and the
+                                                 metadata `limit` (time, memory, value or
+                                                 process) say at which
+      RESOURCE_EXHAUSTED / TOO_MANY_QUERIES      as many run as the server lets run at once
+                                                 (setting max_queries); RetryInfo says when
+                                                 to come back
+
+    Retry freely, but after QUERY_TOO_EXPENSIVE only with another query or more time.
     """
 
 class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -332,6 +386,39 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
           FAILED_PRECONDITION / OVERLAY_UNFIT   an overlay does not fit the workflow
 
         Retry freely.
+        """
+
+    @_abc_1.abstractmethod
+    def Query(
+        self,
+        request: _admin_service_pb2.QueryRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_service_pb2.QueryResponse, _abc.Awaitable[_admin_service_pb2.QueryResponse]]:
+        """Runs one SQL statement that reads, for people and scripts, on SQLite's terms. The tables
+        are those of docs/search-and-query.md.
+
+        It sees one moment, whose revision is told, and can change nothing: it runs in a process
+        of its own that ends with it, on a connection that cannot write, and whatever it does
+        harms no other call. Nothing but reading is let pass: no ATTACH, no file, no extension,
+        and of pragmas those that show the schema, such as table_info.
+
+        It may take the time asked for, 256 MiB of memory and no room on the disk; a single
+        value may have 8 MiB. Rows beyond max_rows, or beyond 16 MiB in all, are left out,
+        and `truncation` says so.
+
+        Errors:
+          INVALID_ARGUMENT / INVALID_QUERY        not SQL, more than one statement, more than
+                                                  reading, or parameters that do not fit; the
+                                                  message is SQLite's where it has one
+          INVALID_ARGUMENT / INVALID_FIELD        a limit out of range, more than 64 KiB of SQL
+          RESOURCE_EXHAUSTED / QUERY_TOO_EXPENSIVE   stopped at a limit; the message and the
+                                                     metadata `limit` (time, memory, value or
+                                                     process) say at which
+          RESOURCE_EXHAUSTED / TOO_MANY_QUERIES      as many run as the server lets run at once
+                                                     (setting max_queries); RetryInfo says when
+                                                     to come back
+
+        Retry freely, but after QUERY_TOO_EXPENSIVE only with another query or more time.
         """
 
 def add_AdminServiceServicer_to_server(servicer: AdminServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

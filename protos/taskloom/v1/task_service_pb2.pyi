@@ -110,6 +110,26 @@ SIGNAL_TYPE_PROGRESS: SignalType.ValueType  # 1
 SIGNAL_TYPE_BREAKTHROUGH: SignalType.ValueType  # 2
 Global___SignalType: _TypeAlias = SignalType  # noqa: Y015
 
+class _SnippetSource:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _SnippetSourceEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SnippetSource.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    SNIPPET_SOURCE_UNSPECIFIED: _SnippetSource.ValueType  # 0
+    SNIPPET_SOURCE_TITLE: _SnippetSource.ValueType  # 1
+    SNIPPET_SOURCE_DESCRIPTION: _SnippetSource.ValueType  # 2
+    SNIPPET_SOURCE_ATTACHMENT: _SnippetSource.ValueType  # 3
+
+class SnippetSource(_SnippetSource, metaclass=_SnippetSourceEnumTypeWrapper):
+    """From which text of a task a snippet is."""
+
+SNIPPET_SOURCE_UNSPECIFIED: SnippetSource.ValueType  # 0
+SNIPPET_SOURCE_TITLE: SnippetSource.ValueType  # 1
+SNIPPET_SOURCE_DESCRIPTION: SnippetSource.ValueType  # 2
+SNIPPET_SOURCE_ATTACHMENT: SnippetSource.ValueType  # 3
+Global___SnippetSource: _TypeAlias = SnippetSource  # noqa: Y015
+
 @_typing.final
 class CreateTaskRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
@@ -1405,3 +1425,180 @@ class GateCheck(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GateCheck: _TypeAlias = GateCheck  # noqa: Y015
+
+@_typing.final
+class SearchTasksRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    QUERY_FIELD_NUMBER: _builtins.int
+    STATUSES_FIELD_NUMBER: _builtins.int
+    PARENT_ID_FIELD_NUMBER: _builtins.int
+    TAGS_ANY_FIELD_NUMBER: _builtins.int
+    TAGS_ALL_FIELD_NUMBER: _builtins.int
+    INCLUDE_DELETED_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    query: _builtins.str
+    """Required. See the call."""
+    parent_id: _builtins.str
+    """Only tasks below this one, at any depth."""
+    include_deleted: _builtins.bool
+    """Also deleted tasks."""
+    page_size: _builtins.int
+    """At most so many; 0: 50, and never more than 1,000."""
+    page_token: _builtins.str
+    """next_page_token of the page before, with otherwise the same request. Between two pages
+    the graph may change, and then a task may show up twice or not at all.
+    """
+    @_builtins.property
+    def statuses(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Any of these statuses. Empty: any status."""
+
+    @_builtins.property
+    def tags_any(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Tasks with at least one of these tags."""
+
+    @_builtins.property
+    def tags_all(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Tasks with all of these tags."""
+
+    def __init__(
+        self,
+        *,
+        query: _builtins.str = ...,
+        statuses: _abc.Iterable[_builtins.str] | None = ...,
+        parent_id: _builtins.str = ...,
+        tags_any: _abc.Iterable[_builtins.str] | None = ...,
+        tags_all: _abc.Iterable[_builtins.str] | None = ...,
+        include_deleted: _builtins.bool = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["include_deleted", b"include_deleted", "page_size", b"page_size", "page_token", b"page_token", "parent_id", b"parent_id", "query", b"query", "statuses", b"statuses", "tags_all", b"tags_all", "tags_any", b"tags_any"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SearchTasksRequest: _TypeAlias = SearchTasksRequest  # noqa: Y015
+
+@_typing.final
+class SearchTasksResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESULTS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    TOTAL_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Empty on the last page."""
+    total: _builtins.int
+    """How many tasks there are on all pages."""
+    revision: _builtins.int
+    @_builtins.property
+    def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___SearchResult]: ...
+    def __init__(
+        self,
+        *,
+        results: _abc.Iterable[Global___SearchResult] | None = ...,
+        next_page_token: _builtins.str = ...,
+        total: _builtins.int = ...,
+        revision: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "results", b"results", "revision", b"revision", "total", b"total"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SearchTasksResponse: _TypeAlias = SearchTasksResponse  # noqa: Y015
+
+@_typing.final
+class SearchResult(_message.Message):
+    """A task that was found."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TASK_FIELD_NUMBER: _builtins.int
+    SCORE_FIELD_NUMBER: _builtins.int
+    SNIPPETS_FIELD_NUMBER: _builtins.int
+    score: _builtins.float
+    """Higher is better. Comparable within one answer only."""
+    @_builtins.property
+    def task(self) -> _task_pb2.Task: ...
+    @_builtins.property
+    def snippets(self) -> _containers.RepeatedCompositeFieldContainer[Global___Snippet]:
+        """Why it was found: at most one each of title, description and the best attachment."""
+
+    def __init__(
+        self,
+        *,
+        task: _task_pb2.Task | None = ...,
+        score: _builtins.float = ...,
+        snippets: _abc.Iterable[Global___Snippet] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["task", b"task"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["score", b"score", "snippets", b"snippets", "task", b"task"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SearchResult: _TypeAlias = SearchResult  # noqa: Y015
+
+@_typing.final
+class Snippet(_message.Message):
+    """A piece of a text, of some 24 words."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SOURCE_FIELD_NUMBER: _builtins.int
+    ATTACHMENT_TYPE_FIELD_NUMBER: _builtins.int
+    SEQUENCE_FIELD_NUMBER: _builtins.int
+    PARTS_FIELD_NUMBER: _builtins.int
+    source: Global___SnippetSource.ValueType
+    attachment_type: _builtins.str
+    """Of an attachment: which."""
+    sequence: _builtins.int
+    @_builtins.property
+    def parts(self) -> _containers.RepeatedCompositeFieldContainer[Global___SnippetPart]:
+        """To be put together in order. An ellipsis, as a part, stands where the text goes on."""
+
+    def __init__(
+        self,
+        *,
+        source: Global___SnippetSource.ValueType = ...,
+        attachment_type: _builtins.str = ...,
+        sequence: _builtins.int = ...,
+        parts: _abc.Iterable[Global___SnippetPart] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attachment_type", b"attachment_type", "parts", b"parts", "sequence", b"sequence", "source", b"source"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Snippet: _TypeAlias = Snippet  # noqa: Y015
+
+@_typing.final
+class SnippetPart(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TEXT_FIELD_NUMBER: _builtins.int
+    FOUND_FIELD_NUMBER: _builtins.int
+    text: _builtins.str
+    """With every run of blanks and line ends as one blank."""
+    found: _builtins.bool
+    """Whether this is what was searched for."""
+    def __init__(
+        self,
+        *,
+        text: _builtins.str = ...,
+        found: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["found", b"found", "text", b"text"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SnippetPart: _TypeAlias = SnippetPart  # noqa: Y015

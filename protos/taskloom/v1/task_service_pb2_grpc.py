@@ -105,6 +105,11 @@ class TaskServiceStub:
                 request_serializer=taskloom_dot_v1_dot_task__service__pb2.LogMetricsRequest.SerializeToString,
                 response_deserializer=taskloom_dot_v1_dot_task__service__pb2.LogMetricsResponse.FromString,
                 _registered_method=True)
+        self.SearchTasks = channel.unary_unary(
+                '/taskloom.v1.TaskService/SearchTasks',
+                request_serializer=taskloom_dot_v1_dot_task__service__pb2.SearchTasksRequest.SerializeToString,
+                response_deserializer=taskloom_dot_v1_dot_task__service__pb2.SearchTasksResponse.FromString,
+                _registered_method=True)
 
 
 class TaskServiceServicer:
@@ -346,6 +351,46 @@ class TaskServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SearchTasks(self, request, context):
+        """Finds tasks by the words of their titles, descriptions and text attachments, the best
+        first.
+
+        The query, of which no spelling is an error of syntax:
+
+        parser             a word                   "exit code"      a phrase
+        pars*              words that begin so      "exit co"*       likewise, of a phrase
+        one two            both, also: one AND two  one OR two       one of them
+        one NOT two        the first, not the other (one OR two) three
+
+        NOT binds more tightly than AND, that than OR; they are operators in capitals only, and
+        words within quotes. Case and accents make no difference. Any other sign (a colon, a
+        hyphen, an underscore) separates words, in the query as in the texts, so that foo_bar
+        asks for foo followed by bar. A quote or a parenthesis that is not closed ends with the
+        query; an operator that lacks a side, a stray parenthesis, and a term without a word
+        in it are passed over.
+
+        It is a task that has to have the words, whichever of its texts each of them stands in.
+        Ranked by bm25: a title counts more than a description, that more than an attachment,
+        of which the best one counts.
+
+        Searched are attachments of types such as text/*, JSON, XML, YAML and TOML, in UTF-8,
+        kept in the database and not as a file, the first 256 KiB of each. What is written
+        is found by the next call.
+
+        Errors:
+        INVALID_ARGUMENT / INVALID_FIELD   no word to search for, nothing but NOT, more than
+        4,000 characters, 100 terms or 50 open
+        parentheses; a page token of another query
+        NOT_FOUND / TASK_NOT_FOUND         the parent
+        RESOURCE_EXHAUSTED / QUERY_TOO_EXPENSIVE   stopped after 5 s: ask for fewer words, or
+        longer ones
+
+        Retry freely.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_TaskServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -418,6 +463,11 @@ def add_TaskServiceServicer_to_server(servicer, server):
                     servicer.LogMetrics,
                     request_deserializer=taskloom_dot_v1_dot_task__service__pb2.LogMetricsRequest.FromString,
                     response_serializer=taskloom_dot_v1_dot_task__service__pb2.LogMetricsResponse.SerializeToString,
+            ),
+            'SearchTasks': grpc.unary_unary_rpc_method_handler(
+                    servicer.SearchTasks,
+                    request_deserializer=taskloom_dot_v1_dot_task__service__pb2.SearchTasksRequest.FromString,
+                    response_serializer=taskloom_dot_v1_dot_task__service__pb2.SearchTasksResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -799,6 +849,33 @@ class TaskService:
             '/taskloom.v1.TaskService/LogMetrics',
             taskloom_dot_v1_dot_task__service__pb2.LogMetricsRequest.SerializeToString,
             taskloom_dot_v1_dot_task__service__pb2.LogMetricsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SearchTasks(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/taskloom.v1.TaskService/SearchTasks',
+            taskloom_dot_v1_dot_task__service__pb2.SearchTasksRequest.SerializeToString,
+            taskloom_dot_v1_dot_task__service__pb2.SearchTasksResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -215,6 +215,42 @@ class TaskServiceStub:
 
     Retry with the same request_id, or the amounts count twice.
     """
+    SearchTasks: _grpc.UnaryUnaryMultiCallable[_task_service_pb2.SearchTasksRequest, _task_service_pb2.SearchTasksResponse]
+    """Finds tasks by the words of their titles, descriptions and text attachments, the best
+    first.
+
+    The query, of which no spelling is an error of syntax:
+
+      parser             a word                   "exit code"      a phrase
+      pars*              words that begin so      "exit co"*       likewise, of a phrase
+      one two            both, also: one AND two  one OR two       one of them
+      one NOT two        the first, not the other (one OR two) three
+
+    NOT binds more tightly than AND, that than OR; they are operators in capitals only, and
+    words within quotes. Case and accents make no difference. Any other sign (a colon, a
+    hyphen, an underscore) separates words, in the query as in the texts, so that foo_bar
+    asks for foo followed by bar. A quote or a parenthesis that is not closed ends with the
+    query; an operator that lacks a side, a stray parenthesis, and a term without a word
+    in it are passed over.
+
+    It is a task that has to have the words, whichever of its texts each of them stands in.
+    Ranked by bm25: a title counts more than a description, that more than an attachment,
+    of which the best one counts.
+
+    Searched are attachments of types such as text/*, JSON, XML, YAML and TOML, in UTF-8,
+    kept in the database and not as a file, the first 256 KiB of each. What is written
+    is found by the next call.
+
+    Errors:
+      INVALID_ARGUMENT / INVALID_FIELD   no word to search for, nothing but NOT, more than
+                                         4,000 characters, 100 terms or 50 open
+                                         parentheses; a page token of another query
+      NOT_FOUND / TASK_NOT_FOUND         the parent
+      RESOURCE_EXHAUSTED / QUERY_TOO_EXPENSIVE   stopped after 5 s: ask for fewer words, or
+                                                 longer ones
+
+    Retry freely.
+    """
 
 @_typing.type_check_only
 class TaskServiceAsyncStub(TaskServiceStub):
@@ -399,6 +435,42 @@ class TaskServiceAsyncStub(TaskServiceStub):
       INVALID_ARGUMENT / INVALID_FIELD   a negative amount, or a sum beyond 2^63 - 1
 
     Retry with the same request_id, or the amounts count twice.
+    """
+    SearchTasks: _aio.UnaryUnaryMultiCallable[_task_service_pb2.SearchTasksRequest, _task_service_pb2.SearchTasksResponse]  # type: ignore[assignment]
+    """Finds tasks by the words of their titles, descriptions and text attachments, the best
+    first.
+
+    The query, of which no spelling is an error of syntax:
+
+      parser             a word                   "exit code"      a phrase
+      pars*              words that begin so      "exit co"*       likewise, of a phrase
+      one two            both, also: one AND two  one OR two       one of them
+      one NOT two        the first, not the other (one OR two) three
+
+    NOT binds more tightly than AND, that than OR; they are operators in capitals only, and
+    words within quotes. Case and accents make no difference. Any other sign (a colon, a
+    hyphen, an underscore) separates words, in the query as in the texts, so that foo_bar
+    asks for foo followed by bar. A quote or a parenthesis that is not closed ends with the
+    query; an operator that lacks a side, a stray parenthesis, and a term without a word
+    in it are passed over.
+
+    It is a task that has to have the words, whichever of its texts each of them stands in.
+    Ranked by bm25: a title counts more than a description, that more than an attachment,
+    of which the best one counts.
+
+    Searched are attachments of types such as text/*, JSON, XML, YAML and TOML, in UTF-8,
+    kept in the database and not as a file, the first 256 KiB of each. What is written
+    is found by the next call.
+
+    Errors:
+      INVALID_ARGUMENT / INVALID_FIELD   no word to search for, nothing but NOT, more than
+                                         4,000 characters, 100 terms or 50 open
+                                         parentheses; a page token of another query
+      NOT_FOUND / TASK_NOT_FOUND         the parent
+      RESOURCE_EXHAUSTED / QUERY_TOO_EXPENSIVE   stopped after 5 s: ask for fewer words, or
+                                                 longer ones
+
+    Retry freely.
     """
 
 class TaskServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -665,6 +737,48 @@ class TaskServiceServicer(metaclass=_abc_1.ABCMeta):
           INVALID_ARGUMENT / INVALID_FIELD   a negative amount, or a sum beyond 2^63 - 1
 
         Retry with the same request_id, or the amounts count twice.
+        """
+
+    @_abc_1.abstractmethod
+    def SearchTasks(
+        self,
+        request: _task_service_pb2.SearchTasksRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_task_service_pb2.SearchTasksResponse, _abc.Awaitable[_task_service_pb2.SearchTasksResponse]]:
+        """Finds tasks by the words of their titles, descriptions and text attachments, the best
+        first.
+
+        The query, of which no spelling is an error of syntax:
+
+          parser             a word                   "exit code"      a phrase
+          pars*              words that begin so      "exit co"*       likewise, of a phrase
+          one two            both, also: one AND two  one OR two       one of them
+          one NOT two        the first, not the other (one OR two) three
+
+        NOT binds more tightly than AND, that than OR; they are operators in capitals only, and
+        words within quotes. Case and accents make no difference. Any other sign (a colon, a
+        hyphen, an underscore) separates words, in the query as in the texts, so that foo_bar
+        asks for foo followed by bar. A quote or a parenthesis that is not closed ends with the
+        query; an operator that lacks a side, a stray parenthesis, and a term without a word
+        in it are passed over.
+
+        It is a task that has to have the words, whichever of its texts each of them stands in.
+        Ranked by bm25: a title counts more than a description, that more than an attachment,
+        of which the best one counts.
+
+        Searched are attachments of types such as text/*, JSON, XML, YAML and TOML, in UTF-8,
+        kept in the database and not as a file, the first 256 KiB of each. What is written
+        is found by the next call.
+
+        Errors:
+          INVALID_ARGUMENT / INVALID_FIELD   no word to search for, nothing but NOT, more than
+                                             4,000 characters, 100 terms or 50 open
+                                             parentheses; a page token of another query
+          NOT_FOUND / TASK_NOT_FOUND         the parent
+          RESOURCE_EXHAUSTED / QUERY_TOO_EXPENSIVE   stopped after 5 s: ask for fewer words, or
+                                                     longer ones
+
+        Retry freely.
         """
 
 def add_TaskServiceServicer_to_server(servicer: TaskServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

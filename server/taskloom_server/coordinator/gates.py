@@ -6,7 +6,7 @@ from taskloom_server.coordinator import workers
 from taskloom_server.coordinator.lookup import require_task, workflow_for
 from taskloom_server.graph.errors import GateUnsatisfied, IllegalTransition
 from taskloom_server.graph.events import EventType
-from taskloom_server.graph.gates import Asked, forcible
+from taskloom_server.graph.gates import Asked, asked, forcible
 from taskloom_server.graph.tasks import Task
 from taskloom_server.graph.workflows import Enforcement, Workflow
 from taskloom_server.store.transaction import Transaction

@@ -261,3 +261,21 @@ class ShuttingDown(DomainError):
     """The server is going."""
 
     reason = "SHUTTING_DOWN"
+
+
+class InvalidQuery(DomainError):
+    """A query is no SQL, is more than one statement, or does more than read."""
+
+    reason = "INVALID_QUERY"
+
+
+class QueryTooExpensive(DomainError):
+    """A query or a search was stopped at a limit; ``metadata`` names it."""
+
+    reason = "QUERY_TOO_EXPENSIVE"
+
+
+class TooManyQueries(DomainError):
+    """More queries at once than the server runs."""
+
+    reason = "TOO_MANY_QUERIES"

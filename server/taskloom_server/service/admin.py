@@ -13,8 +13,9 @@ from taskloom_server.graph.errors import InvalidField, SnapshotTooLarge
 from taskloom_server.graph.overlays import MAX_OVERLAYS
 from taskloom_server.graph.workers import Pause
 from taskloom_server.graph.workflows import InForce
-from taskloom_server.service import read, show, show_workflows, snapshot_files
+from taskloom_server.service import query_values, read, show, show_workflows, snapshot_files
 from taskloom_server.service.calls import Calls
+from taskloom_server.store.queries import Queries
 
 _CHUNK = 256 << 10
 _MAX_CHUNK = 1 << 20
@@ -29,12 +30,18 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
     """See admin_service.proto."""
 
     def __init__(
-        self, calls: Calls, in_force: InForce, revision: Callable[[], int], started_at: int
+        self,
+        calls: Calls,
+        in_force: InForce,
+        revision: Callable[[], int],
+        started_at: int,
+        queries: Queries,
     ) -> None:
         self._calls = calls
         self._in_force = in_force
         self._revision = revision
         self._started_at = started_at
+        self._queries = queries
 
     async def GetStatus(self, request: pb.GetStatusRequest, context: Any) -> pb.GetStatusResponse:  # noqa: D102
         status = await self._calls.read(system.get_status, None)
@@ -145,6 +152,11 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
             chunk = contents[start : start + _CHUNK]
             yield pb.ExportSnapshotResponse(chunk=chunk, revision=revision)
             revision = 0
+
+    async def Query(self, request: pb.QueryRequest, context: Any) -> pb.QueryResponse:  # noqa: D102
+        answer = await self._queries.run(query_values.read_query(request, context))
+        # Ten thousand rows are a second's work, during which others want to be answered.
+        return await asyncio.to_thread(query_values.show_answer, answer)
 
 
 def _pause(request: pb.PauseRequest | pb.ResumeRequest) -> Pause:

@@ -50,6 +50,9 @@ CODES: dict[type[errors.DomainError], grpc.StatusCode] = {
     errors.SnapshotTooLarge: _C.RESOURCE_EXHAUSTED,
     errors.TooManyCalls: _C.RESOURCE_EXHAUSTED,
     errors.TooManyWatches: _C.RESOURCE_EXHAUSTED,
+    errors.InvalidQuery: _C.INVALID_ARGUMENT,
+    errors.QueryTooExpensive: _C.RESOURCE_EXHAUSTED,
+    errors.TooManyQueries: _C.RESOURCE_EXHAUSTED,
     errors.ShuttingDown: _C.UNAVAILABLE,
 }
 

@@ -16,6 +16,7 @@ from taskloom.v1 import (
     worker_pb2,
 )
 
+from taskloom_server.coordinator.search import Found
 from taskloom_server.coordinator.watches import Passed
 from taskloom_server.graph.events import Event
 from taskloom_server.graph.obstacles import Obstacle
@@ -266,3 +267,26 @@ def _event(record: Event) -> event_pb2.Event:
         case _:
             pass
     return message
+
+
+_SOURCES = {
+    "title": task_service_pb2.SNIPPET_SOURCE_TITLE,
+    "description": task_service_pb2.SNIPPET_SOURCE_DESCRIPTION,
+    "attachment": task_service_pb2.SNIPPET_SOURCE_ATTACHMENT,
+}
+
+
+def search_result(found: Found) -> task_service_pb2.SearchResult:
+    """A task that was found, with the pieces of its texts that show why."""
+    result = task_service_pb2.SearchResult(task=task(found.task), score=found.score)
+    for snippet in found.snippets:
+        type_, sequence = snippet.attachment or ("", 0)
+        result.snippets.append(
+            task_service_pb2.Snippet(
+                source=_SOURCES[snippet.field],
+                attachment_type=type_,
+                sequence=sequence,
+                parts=[task_service_pb2.SnippetPart(text=t, found=f) for t, f in snippet.parts],
+            )
+        )
+    return result

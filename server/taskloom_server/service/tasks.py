@@ -6,7 +6,7 @@ from typing import Any
 from taskloom.v1 import task_pb2, task_service_pb2_grpc
 from taskloom.v1 import task_service_pb2 as pb
 
-from taskloom_server.coordinator import dependencies, explain, gates, signals, tasks
+from taskloom_server.coordinator import dependencies, explain, gates, search, signals, tasks
 from taskloom_server.graph.errors import InvalidField
 from taskloom_server.graph.gates import Asked
 from taskloom_server.graph.tasks import TaskChanges
@@ -15,10 +15,12 @@ from taskloom_server.service import paging, read, show
 from taskloom_server.service.calls import Calls
 from taskloom_server.service.prompts import prompts
 from taskloom_server.store.listing import PLACES, Filters, Order
+from taskloom_server.store.search import SearchFilters
 
 _MAX_NODES = 5_000
 _MAX_DEPTH = 50  # protobuf itself reads nothing that is nested more than 100 deep
 _MAX_ESTIMATE_MS = 366 * read.DAY_MS
+_MAX_QUERY = 4_000
 _ORDERS = {
     task_pb2.ORDER_BY_UNSPECIFIED: Order.PRIORITY,
     task_pb2.ORDER_BY_PRIORITY: Order.PRIORITY,
@@ -266,6 +268,31 @@ class TaskServicer(task_service_pb2_grpc.TaskServiceServicer):
         )
         return await self._calls.write(
             request, tasks.log_metrics, ask, pb.LogMetricsResponse, _logged
+        )
+
+    async def SearchTasks(  # noqa: D102
+        self, request: pb.SearchTasksRequest, context: Any
+    ) -> pb.SearchTasksResponse:
+        place = paging.read_token(request, int)
+        ask = search.SearchTasks(
+            query=read.text("query", request.query, _MAX_QUERY, required=True),
+            filters=SearchFilters(
+                statuses=read.identifiers("statuses", request.statuses, read.MAX_TAGS),
+                parent_id=read.identifier("parent_id", request.parent_id, optional=True),
+                tags_any=read.tags("tags_any", request.tags_any),
+                tags_all=read.tags("tags_all", request.tags_all),
+                include_deleted=request.include_deleted,
+            ),
+            offset=max(0, place[0]) if place else 0,
+            limit=paging.page_size(request),
+        )
+        page = await self._calls.read(search.search_tasks, ask)
+        place = None if page.next_offset is None else (page.next_offset,)
+        return pb.SearchTasksResponse(
+            results=map(show.search_result, page.found),
+            next_page_token=paging.write_token(request, place),
+            total=page.total,
+            revision=page.revision,
         )
 
 

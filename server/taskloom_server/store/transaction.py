@@ -21,6 +21,7 @@ from taskloom_server.store.pauses import PauseTable
 from taskloom_server.store.ready import ReadyTasks
 from taskloom_server.store.requests import RequestTable
 from taskloom_server.store.requirements import RequirementTable
+from taskloom_server.store.search import SearchIndex
 from taskloom_server.store.system import SystemTable
 from taskloom_server.store.tasks import TaskTable
 from taskloom_server.store.transitions import TransitionTable
@@ -80,6 +81,7 @@ class Transaction:
         self.events = EventTable(connection)
         self.requests = RequestTable(connection)
         self.system = SystemTable(connection)
+        self.search = SearchIndex(connection)
 
     @property
     def revision(self) -> int:
