@@ -26,7 +26,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from taskloom.v1 import workflow_pb2 as taskloom_dot_v1_dot_workflow__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ftaskloom/v1/admin_service.proto\x12\x0btaskloom.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1ataskloom/v1/workflow.proto\"\x12\n\x10GetStatusRequest\"\xad\x04\n\x11GetStatusResponse\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x13\n\x0bincarnation\x18\x02 \x01(\t\x12/\n\x0bserver_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nstart_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\'\n\x06paused\x18\x05 \x01(\x0b\x32\x17.taskloom.v1.PauseState\x12J\n\x0ftasks_by_status\x18\x06 \x03(\x0b\x32\x31.taskloom.v1.GetStatusResponse.TasksByStatusEntry\x12\x13\n\x0bready_tasks\x18\x07 \x01(\x03\x12\x15\n\rclaimed_tasks\x18\x08 \x01(\x03\x12\x15\n\rdelayed_tasks\x18\t \x01(\x03\x12\x12\n\nopen_tasks\x18\n \x01(\x03\x12\x19\n\x11\x63onnected_workers\x18\x0b \x01(\x03\x12\x17\n\x0foldest_revision\x18\x0c \x01(\x03\x12\x30\n\x0fpaused_subtrees\x18\r \x03(\x0b\x32\x17.taskloom.v1.PauseState\x12\x17\n\x0funmatched_tasks\x18\x0e \x01(\x03\x12\x10\n\x08revision\x18\x0f \x01(\x03\x1a\x34\n\x12TasksByStatusEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\"c\n\nPauseState\x12\n\n\x02\x62y\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12(\n\x04time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07task_id\x18\x04 \x01(\t\"O\n\x0cPauseRequest\x12\n\n\x02\x62y\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0f\n\x07task_id\x18\x03 \x01(\t\x12\x12\n\nrequest_id\x18\x0f \x01(\t\"J\n\rPauseResponse\x12\'\n\x06paused\x18\x01 \x01(\x0b\x32\x17.taskloom.v1.PauseState\x12\x10\n\x08revision\x18\x0f \x01(\x03\"P\n\rResumeRequest\x12\n\n\x02\x62y\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0f\n\x07task_id\x18\x03 \x01(\t\x12\x12\n\nrequest_id\x18\x0f \x01(\t\"\"\n\x0eResumeResponse\x12\x10\n\x08revision\x18\x0f \x01(\x03\"b\n\x15ImportSnapshotRequest\x12-\n\x07options\x18\x01 \x01(\x0b\x32\x1a.taskloom.v1.ImportOptionsH\x00\x12\x0f\n\x05\x63hunk\x18\x02 \x01(\x0cH\x00\x42\t\n\x07\x63ontent\"\\\n\rImportOptions\x12%\n\x04mode\x18\x01 \x01(\x0e\x32\x17.taskloom.v1.ImportMode\x12\x10\n\x08workflow\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x0f \x01(\t\"\xa6\x01\n\x16ImportSnapshotResponse\x12;\n\x04rows\x18\x01 \x03(\x0b\x32-.taskloom.v1.ImportSnapshotResponse.RowsEntry\x12\x10\n\x08warnings\x18\x02 \x03(\t\x12\x10\n\x08revision\x18\x0f \x01(\x03\x1a+\n\tRowsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\"%\n\x15\x45xportSnapshotRequest\x12\x0c\n\x04gzip\x18\x01 \x01(\x08\"9\n\x16\x45xportSnapshotResponse\x12\r\n\x05\x63hunk\x18\x01 \x01(\x0c\x12\x10\n\x08revision\x18\x0f \x01(\x03\"3\n\x0cResetRequest\x12\x0f\n\x07\x63onfirm\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x0f \x01(\t\"6\n\rResetResponse\x12\x13\n\x0bincarnation\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x0f \x01(\x03\"\x16\n\x14ListWorkflowsRequest\"N\n\x15ListWorkflowsResponse\x12\r\n\x05names\x18\x01 \x03(\t\x12\x14\n\x0c\x64\x65\x66\x61ult_name\x18\x02 \x01(\t\x12\x10\n\x08revision\x18\x0f \x01(\x03\"\"\n\x12GetWorkflowRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"P\n\x13GetWorkflowResponse\x12\'\n\x08workflow\x18\x01 \x01(\x0b\x32\x15.taskloom.v1.Workflow\x12\x10\n\x08revision\x18\x0f \x01(\x03*\\\n\nImportMode\x12\x1b\n\x17IMPORT_MODE_UNSPECIFIED\x10\x00\x12\x18\n\x14IMPORT_MODE_TEMPLATE\x10\x01\x12\x17\n\x13IMPORT_MODE_RESTORE\x10\x02\x32\x81\x05\n\x0c\x41\x64minService\x12J\n\tGetStatus\x12\x1d.taskloom.v1.GetStatusRequest\x1a\x1e.taskloom.v1.GetStatusResponse\x12>\n\x05Pause\x12\x19.taskloom.v1.PauseRequest\x1a\x1a.taskloom.v1.PauseResponse\x12\x41\n\x06Resume\x12\x1a.taskloom.v1.ResumeRequest\x1a\x1b.taskloom.v1.ResumeResponse\x12[\n\x0eImportSnapshot\x12\".taskloom.v1.ImportSnapshotRequest\x1a#.taskloom.v1.ImportSnapshotResponse(\x01\x12[\n\x0e\x45xportSnapshot\x12\".taskloom.v1.ExportSnapshotRequest\x1a#.taskloom.v1.ExportSnapshotResponse0\x01\x12>\n\x05Reset\x12\x19.taskloom.v1.ResetRequest\x1a\x1a.taskloom.v1.ResetResponse\x12V\n\rListWorkflows\x12!.taskloom.v1.ListWorkflowsRequest\x1a\".taskloom.v1.ListWorkflowsResponse\x12P\n\x0bGetWorkflow\x12\x1f.taskloom.v1.GetWorkflowRequest\x1a .taskloom.v1.GetWorkflowResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ftaskloom/v1/admin_service.proto\x12\x0btaskloom.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1ataskloom/v1/workflow.proto\"\x12\n\x10GetStatusRequest\"\xad\x04\n\x11GetStatusResponse\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x13\n\x0bincarnation\x18\x02 \x01(\t\x12/\n\x0bserver_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nstart_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\'\n\x06paused\x18\x05 \x01(\x0b\x32\x17.taskloom.v1.PauseState\x12J\n\x0ftasks_by_status\x18\x06 \x03(\x0b\x32\x31.taskloom.v1.GetStatusResponse.TasksByStatusEntry\x12\x13\n\x0bready_tasks\x18\x07 \x01(\x03\x12\x15\n\rclaimed_tasks\x18\x08 \x01(\x03\x12\x15\n\rdelayed_tasks\x18\t \x01(\x03\x12\x12\n\nopen_tasks\x18\n \x01(\x03\x12\x19\n\x11\x63onnected_workers\x18\x0b \x01(\x03\x12\x17\n\x0foldest_revision\x18\x0c \x01(\x03\x12\x30\n\x0fpaused_subtrees\x18\r \x03(\x0b\x32\x17.taskloom.v1.PauseState\x12\x17\n\x0funmatched_tasks\x18\x0e \x01(\x03\x12\x10\n\x08revision\x18\x0f \x01(\x03\x1a\x34\n\x12TasksByStatusEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\"c\n\nPauseState\x12\n\n\x02\x62y\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12(\n\x04time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07task_id\x18\x04 \x01(\t\"O\n\x0cPauseRequest\x12\n\n\x02\x62y\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0f\n\x07task_id\x18\x03 \x01(\t\x12\x12\n\nrequest_id\x18\x0f \x01(\t\"J\n\rPauseResponse\x12\'\n\x06paused\x18\x01 \x01(\x0b\x32\x17.taskloom.v1.PauseState\x12\x10\n\x08revision\x18\x0f \x01(\x03\"P\n\rResumeRequest\x12\n\n\x02\x62y\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0f\n\x07task_id\x18\x03 \x01(\t\x12\x12\n\nrequest_id\x18\x0f \x01(\t\"\"\n\x0eResumeResponse\x12\x10\n\x08revision\x18\x0f \x01(\x03\"b\n\x15ImportSnapshotRequest\x12-\n\x07options\x18\x01 \x01(\x0b\x32\x1a.taskloom.v1.ImportOptionsH\x00\x12\x0f\n\x05\x63hunk\x18\x02 \x01(\x0cH\x00\x42\t\n\x07\x63ontent\"\xd1\x01\n\rImportOptions\x12%\n\x04mode\x18\x01 \x01(\x0e\x32\x17.taskloom.v1.ImportMode\x12\x10\n\x08workflow\x18\x02 \x01(\t\x12*\n\x08on_clash\x18\x03 \x01(\x0e\x32\x18.taskloom.v1.ClashPolicy\x12\x0e\n\x06tables\x18\x04 \x03(\t\x12\x17\n\x0fwithout_history\x18\x05 \x01(\x08\x12\x0f\n\x07\x64ry_run\x18\x06 \x01(\x08\x12\r\n\x05\x66orce\x18\x07 \x01(\x08\x12\x12\n\nrequest_id\x18\x0f \x01(\t\"\x91\x04\n\x16ImportSnapshotResponse\x12;\n\x04rows\x18\x01 \x03(\x0b\x32-.taskloom.v1.ImportSnapshotResponse.RowsEntry\x12\x10\n\x08warnings\x18\x02 \x03(\t\x12J\n\x0cskipped_rows\x18\x03 \x03(\x0b\x32\x34.taskloom.v1.ImportSnapshotResponse.SkippedRowsEntry\x12J\n\x0cremoved_rows\x18\x04 \x03(\x0b\x32\x34.taskloom.v1.ImportSnapshotResponse.RemovedRowsEntry\x12\x16\n\x0e\x63lashing_tasks\x18\x05 \x01(\x03\x12\x19\n\x11\x63lashing_task_ids\x18\x06 \x03(\t\x12\x0f\n\x07\x64ry_run\x18\x07 \x01(\x08\x12\x10\n\x08verified\x18\x08 \x01(\x08\x12\x13\n\x0bincarnation\x18\t \x01(\t\x12\x10\n\x08revision\x18\x0f \x01(\x03\x1a+\n\tRowsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\x1a\x32\n\x10SkippedRowsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\x1a\x32\n\x10RemovedRowsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\"N\n\x15\x45xportSnapshotRequest\x12\x0c\n\x04gzip\x18\x01 \x01(\x08\x12\x0e\n\x06tables\x18\x02 \x03(\t\x12\x17\n\x0fwithout_history\x18\x03 \x01(\x08\"9\n\x16\x45xportSnapshotResponse\x12\r\n\x05\x63hunk\x18\x01 \x01(\x0c\x12\x10\n\x08revision\x18\x0f \x01(\x03\"3\n\x0cResetRequest\x12\x0f\n\x07\x63onfirm\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x0f \x01(\t\"6\n\rResetResponse\x12\x13\n\x0bincarnation\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x0f \x01(\x03\"\x16\n\x14ListWorkflowsRequest\"N\n\x15ListWorkflowsResponse\x12\r\n\x05names\x18\x01 \x03(\t\x12\x14\n\x0c\x64\x65\x66\x61ult_name\x18\x02 \x01(\t\x12\x10\n\x08revision\x18\x0f \x01(\x03\"\"\n\x12GetWorkflowRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"P\n\x13GetWorkflowResponse\x12\'\n\x08workflow\x18\x01 \x01(\x0b\x32\x15.taskloom.v1.Workflow\x12\x10\n\x08revision\x18\x0f \x01(\x03*\x8c\x01\n\nImportMode\x12\x1b\n\x17IMPORT_MODE_UNSPECIFIED\x10\x00\x12\x18\n\x14IMPORT_MODE_TEMPLATE\x10\x01\x12\x17\n\x13IMPORT_MODE_RESTORE\x10\x02\x12\x15\n\x11IMPORT_MODE_MERGE\x10\x03\x12\x17\n\x13IMPORT_MODE_REPLACE\x10\x04*u\n\x0b\x43lashPolicy\x12\x1c\n\x18\x43LASH_POLICY_UNSPECIFIED\x10\x00\x12\x15\n\x11\x43LASH_POLICY_FAIL\x10\x01\x12\x15\n\x11\x43LASH_POLICY_SKIP\x10\x02\x12\x1a\n\x16\x43LASH_POLICY_OVERWRITE\x10\x03\x32\x81\x05\n\x0c\x41\x64minService\x12J\n\tGetStatus\x12\x1d.taskloom.v1.GetStatusRequest\x1a\x1e.taskloom.v1.GetStatusResponse\x12>\n\x05Pause\x12\x19.taskloom.v1.PauseRequest\x1a\x1a.taskloom.v1.PauseResponse\x12\x41\n\x06Resume\x12\x1a.taskloom.v1.ResumeRequest\x1a\x1b.taskloom.v1.ResumeResponse\x12[\n\x0eImportSnapshot\x12\".taskloom.v1.ImportSnapshotRequest\x1a#.taskloom.v1.ImportSnapshotResponse(\x01\x12[\n\x0e\x45xportSnapshot\x12\".taskloom.v1.ExportSnapshotRequest\x1a#.taskloom.v1.ExportSnapshotResponse0\x01\x12>\n\x05Reset\x12\x19.taskloom.v1.ResetRequest\x1a\x1a.taskloom.v1.ResetResponse\x12V\n\rListWorkflows\x12!.taskloom.v1.ListWorkflowsRequest\x1a\".taskloom.v1.ListWorkflowsResponse\x12P\n\x0bGetWorkflow\x12\x1f.taskloom.v1.GetWorkflowRequest\x1a .taskloom.v1.GetWorkflowResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,8 +37,14 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETSTATUSRESPONSE_TASKSBYSTATUSENTRY']._serialized_options = b'8\001'
   _globals['_IMPORTSNAPSHOTRESPONSE_ROWSENTRY']._loaded_options = None
   _globals['_IMPORTSNAPSHOTRESPONSE_ROWSENTRY']._serialized_options = b'8\001'
-  _globals['_IMPORTMODE']._serialized_start=1857
-  _globals['_IMPORTMODE']._serialized_end=1949
+  _globals['_IMPORTSNAPSHOTRESPONSE_SKIPPEDROWSENTRY']._loaded_options = None
+  _globals['_IMPORTSNAPSHOTRESPONSE_SKIPPEDROWSENTRY']._serialized_options = b'8\001'
+  _globals['_IMPORTSNAPSHOTRESPONSE_REMOVEDROWSENTRY']._loaded_options = None
+  _globals['_IMPORTSNAPSHOTRESPONSE_REMOVEDROWSENTRY']._serialized_options = b'8\001'
+  _globals['_IMPORTMODE']._serialized_start=2380
+  _globals['_IMPORTMODE']._serialized_end=2520
+  _globals['_CLASHPOLICY']._serialized_start=2522
+  _globals['_CLASHPOLICY']._serialized_end=2639
   _globals['_GETSTATUSREQUEST']._serialized_start=109
   _globals['_GETSTATUSREQUEST']._serialized_end=127
   _globals['_GETSTATUSRESPONSE']._serialized_start=130
@@ -57,28 +63,32 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RESUMERESPONSE']._serialized_end=1063
   _globals['_IMPORTSNAPSHOTREQUEST']._serialized_start=1065
   _globals['_IMPORTSNAPSHOTREQUEST']._serialized_end=1163
-  _globals['_IMPORTOPTIONS']._serialized_start=1165
-  _globals['_IMPORTOPTIONS']._serialized_end=1257
-  _globals['_IMPORTSNAPSHOTRESPONSE']._serialized_start=1260
-  _globals['_IMPORTSNAPSHOTRESPONSE']._serialized_end=1426
-  _globals['_IMPORTSNAPSHOTRESPONSE_ROWSENTRY']._serialized_start=1383
-  _globals['_IMPORTSNAPSHOTRESPONSE_ROWSENTRY']._serialized_end=1426
-  _globals['_EXPORTSNAPSHOTREQUEST']._serialized_start=1428
-  _globals['_EXPORTSNAPSHOTREQUEST']._serialized_end=1465
-  _globals['_EXPORTSNAPSHOTRESPONSE']._serialized_start=1467
-  _globals['_EXPORTSNAPSHOTRESPONSE']._serialized_end=1524
-  _globals['_RESETREQUEST']._serialized_start=1526
-  _globals['_RESETREQUEST']._serialized_end=1577
-  _globals['_RESETRESPONSE']._serialized_start=1579
-  _globals['_RESETRESPONSE']._serialized_end=1633
-  _globals['_LISTWORKFLOWSREQUEST']._serialized_start=1635
-  _globals['_LISTWORKFLOWSREQUEST']._serialized_end=1657
-  _globals['_LISTWORKFLOWSRESPONSE']._serialized_start=1659
-  _globals['_LISTWORKFLOWSRESPONSE']._serialized_end=1737
-  _globals['_GETWORKFLOWREQUEST']._serialized_start=1739
-  _globals['_GETWORKFLOWREQUEST']._serialized_end=1773
-  _globals['_GETWORKFLOWRESPONSE']._serialized_start=1775
-  _globals['_GETWORKFLOWRESPONSE']._serialized_end=1855
-  _globals['_ADMINSERVICE']._serialized_start=1952
-  _globals['_ADMINSERVICE']._serialized_end=2593
+  _globals['_IMPORTOPTIONS']._serialized_start=1166
+  _globals['_IMPORTOPTIONS']._serialized_end=1375
+  _globals['_IMPORTSNAPSHOTRESPONSE']._serialized_start=1378
+  _globals['_IMPORTSNAPSHOTRESPONSE']._serialized_end=1907
+  _globals['_IMPORTSNAPSHOTRESPONSE_ROWSENTRY']._serialized_start=1760
+  _globals['_IMPORTSNAPSHOTRESPONSE_ROWSENTRY']._serialized_end=1803
+  _globals['_IMPORTSNAPSHOTRESPONSE_SKIPPEDROWSENTRY']._serialized_start=1805
+  _globals['_IMPORTSNAPSHOTRESPONSE_SKIPPEDROWSENTRY']._serialized_end=1855
+  _globals['_IMPORTSNAPSHOTRESPONSE_REMOVEDROWSENTRY']._serialized_start=1857
+  _globals['_IMPORTSNAPSHOTRESPONSE_REMOVEDROWSENTRY']._serialized_end=1907
+  _globals['_EXPORTSNAPSHOTREQUEST']._serialized_start=1909
+  _globals['_EXPORTSNAPSHOTREQUEST']._serialized_end=1987
+  _globals['_EXPORTSNAPSHOTRESPONSE']._serialized_start=1989
+  _globals['_EXPORTSNAPSHOTRESPONSE']._serialized_end=2046
+  _globals['_RESETREQUEST']._serialized_start=2048
+  _globals['_RESETREQUEST']._serialized_end=2099
+  _globals['_RESETRESPONSE']._serialized_start=2101
+  _globals['_RESETRESPONSE']._serialized_end=2155
+  _globals['_LISTWORKFLOWSREQUEST']._serialized_start=2157
+  _globals['_LISTWORKFLOWSREQUEST']._serialized_end=2179
+  _globals['_LISTWORKFLOWSRESPONSE']._serialized_start=2181
+  _globals['_LISTWORKFLOWSRESPONSE']._serialized_end=2259
+  _globals['_GETWORKFLOWREQUEST']._serialized_start=2261
+  _globals['_GETWORKFLOWREQUEST']._serialized_end=2295
+  _globals['_GETWORKFLOWRESPONSE']._serialized_start=2297
+  _globals['_GETWORKFLOWRESPONSE']._serialized_end=2377
+  _globals['_ADMINSERVICE']._serialized_start=2642
+  _globals['_ADMINSERVICE']._serialized_end=3283
 # @@protoc_insertion_point(module_scope)

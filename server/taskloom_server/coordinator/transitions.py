@@ -168,17 +168,17 @@ def shift_paused(tx: Transaction, task: Task, by: int) -> None:
 
 def count_blocker(tx: Transaction, task: Task, by: int) -> Task:
     """One start-blocker more or less."""
-    return _recount(tx, task, {"unmet_blockers": task.unmet_blockers + by})
+    return recount(tx, task, {"unmet_blockers": task.unmet_blockers + by})
 
 
 def count_child(tx: Transaction, parent_id: str, by: int) -> None:
     """One open child more or less."""
     parent = tx.tasks.get(parent_id)
     if parent is not None:
-        _recount(tx, parent, {"open_children": parent.open_children + by})
+        recount(tx, parent, {"open_children": parent.open_children + by})
 
 
-def _recount(tx: Transaction, task: Task, counts: TaskChanges) -> Task:
+def recount(tx: Transaction, task: Task, counts: TaskChanges) -> Task:
     """Change counts; only where that turns the task is it a change that anybody sees."""
     after = task._replace(**counts)
     if after.ready == task.ready:

@@ -148,6 +148,12 @@ _DELAYED_COUNT = Statement(
         & (Tasks.paused == 0)
     )
 )
+_DELETED_IDS = Statement(Tasks.select(Tasks.id).where(Tasks.deleted_at.is_null(False)))
+_CLAIMS = Statement(
+    Tasks.select(Tasks.id, Tasks.worker_id)
+    .where(Tasks.claim_revision.is_null(False))
+    .order_by(Tasks.number)
+)
 _EMPTY = Statement(Tasks.select(Tasks.number).limit(1))
 _ALL = Statement(select_tasks().order_by(Tasks.number))
 _LEASE_ENDS = Statement(
@@ -351,6 +357,14 @@ class TaskTable:
     def any_with_status(self, statuses: tuple[str, ...]) -> bool:
         """Whether some task that is not deleted has one of these statuses."""
         return _any_with_status(len(statuses)).one(self._connection, *statuses) is not None
+
+    def deleted_ids(self) -> set[str]:
+        """The ids of the tasks that are deleted."""
+        return {row[0] for row in _DELETED_IDS.each(self._connection)}
+
+    def claims(self) -> list[tuple[str, str]]:
+        """Every task that a worker holds, and the worker, oldest task first."""
+        return [(row[0], row[1]) for row in _CLAIMS.each(self._connection)]
 
     def empty(self) -> bool:
         """Whether there is no task at all, deleted ones included."""
