@@ -16,6 +16,7 @@ import typer
 from taskloom_client.cli import (
     admin,
     claims,
+    diff,
     experiments,
     output,
     snapshots,
@@ -130,6 +131,7 @@ _add(
         "resume": admin.resume,
         "import": snapshots.import_snapshot,
         "export": snapshots.export_snapshot,
+        "diff": diff.diff_snapshots,
         "reset": admin.reset,
     },
 )
