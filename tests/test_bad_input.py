@@ -520,7 +520,7 @@ CHUNK = v1.ImportSnapshotRequest(chunk=b"{}")
         ([OPTIONS, OPTIONS], "options"),
         ([OPTIONS, v1.ImportSnapshotRequest(chunk=b" " * ((1 << 20) + 1))], "chunk"),
         (
-            [v1.ImportSnapshotRequest(options=v1.ImportOptions(mode=3)), CHUNK],  # type: ignore[arg-type]
+            [v1.ImportSnapshotRequest(options=v1.ImportOptions(mode=9)), CHUNK],  # type: ignore[arg-type]
             "options.mode",
         ),
         (

@@ -526,6 +526,7 @@ async def test_export_format(server: "Server", client: Client) -> None:
         "export_version",
         "exported_at",
         "exported_by",
+        "content_sha256",
         "tables",
     ]
     assert export["schema_version"] == 3

@@ -16,6 +16,7 @@ import typer
 from taskloom_client.cli import (
     admin,
     claims,
+    diff,
     experiments,
     gates,
     output,
@@ -141,6 +142,7 @@ _add(
         "import": snapshots.import_snapshot,
         "export": snapshots.export_snapshot,
         "query": search.query,
+        "diff": diff.diff_snapshots,
         "reset": admin.reset,
     },
 )

@@ -3,10 +3,10 @@
 import os
 import stat
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Annotated
+from typing import IO, Annotated, Literal
 
 import typer
 from taskloom import v1
@@ -16,9 +16,26 @@ from taskloom_client.cli.exits import ExitCode, Failure
 from taskloom_client.cli.session import Session, remote
 from taskloom_client.cli.values import count
 
+ModeName = Literal["template", "restore", "merge", "replace"]
+ClashName = Literal["fail", "skip", "overwrite"]
+
 _CHUNK = 256 * 1024
-_PATIENCE = 600.0
+PATIENCE = 600.0
 """Seconds to wait for a snapshot to be read or made, unless the user says otherwise."""
+
+
+Tables = Annotated[
+    str,
+    typer.Option(
+        "--tables",
+        metavar="NAMES",
+        help="Only these, such as tasks,dependencies; else all. Tasks must be among them.",
+        show_default=False,
+    ),
+]
+WithoutHistory = Annotated[
+    bool, typer.Option("--without-history", help="Leave the history of the tasks out.")
+]
 
 
 @remote
@@ -32,11 +49,37 @@ async def import_snapshot(
         ),
     ],
     restore: Annotated[
-        bool,
+        bool | None,
         typer.Option(
             "--restore/--template",
-            help="The graph as it was, with its times and history; or as work to be done.",
+            help="As --mode restore, or --mode template.",
+            show_default=False,
         ),
+    ] = None,
+    mode: Annotated[
+        ModeName | None,
+        typer.Option(
+            "--mode",
+            help="As work to be done; or the graph as it was, with its times and history: into an "
+            "empty one, beside what is there, or in its place.",
+            show_default="template",
+        ),
+    ] = None,
+    on_clash: Annotated[
+        ClashName | None,
+        typer.Option(
+            "--on-clash",
+            help="What a merge makes of tasks that are there already.",
+            show_default="fail",
+        ),
+    ] = None,
+    tables: Tables = "",
+    without_history: WithoutHistory = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace also while workers hold tasks.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check and count everything, and change nothing.")
     ] = False,
     workflow: Annotated[
         str,
@@ -46,21 +89,51 @@ async def import_snapshot(
     ] = "",
 ) -> None:
     """Import a snapshot: all of it, or nothing."""
+    said = "restore" if restore else "template"
+    if mode is not None and restore is not None and mode != said:
+        raise Failure(f"--{said} and --mode {mode} do not go together", ExitCode.USAGE)
+    how = mode or said
     options = v1.ImportOptions(
-        mode=v1.IMPORT_MODE_RESTORE if restore else v1.IMPORT_MODE_TEMPLATE, workflow=workflow
+        mode=v1.ImportMode.Value(f"IMPORT_MODE_{how.upper()}"),
+        workflow=workflow,
+        on_clash=v1.ClashPolicy.Value(f"CLASH_POLICY_{(on_clash or 'unspecified').upper()}"),
+        tables=_names(tables),
+        without_history=without_history,
+        force=force,
+        dry_run=dry_run,
     )
     with _opened(file) as stream:
         answer = await session.client.admin.ImportSnapshot(
-            _import_messages(options, stream, file), timeout=session.patience(_PATIENCE)
+            _import_messages(options, stream, file), timeout=session.patience(PATIENCE)
         )
     for warning in answer.warnings:
         output.note(f"warning: {warning}")
-    rows = ", ".join(
+    session.tell(answer, _sentence(answer))
+
+
+def _names(tables: str) -> list[str]:
+    return [name.strip() for name in tables.split(",") if name.strip()]
+
+
+def _sentence(answer: "v1.ImportSnapshotResponse") -> str:
+    brought = _rows(answer.rows) or "nothing"
+    said = f"would import {brought}" if answer.dry_run else f"imported {brought}"
+    if answer.removed_rows:
+        said += (
+            f"; {'would replace' if answer.dry_run else 'replaced'} {_rows(answer.removed_rows)}"
+        )
+    if answer.skipped_rows:
+        said += f"; skipped {_rows(answer.skipped_rows)}"
+    return said
+
+
+def _rows(rows: "Mapping[str, int]") -> str:
+    """Such as "3 tasks, 2 dependencies"."""
+    return ", ".join(
         f"{number:,} {table.replace('_', ' ')}"
-        for table, number in sorted(answer.rows.items(), key=lambda row: (row[0] != "tasks", row))
+        for table, number in sorted(rows.items(), key=lambda row: (row[0] != "tasks", row))
         if number
     )
-    session.tell(answer, f"imported {rows or 'nothing'}")
 
 
 async def _import_messages(
@@ -98,32 +171,37 @@ async def export_snapshot(
     gzip: Annotated[
         bool, typer.Option("--gzip", help="Gzip it; goes without saying for a FILE in .gz.")
     ] = False,
+    tables: Tables = "",
+    without_history: WithoutHistory = False,
 ) -> None:
     """Export the whole graph at one moment, as a snapshot.
 
     FILE is replaced only when all of it has come.
     """
     gzip = gzip or file.suffix == ".gz"
+    request = v1.ExportSnapshotRequest(
+        gzip=gzip, tables=_names(tables), without_history=without_history
+    )
     if str(file) == "-":
         if gzip and sys.stdout.isatty():
             raise Failure("a gzipped snapshot is nothing for a terminal", ExitCode.USAGE)
-        await _receive(session, gzip=gzip, into=sys.stdout.buffer)
+        await receive(session, request, into=sys.stdout.buffer)
         sys.stdout.buffer.flush()
         return
     with _replacing(file) as stream:
-        size, revision = await _receive(session, gzip=gzip, into=stream)
+        size, revision = await receive(session, request, into=stream)
     if session.json:
         output.print_json({"file": str(file), "bytes": str(size), "revision": str(revision)})
     else:
         output.print_line(f"exported revision {revision} to {file} ({count(size, 'byte')})")
 
 
-async def _receive(session: Session, *, gzip: bool, into: IO[bytes]) -> tuple[int, int]:
+async def receive(
+    session: Session, request: "v1.ExportSnapshotRequest", *, into: IO[bytes]
+) -> tuple[int, int]:
     """Write the snapshot: how many bytes, and as of which revision."""
     size = revision = 0
-    messages = session.client.admin.ExportSnapshot(
-        v1.ExportSnapshotRequest(gzip=gzip), timeout=session.patience(_PATIENCE)
-    )
+    messages = session.client.admin.ExportSnapshot(request, timeout=session.patience(PATIENCE))
     async for message in messages:
         revision = revision or message.revision
         size += into.write(message.chunk)

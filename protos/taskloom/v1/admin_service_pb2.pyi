@@ -38,8 +38,20 @@ class _ImportModeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ImportMode
     starts in its workflow's initial state.
     """
     IMPORT_MODE_RESTORE: _ImportMode.ValueType  # 2
-    """The graph as it was: statuses, times and history are kept. Claims are kept without
-    their workers, who connect again to go on. Advisory claims and pauses are left behind.
+    """The graph as it was, into an empty one: statuses, times and history are kept.
+    Claims are kept without their workers, who connect again to go on. Advisory claims
+    and pauses are left behind.
+    """
+    IMPORT_MODE_MERGE: _ImportMode.ValueType  # 3
+    """As a restore, into a graph that may have tasks, which stay. A dependency may name
+    tasks of the graph; it counts at once, for what is there as well. History keeps its
+    numbers where none of them is taken, and else is numbered anew in its order.
+    """
+    IMPORT_MODE_REPLACE: _ImportMode.ValueType  # 4
+    """A Reset and a restore in one: everything there is goes for good, workers, history
+    and pauses included. A new incarnation begins, and watches end with
+    INCARNATION_CHANGED. Refused with TASK_CLAIMED while workers hold tasks, unless
+    forced.
     """
 
 class ImportMode(_ImportMode, metaclass=_ImportModeEnumTypeWrapper): ...
@@ -51,10 +63,64 @@ IMPORT_MODE_TEMPLATE: ImportMode.ValueType  # 1
 starts in its workflow's initial state.
 """
 IMPORT_MODE_RESTORE: ImportMode.ValueType  # 2
-"""The graph as it was: statuses, times and history are kept. Claims are kept without
-their workers, who connect again to go on. Advisory claims and pauses are left behind.
+"""The graph as it was, into an empty one: statuses, times and history are kept.
+Claims are kept without their workers, who connect again to go on. Advisory claims
+and pauses are left behind.
+"""
+IMPORT_MODE_MERGE: ImportMode.ValueType  # 3
+"""As a restore, into a graph that may have tasks, which stay. A dependency may name
+tasks of the graph; it counts at once, for what is there as well. History keeps its
+numbers where none of them is taken, and else is numbered anew in its order.
+"""
+IMPORT_MODE_REPLACE: ImportMode.ValueType  # 4
+"""A Reset and a restore in one: everything there is goes for good, workers, history
+and pauses included. A new incarnation begins, and watches end with
+INCARNATION_CHANGED. Refused with TASK_CLAIMED while workers hold tasks, unless
+forced.
 """
 Global___ImportMode: _TypeAlias = ImportMode  # noqa: Y015
+
+class _ClashPolicy:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ClashPolicyEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ClashPolicy.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    CLASH_POLICY_UNSPECIFIED: _ClashPolicy.ValueType  # 0
+    """As CLASH_POLICY_FAIL."""
+    CLASH_POLICY_FAIL: _ClashPolicy.ValueType  # 1
+    """Refuse the snapshot with TASK_EXISTS; the details name the tasks."""
+    CLASH_POLICY_SKIP: _ClashPolicy.ValueType  # 2
+    """Leave the task as it is: its row, its attachments, its history and the dependencies
+    between it and others that are there. Dependencies between it and a new task come.
+    """
+    CLASH_POLICY_OVERWRITE: _ClashPolicy.ValueType  # 3
+    """Make the task what the snapshot says: its row, its attachments and its history, as
+    far as their tables are brought in, and the dependencies between two tasks of the
+    snapshot. Its dependencies on others stay, and so does its place in the order of
+    creation. Refused with TASK_CLAIMED while somebody works on it, and with
+    TASK_DELETED where it is deleted and the snapshot's is not; deletes nothing.
+    """
+
+class ClashPolicy(_ClashPolicy, metaclass=_ClashPolicyEnumTypeWrapper):
+    """What a merge makes of a task that is there already."""
+
+CLASH_POLICY_UNSPECIFIED: ClashPolicy.ValueType  # 0
+"""As CLASH_POLICY_FAIL."""
+CLASH_POLICY_FAIL: ClashPolicy.ValueType  # 1
+"""Refuse the snapshot with TASK_EXISTS; the details name the tasks."""
+CLASH_POLICY_SKIP: ClashPolicy.ValueType  # 2
+"""Leave the task as it is: its row, its attachments, its history and the dependencies
+between it and others that are there. Dependencies between it and a new task come.
+"""
+CLASH_POLICY_OVERWRITE: ClashPolicy.ValueType  # 3
+"""Make the task what the snapshot says: its row, its attachments and its history, as
+far as their tables are brought in, and the dependencies between two tasks of the
+snapshot. Its dependencies on others stay, and so does its place in the order of
+creation. Refused with TASK_CLAIMED while somebody works on it, and with
+TASK_DELETED where it is deleted and the snapshot's is not; deletes nothing.
+"""
+Global___ClashPolicy: _TypeAlias = ClashPolicy  # noqa: Y015
 
 class _QueryTruncation:
     ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -361,21 +427,49 @@ class ImportOptions(_message.Message):
 
     MODE_FIELD_NUMBER: _builtins.int
     WORKFLOW_FIELD_NUMBER: _builtins.int
+    ON_CLASH_FIELD_NUMBER: _builtins.int
+    TABLES_FIELD_NUMBER: _builtins.int
+    WITHOUT_HISTORY_FIELD_NUMBER: _builtins.int
+    DRY_RUN_FIELD_NUMBER: _builtins.int
+    FORCE_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     mode: Global___ImportMode.ValueType
     workflow: _builtins.str
     """For tasks whose row does not name a workflow. Empty: the server's default."""
+    on_clash: Global___ClashPolicy.ValueType
+    """Of a merge: what becomes of tasks that are there already, deleted ones included."""
+    without_history: _builtins.bool
+    """Leave the history behind (task_sequence); that of the tasks begins with what comes
+    next. A template leaves it behind anyway.
+    """
+    dry_run: _builtins.bool
+    """Check and count everything, and change nothing. Not remembered under request_id."""
+    force: _builtins.bool
+    """Of a replacement: also while workers hold tasks, who lose them."""
     request_id: _builtins.str
+    @_builtins.property
+    def tables(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The tables to bring in: tasks, dependencies, attachments, task_tags,
+        task_needed_tags, task_wanted_tags, task_sequence. Empty: all that the file has.
+        What hangs on tasks comes with them: `tasks` must be among them. (The tags of a
+        task stand in its row as well; the tables of tags are for rows that have none.)
+        """
+
     def __init__(
         self,
         *,
         mode: Global___ImportMode.ValueType = ...,
         workflow: _builtins.str = ...,
+        on_clash: Global___ClashPolicy.ValueType = ...,
+        tables: _abc.Iterable[_builtins.str] | None = ...,
+        without_history: _builtins.bool = ...,
+        dry_run: _builtins.bool = ...,
+        force: _builtins.bool = ...,
         request_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["mode", b"mode", "request_id", b"request_id", "workflow", b"workflow"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dry_run", b"dry_run", "force", b"force", "mode", b"mode", "on_clash", b"on_clash", "request_id", b"request_id", "tables", b"tables", "without_history", b"without_history", "workflow", b"workflow"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -405,28 +499,105 @@ class ImportSnapshotResponse(_message.Message):
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
+    @_typing.final
+    class SkippedRowsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.int
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class RemovedRowsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.int
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     ROWS_FIELD_NUMBER: _builtins.int
     WARNINGS_FIELD_NUMBER: _builtins.int
+    SKIPPED_ROWS_FIELD_NUMBER: _builtins.int
+    REMOVED_ROWS_FIELD_NUMBER: _builtins.int
+    CLASHING_TASKS_FIELD_NUMBER: _builtins.int
+    CLASHING_TASK_IDS_FIELD_NUMBER: _builtins.int
+    DRY_RUN_FIELD_NUMBER: _builtins.int
+    VERIFIED_FIELD_NUMBER: _builtins.int
+    INCARNATION_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
+    clashing_tasks: _builtins.int
+    """Tasks of the snapshot that were there already."""
+    dry_run: _builtins.bool
+    """Nothing was changed."""
+    verified: _builtins.bool
+    """The file carried a hash, and is what it says."""
+    incarnation: _builtins.str
+    """Of the graph as it is now. A replacement begins a new one."""
     revision: _builtins.int
+    """Of a dry run: the revision that was seen."""
     @_builtins.property
     def rows(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
-        """Rows brought in, by table."""
+        """Rows brought in, by table; of a dry run, that would be."""
 
     @_builtins.property
     def warnings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """What was tolerated, a sentence each: unknown keys, values put into range."""
+
+    @_builtins.property
+    def skipped_rows(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
+        """Rows of the snapshot that were left out because of what is there, by table."""
+
+    @_builtins.property
+    def removed_rows(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
+        """Rows that were there and have gone, by table: of a replacement, of what was
+        overwritten.
+        """
+
+    @_builtins.property
+    def clashing_task_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The first 1,000 of them, in the order of the snapshot."""
 
     def __init__(
         self,
         *,
         rows: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
         warnings: _abc.Iterable[_builtins.str] | None = ...,
+        skipped_rows: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
+        removed_rows: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
+        clashing_tasks: _builtins.int = ...,
+        clashing_task_ids: _abc.Iterable[_builtins.str] | None = ...,
+        dry_run: _builtins.bool = ...,
+        verified: _builtins.bool = ...,
+        incarnation: _builtins.str = ...,
         revision: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["revision", b"revision", "rows", b"rows", "warnings", b"warnings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["clashing_task_ids", b"clashing_task_ids", "clashing_tasks", b"clashing_tasks", "dry_run", b"dry_run", "incarnation", b"incarnation", "removed_rows", b"removed_rows", "revision", b"revision", "rows", b"rows", "skipped_rows", b"skipped_rows", "verified", b"verified", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -437,16 +608,26 @@ class ExportSnapshotRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     GZIP_FIELD_NUMBER: _builtins.int
+    TABLES_FIELD_NUMBER: _builtins.int
+    WITHOUT_HISTORY_FIELD_NUMBER: _builtins.int
     gzip: _builtins.bool
     """Gzip the file."""
+    without_history: _builtins.bool
+    """Leave the history (task_sequence) out."""
+    @_builtins.property
+    def tables(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The tables to export, as in ImportOptions. Empty: all."""
+
     def __init__(
         self,
         *,
         gzip: _builtins.bool = ...,
+        tables: _abc.Iterable[_builtins.str] | None = ...,
+        without_history: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["gzip", b"gzip"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["gzip", b"gzip", "tables", b"tables", "without_history", b"without_history"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

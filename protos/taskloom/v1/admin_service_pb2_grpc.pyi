@@ -71,22 +71,45 @@ class AdminServiceStub:
     order, in chunks of any size up to 1 MiB; JSON or gzipped JSON is told by its
     first bytes. An import is one revision.
 
+    A file that carries a hash (`content_sha256`, as every export does) is compared
+    with it before anything is changed. One that carries none, as files made by hand
+    and by older servers, is taken as it is.
+
+    With `dry_run` everything is done and then taken back: the answer, or the refusal,
+    is the one that the real import would get at this moment.
+
     Errors:
-      INVALID_ARGUMENT / INVALID_SNAPSHOT   truncated, damaged, of another version, or
-                                            a row is wrong; the message names table, row
-                                            and column
-      INVALID_ARGUMENT / CYCLE              a dependency row closes a cycle
-      ALREADY_EXISTS / TASK_EXISTS          a task of the snapshot is there already
+      INVALID_ARGUMENT / INVALID_FIELD      options that are none, or do not go together
+      INVALID_ARGUMENT / INVALID_SNAPSHOT   truncated, damaged, of another version, other
+                                            than its hash says, or a row is wrong; the
+                                            message names table, row and column
+      INVALID_ARGUMENT / CYCLE              a dependency row closes a cycle, by itself or
+                                            with what is there
+      ALREADY_EXISTS / TASK_EXISTS          tasks of the snapshot are there already; the
+                                            details name them
+      NOT_FOUND / WORKFLOW_NOT_FOUND        of the options
       FAILED_PRECONDITION / NOT_EMPTY       a restore into a graph that has tasks
+      FAILED_PRECONDITION / TASK_CLAIMED    a replacement while workers hold tasks, or a
+                                            task to be overwritten that somebody works on
+      FAILED_PRECONDITION / TASK_DELETED    a task to be overwritten is deleted
+      FAILED_PRECONDITION / PARENT_EXISTS   a merge would give a task a second parent
       RESOURCE_EXHAUSTED / SNAPSHOT_TOO_LARGE   beyond 256 MiB, unpacked
 
-    Do not retry blindly: after a success a template answers TASK_EXISTS, a restore
-    NOT_EMPTY.
+    Do not retry blindly: after a success a template and a merge answer TASK_EXISTS, a
+    restore NOT_EMPTY. A replacement is made twice, unless the request_id is the same.
     """
     ExportSnapshot: _grpc.UnaryStreamMultiCallable[_admin_service_pb2.ExportSnapshotRequest, _admin_service_pb2.ExportSnapshotResponse]
-    """Exports the whole graph at one moment, in chunks to be put together in order.
+    """Exports the graph at one moment, in chunks to be put together in order.
 
-    Two exports of equal graphs are equal byte for byte, but for the header line.
+    Two exports of equal graphs are equal byte for byte, but for the header's line that
+    says when they were made. The header's `content_sha256` is the SHA-256, in hex, of
+    all bytes (unpacked) from the line of "tables" to the end of the file.
+
+    Neither advisory claims, pauses, workers, file marks nor events are exported.
+
+    Errors:
+      INVALID_ARGUMENT / INVALID_FIELD   `tables` names one that is none, or not what
+                                         it goes with
 
     Retry freely.
     """
@@ -184,22 +207,45 @@ class AdminServiceAsyncStub(AdminServiceStub):
     order, in chunks of any size up to 1 MiB; JSON or gzipped JSON is told by its
     first bytes. An import is one revision.
 
+    A file that carries a hash (`content_sha256`, as every export does) is compared
+    with it before anything is changed. One that carries none, as files made by hand
+    and by older servers, is taken as it is.
+
+    With `dry_run` everything is done and then taken back: the answer, or the refusal,
+    is the one that the real import would get at this moment.
+
     Errors:
-      INVALID_ARGUMENT / INVALID_SNAPSHOT   truncated, damaged, of another version, or
-                                            a row is wrong; the message names table, row
-                                            and column
-      INVALID_ARGUMENT / CYCLE              a dependency row closes a cycle
-      ALREADY_EXISTS / TASK_EXISTS          a task of the snapshot is there already
+      INVALID_ARGUMENT / INVALID_FIELD      options that are none, or do not go together
+      INVALID_ARGUMENT / INVALID_SNAPSHOT   truncated, damaged, of another version, other
+                                            than its hash says, or a row is wrong; the
+                                            message names table, row and column
+      INVALID_ARGUMENT / CYCLE              a dependency row closes a cycle, by itself or
+                                            with what is there
+      ALREADY_EXISTS / TASK_EXISTS          tasks of the snapshot are there already; the
+                                            details name them
+      NOT_FOUND / WORKFLOW_NOT_FOUND        of the options
       FAILED_PRECONDITION / NOT_EMPTY       a restore into a graph that has tasks
+      FAILED_PRECONDITION / TASK_CLAIMED    a replacement while workers hold tasks, or a
+                                            task to be overwritten that somebody works on
+      FAILED_PRECONDITION / TASK_DELETED    a task to be overwritten is deleted
+      FAILED_PRECONDITION / PARENT_EXISTS   a merge would give a task a second parent
       RESOURCE_EXHAUSTED / SNAPSHOT_TOO_LARGE   beyond 256 MiB, unpacked
 
-    Do not retry blindly: after a success a template answers TASK_EXISTS, a restore
-    NOT_EMPTY.
+    Do not retry blindly: after a success a template and a merge answer TASK_EXISTS, a
+    restore NOT_EMPTY. A replacement is made twice, unless the request_id is the same.
     """
     ExportSnapshot: _aio.UnaryStreamMultiCallable[_admin_service_pb2.ExportSnapshotRequest, _admin_service_pb2.ExportSnapshotResponse]  # type: ignore[assignment]
-    """Exports the whole graph at one moment, in chunks to be put together in order.
+    """Exports the graph at one moment, in chunks to be put together in order.
 
-    Two exports of equal graphs are equal byte for byte, but for the header line.
+    Two exports of equal graphs are equal byte for byte, but for the header's line that
+    says when they were made. The header's `content_sha256` is the SHA-256, in hex, of
+    all bytes (unpacked) from the line of "tables" to the end of the file.
+
+    Neither advisory claims, pauses, workers, file marks nor events are exported.
+
+    Errors:
+      INVALID_ARGUMENT / INVALID_FIELD   `tables` names one that is none, or not what
+                                         it goes with
 
     Retry freely.
     """
@@ -318,17 +364,32 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         order, in chunks of any size up to 1 MiB; JSON or gzipped JSON is told by its
         first bytes. An import is one revision.
 
+        A file that carries a hash (`content_sha256`, as every export does) is compared
+        with it before anything is changed. One that carries none, as files made by hand
+        and by older servers, is taken as it is.
+
+        With `dry_run` everything is done and then taken back: the answer, or the refusal,
+        is the one that the real import would get at this moment.
+
         Errors:
-          INVALID_ARGUMENT / INVALID_SNAPSHOT   truncated, damaged, of another version, or
-                                                a row is wrong; the message names table, row
-                                                and column
-          INVALID_ARGUMENT / CYCLE              a dependency row closes a cycle
-          ALREADY_EXISTS / TASK_EXISTS          a task of the snapshot is there already
+          INVALID_ARGUMENT / INVALID_FIELD      options that are none, or do not go together
+          INVALID_ARGUMENT / INVALID_SNAPSHOT   truncated, damaged, of another version, other
+                                                than its hash says, or a row is wrong; the
+                                                message names table, row and column
+          INVALID_ARGUMENT / CYCLE              a dependency row closes a cycle, by itself or
+                                                with what is there
+          ALREADY_EXISTS / TASK_EXISTS          tasks of the snapshot are there already; the
+                                                details name them
+          NOT_FOUND / WORKFLOW_NOT_FOUND        of the options
           FAILED_PRECONDITION / NOT_EMPTY       a restore into a graph that has tasks
+          FAILED_PRECONDITION / TASK_CLAIMED    a replacement while workers hold tasks, or a
+                                                task to be overwritten that somebody works on
+          FAILED_PRECONDITION / TASK_DELETED    a task to be overwritten is deleted
+          FAILED_PRECONDITION / PARENT_EXISTS   a merge would give a task a second parent
           RESOURCE_EXHAUSTED / SNAPSHOT_TOO_LARGE   beyond 256 MiB, unpacked
 
-        Do not retry blindly: after a success a template answers TASK_EXISTS, a restore
-        NOT_EMPTY.
+        Do not retry blindly: after a success a template and a merge answer TASK_EXISTS, a
+        restore NOT_EMPTY. A replacement is made twice, unless the request_id is the same.
         """
 
     @_abc_1.abstractmethod
@@ -337,9 +398,17 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_service_pb2.ExportSnapshotRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_admin_service_pb2.ExportSnapshotResponse], _abc.AsyncIterator[_admin_service_pb2.ExportSnapshotResponse]]:
-        """Exports the whole graph at one moment, in chunks to be put together in order.
+        """Exports the graph at one moment, in chunks to be put together in order.
 
-        Two exports of equal graphs are equal byte for byte, but for the header line.
+        Two exports of equal graphs are equal byte for byte, but for the header's line that
+        says when they were made. The header's `content_sha256` is the SHA-256, in hex, of
+        all bytes (unpacked) from the line of "tables" to the end of the file.
+
+        Neither advisory claims, pauses, workers, file marks nor events are exported.
+
+        Errors:
+          INVALID_ARGUMENT / INVALID_FIELD   `tables` names one that is none, or not what
+                                             it goes with
 
         Retry freely.
         """

@@ -92,7 +92,7 @@ def add(tx: Transaction, dependency: Dependency, by: str | None) -> bool:
     tx.tell(EventType.DEPENDENCY_ADDED, dependency, task_id=to_task_id, worker_id=by)
     blocks = tx.workflows.get(from_task.workflow).blocks(from_task.status)
     if dep_type == CONTAINS:
-        child = _set_parent(tx, to_task, from_task_id, by)
+        child = set_parent(tx, to_task, from_task_id, by)
         if tx.workflows.get(child.workflow).blocks(child.status):
             count_child(tx, from_task_id, +1)
     elif dep_type in START_BLOCKING and blocks and not _starts_blocked(between):
@@ -106,7 +106,7 @@ def _remove(tx: Transaction, dependency: Dependency, by: str | None) -> None:
     tx.tell(EventType.DEPENDENCY_REMOVED, dependency, task_id=to_task_id, worker_id=by)
     from_task, to_task = require_task(tx, from_task_id), require_task(tx, to_task_id)
     if dep_type == CONTAINS:
-        to_task = _set_parent(tx, to_task, None, by)
+        to_task = set_parent(tx, to_task, None, by)
     if from_task.deleted_at is not None or to_task.deleted_at is not None:
         return  # its end counts for nothing any more
     if dep_type == CONTAINS:
@@ -120,7 +120,7 @@ def _remove(tx: Transaction, dependency: Dependency, by: str | None) -> None:
         count_blocker(tx, to_task, -1)
 
 
-def _set_parent(tx: Transaction, task: Task, parent_id: str | None, by: str | None) -> Task:
+def set_parent(tx: Transaction, task: Task, parent_id: str | None, by: str | None) -> Task:
     """Put a task below another parent, or none; all below it are told of, too."""
     parent = tx.tasks.get(parent_id) if parent_id else None
     paused = (parent.paused if parent else 0) + (tx.pauses.get(task.id) is not None)

@@ -1,63 +1,63 @@
-"""Snapshots: the whole graph in, as work to be done or as it was, and the whole graph out."""
+"""Snapshots: the whole graph out, and in: as work to be done or as it was, beside what is there
+or in its place.
 
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+What is to be written is found out in snapshot_plan, what a task begins as in snapshot_tasks, and
+what a merge does to tasks that are there in snapshot_merge.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from enum import Enum
-from itertools import pairwise
 
-from taskloom_server.graph import cycles
-from taskloom_server.graph.errors import Cycle, InvalidSnapshot, NotEmpty, TaskExists
+from taskloom_server.coordinator import snapshot_merge, snapshot_tasks, system
+from taskloom_server.coordinator.snapshot_plan import Import, Plan, plan
+from taskloom_server.graph.errors import NotEmpty, TaskClaimed
 from taskloom_server.graph.events import EventType
-from taskloom_server.graph.tasks import (
-    CONTAINS,
-    START_BLOCKING,
-    Attachment,
-    Dependency,
-    Task,
-    Transition,
+from taskloom_server.graph.snapshots import (
+    ATTACHMENTS,
+    DEPENDENCIES,
+    HISTORY,
+    TABLES,
+    TASKS,
+    Mode,
+    OnClash,
+    Snapshot,
 )
-from taskloom_server.graph.temperature import born, settled
-from taskloom_server.graph.workers import Worker
+from taskloom_server.graph.tasks import Task, Transition
 from taskloom_server.store.transaction import Transaction
 
-_RESTORED_LEASE_MS = 900_000
-
-
-class Mode(Enum):
-    """What an import makes of a snapshot."""
-
-    TEMPLATE = "template"  # work to be done
-    RESTORE = "restore"  # the graph as it was
-
-
-@dataclass(frozen=True, slots=True)
-class Snapshot:
-    """The whole graph. Tasks stand in the order of their creation; an empty workflow: any."""
-
-    tasks: Sequence[Task]
-    dependencies: Sequence[Dependency]
-    attachments: Sequence[Attachment]
-    transitions: Sequence[Transition]
-
-
-@dataclass(frozen=True, slots=True)
-class Import:
-    """A snapshot to be brought in; ``warnings`` are what was tolerated in its file."""
-
-    snapshot: Snapshot
-    mode: Mode
-    workflow: str  # for tasks that name none
-    warnings: list[str]
+__all__ = [
+    "DryRun",
+    "Exported",
+    "Import",
+    "Imported",
+    "Mode",
+    "OnClash",
+    "Snapshot",
+    "export_snapshot",
+    "import_snapshot",
+]
 
 
 @dataclass(frozen=True, slots=True)
 class Imported:
-    """How many rows of each table came in."""
+    """What an import brought, or, of a dry run, would bring: rows by table."""
 
     rows: dict[str, int]
     warnings: list[str]
     revision: int
+    skipped: dict[str, int]  # of the snapshot, left out because of what is there
+    removed: dict[str, int]  # that were there, and have gone
+    clashing: list[str]  # tasks that were there already
+    incarnation: str
+
+
+class DryRun(Exception):
+    """All went well, and is to be taken back: raised, because what raises is rolled back."""
+
+    def __init__(self, imported: Imported) -> None:
+        super().__init__("a dry run")
+        self.imported = imported
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,13 +69,15 @@ class Exported:
     revision: int
 
 
-def export_snapshot(tx: Transaction, _: None) -> Exported:
-    """The whole graph, deleted tasks included."""
+def export_snapshot(tx: Transaction, tables: frozenset[str] | None) -> Exported:
+    """The whole graph, deleted tasks included, or of it the tables that are chosen."""
+    chosen = frozenset(TABLES) if tables is None else tables
     snapshot = Snapshot(
         list(tx.tasks.all()),
-        list(tx.dependencies.all()),
-        list(tx.attachments.all()),
-        list(tx.transitions.all()),
+        list(tx.dependencies.all()) if DEPENDENCIES in chosen else [],
+        list(tx.attachments.all()) if ATTACHMENTS in chosen else [],
+        list(tx.transitions.all()) if HISTORY in chosen else [],
+        chosen,
     )
     return Exported(snapshot, tx.now, tx.seen)
 
@@ -83,205 +85,90 @@ def export_snapshot(tx: Transaction, _: None) -> Exported:
 def import_snapshot(tx: Transaction, ask: Import) -> Imported:
     """Bring in a snapshot, all of it or nothing.
 
-    Raises InvalidSnapshot, Cycle, TaskExists, NotEmpty, WorkflowNotFound.
+    Raises what ``plan`` does, NotEmpty, TaskClaimed; of a dry run that went well, DryRun.
     """
-    snapshot = ask.snapshot
+    seen, incarnation = tx.seen, tx.incarnation
+    removed: Counter[str] = Counter()
     if ask.mode is Mode.RESTORE and not tx.tasks.empty():
-        raise NotEmpty("the graph has tasks; reset it before a restore")
-    known = _check_tasks(tx, snapshot, ask)
-    parents = _check_dependencies(snapshot, known)
-    _check_references(snapshot, known)
-
-    starting = {row.id: _starting(tx, row, ask) for row in snapshot.tasks}
-    tasks = _count(tx, starting, snapshot.dependencies, parents)
-    written = [_write_task(tx, task, ask.mode) for task in tasks]
-    for dependency in snapshot.dependencies:
+        raise NotEmpty("the graph has tasks; reset it before a restore, or merge, or replace")
+    if ask.mode is Mode.REPLACE:
+        removed.update(_clear(tx, force=ask.force))
+    made = plan(tx, ask)
+    starting = {row.id: snapshot_tasks.starting(tx, row, ask) for row in made.rows}
+    tasks = snapshot_tasks.counted(tx, starting, made)
+    snapshot_merge.drop_dependencies(tx, made)
+    for dependency in made.fresh:
         tx.dependencies.insert(dependency)
-    for attachment in snapshot.attachments:
-        created_at = tx.now if ask.mode is Mode.TEMPLATE else attachment.created_at
-        tx.attachments.insert(attachment._replace(created_at=created_at))
-    if ask.mode is Mode.RESTORE:
-        _restore_history(tx, snapshot.transitions, written)
-        _restore_workers(tx, written)
-    _tell(tx, written, snapshot)
-    return Imported(
-        {
-            "tasks": len(snapshot.tasks),
-            "dependencies": len(snapshot.dependencies),
-            "attachments": len(snapshot.attachments),
-            "task_sequence": (
-                len(snapshot.transitions) if ask.mode is Mode.RESTORE else len(written)
-            ),
+    written, changed = _write_tasks(tx, ask, made, tasks)
+    history = _write_history(tx, ask, made, written)
+    if ask.keeps_the_past:
+        snapshot_tasks.restore_workers(tx, written)
+    removed.update(history)
+    _tell_tasks(tx, made, written, changed)
+    _tell_dependencies(tx, made, written)
+    removed.update(_write_attachments(tx, ask, made, written))
+    removed[DEPENDENCIES] += len(made.dropped)
+    removed[TASKS] += len(changed)
+    snapshot_merge.settle(tx, made, written)
+    keeps_history = ask.keeps_the_past and HISTORY in ask.snapshot.tables
+    imported = Imported(
+        rows={
+            TASKS: len(made.rows),
+            DEPENDENCIES: len(made.fresh),
+            ATTACHMENTS: len(made.attachments),
+            HISTORY: len(made.transitions)
+            if keeps_history
+            else 0
+            if ask.keeps_the_past
+            else len(made.rows),
         },
-        ask.warnings,
-        tx.seen,
+        warnings=ask.warnings,
+        revision=seen if ask.dry_run else tx.seen,
+        skipped=dict(+made.skipped),
+        removed=dict(+removed),
+        clashing=list(made.clashing),
+        incarnation=incarnation if ask.dry_run else tx.incarnation,
     )
+    if ask.dry_run:
+        raise DryRun(imported)
+    return imported
 
 
-def _check_tasks(tx: Transaction, snapshot: Snapshot, ask: Import) -> dict[str, Task]:
-    known: dict[str, Task] = {}
-    for n, row in enumerate(snapshot.tasks):
-        if row.id in known:
-            raise InvalidSnapshot(f"tables.tasks[{n}].id: {row.id!r} stands there twice")
-        if tx.tasks.exists(row.id):
-            raise TaskExists(
-                f"tables.tasks[{n}].id: there is a task {row.id!r} already", subjects=(row.id,)
-            )
-        if row.workflow and row.workflow not in tx.workflows.by_name:
-            raise InvalidSnapshot(
-                f"tables.tasks[{n}].workflow: there is no workflow {row.workflow!r}; there are "
-                f"{', '.join(sorted(tx.workflows.by_name))}"
-            )
-        workflow = tx.workflows.get(row.workflow or ask.workflow)
-        if ask.mode is Mode.RESTORE and row.status and row.status not in workflow.states:
-            raise InvalidSnapshot(
-                f"tables.tasks[{n}].status: workflow {workflow.name!r} has no state {row.status!r}"
-            )
-        known[row.id] = row
-    return known
-
-
-def _check_dependencies(snapshot: Snapshot, known: dict[str, Task]) -> dict[str, str]:
-    """Each child's parent. Raises InvalidSnapshot and Cycle, naming the row."""
-    parents: dict[str, str] = {}
-    seen: set[Dependency] = set()
-    waits: dict[str, list[str]] = defaultdict(list)
-    row_of: dict[tuple[str, str], int] = {}
-    for n, dependency in enumerate(snapshot.dependencies):
-        row = f"tables.dependencies[{n}]"
-        for column, task_id in zip(dependency._fields, dependency[:2], strict=False):
-            if task_id not in known:
-                raise InvalidSnapshot(f"{row}.{column}: there is no task {task_id!r}")
-        if dependency in seen:
-            raise InvalidSnapshot(f"{row}: stands there twice")
-        seen.add(dependency)
-        if dependency.from_task_id == dependency.to_task_id:
-            raise Cycle(
-                f"{row}: task {dependency.to_task_id!r} cannot depend on itself",
-                subjects=(dependency.to_task_id,),
-            )
-        if dependency.dep_type == CONTAINS:
-            if dependency.to_task_id in parents:
-                raise InvalidSnapshot(
-                    f"{row}: task {dependency.to_task_id!r} has a parent already, "
-                    f"{parents[dependency.to_task_id]!r}"
-                )
-            parents[dependency.to_task_id] = dependency.from_task_id
-        gone = any(known[task_id].deleted_at is not None for task_id in dependency[:2])
-        if not gone and (arrow := cycles.arrow(*dependency)):
-            start, end = arrow
-            waits[end].append(start)
-            row_of[arrow] = n
-    ring = cycles.find_cycle(waits)
-    if ring is not None:
-        # The sorter lists a cycle's nodes so that each is a predecessor of the next.
-        closing = max(row_of[step] for step in pairwise(ring))
-        raise Cycle(
-            f"tables.dependencies[{closing}]: closes a cycle: {' -> '.join(ring)}", subjects=ring
+def _clear(tx: Transaction, *, force: bool) -> dict[str, int]:
+    """Begin the graph anew; how many rows went, by table. Raises TaskClaimed unless forced."""
+    held = [] if force else tx.tasks.claims()
+    if held:
+        named = ", ".join(f"{task_id!r} by {worker_id!r}" for task_id, worker_id in held[:10])
+        raise TaskClaimed(
+            f"workers hold {len(held):,} tasks ({named}{', …' if len(held) > 10 else ''}); let "
+            "them end, or replace by force",
+            subjects=sorted({worker_id for _, worker_id in held}),
         )
-    return parents
+    counts = tx.system.row_counts()
+    system.reset(tx, None)
+    return counts
 
 
-def _check_references(snapshot: Snapshot, known: dict[str, Task]) -> None:
-    places = set()
-    for n, attachment in enumerate(snapshot.attachments):
-        row = f"tables.attachments[{n}]"
-        if attachment.task_id not in known:
-            raise InvalidSnapshot(f"{row}.task_id: there is no task {attachment.task_id!r}")
-        place = attachment[:3]
-        if place in places:
-            raise InvalidSnapshot(f"{row}: task, type and sequence stand there twice")
-        places.add(place)
-    ids = set()
-    for n, transition in enumerate(snapshot.transitions):
-        row = f"tables.task_sequence[{n}]"
-        if transition.task_id not in known:
-            raise InvalidSnapshot(f"{row}.task_id: there is no task {transition.task_id!r}")
-        if transition.id in ids:
-            raise InvalidSnapshot(f"{row}.id: {transition.id} stands there twice")
-        ids.add(transition.id)
+def _write_tasks(
+    tx: Transaction, ask: Import, made: Plan, tasks: Iterable[Task]
+) -> tuple[list[Task], dict[str, Task]]:
+    """Write the rows; the tasks as they are then, and those that were another before."""
+    written: list[Task] = []
+    changed: dict[str, Task] = {}
+    for task in tasks:
+        before = made.overwritten.get(task.id)
+        if before is None:
+            written.append(_insert(tx, task, ask))
+            continue
+        after = snapshot_merge.overwrite(tx, before, task, ask)
+        if after != before:
+            changed[task.id] = before
+        written.append(after)
+    return written, changed
 
 
-def _starting(tx: Transaction, row: Task, ask: Import) -> Task:
-    """A row as the task that it is to be, but for its counts."""
-    workflow = tx.workflows.get(row.workflow or ask.workflow)
-    task = row._replace(
-        workflow=workflow.name,
-        revision=tx.revision,
-        requirement_id=tx.requirements.id_of(row.needed_tags, row.wanted_tags, workflow.name),
-    )
-    if ask.mode is Mode.TEMPLATE:
-        initial = workflow.initial_state
-        not_before = task.not_before
-        return task._replace(
-            status=initial,
-            worker_id=None,
-            claimed_at=None,
-            time_actual_ms=0,
-            started_at=None,
-            completed_at=None,
-            current_thought=None,
-            **{f"metric_{n}": 0 for n in range(8)},  # type: ignore[arg-type]
-            cost_usd=0.0,
-            created_at=tx.now,
-            updated_at=tx.now,
-            **born(task.priority, tx.now, tx.weights)._asdict(),
-            lease_ms=None,
-            parked_lease_ms=None,
-            not_before=not_before if not_before and not_before > tx.now else None,
-            attempts=0,
-            ready_at=None,
-            claimable=int(task.deleted_at is None),
-            state_since=tx.now if workflow.states[initial].timed else None,
-        )
-    task = task._replace(
-        status=task.status or workflow.initial_state,
-        heat=settled(task.warmth, task.priority, tx.weights).heat,
-    )
-    state = workflow.states[task.status]
-    held = (
-        task.worker_id is not None
-        and not state.terminal
-        and not workflow.begins(task.status)
-        and task.deleted_at is None
-    )
-    lease_ms = task.lease_ms or task.parked_lease_ms or _RESTORED_LEASE_MS
-    return task._replace(
-        claim_revision=tx.revision if held else None,
-        lease_ms=lease_ms if held and not state.parked else None,
-        lease_since=tx.now if held else None,
-        parked_lease_ms=lease_ms if held and state.parked else None,
-        claimable=int(workflow.begins(task.status) and task.deleted_at is None),
-    )
-
-
-def _count(
-    tx: Transaction,
-    tasks: dict[str, Task],
-    dependencies: Iterable[Dependency],
-    parents: dict[str, str],
-) -> list[Task]:
-    """The tasks with their parents, and with what holds each of them back counted."""
-    holding = {
-        task.id
-        for task in tasks.values()
-        if task.deleted_at is None and tx.workflows.get(task.workflow).blocks(task.status)
-    }
-    blockers = {d[:2] for d in dependencies if d.dep_type in START_BLOCKING}
-    unmet = Counter(to for from_, to in blockers if from_ in holding)
-    children = Counter(parent for child, parent in parents.items() if child in holding)
-    return [
-        task._replace(
-            parent_id=parents.get(task.id),
-            unmet_blockers=unmet[task.id],
-            open_children=children[task.id],
-        )
-        for task in tasks.values()
-    ]
-
-
-def _write_task(tx: Transaction, task: Task, mode: Mode) -> Task:
-    if mode is Mode.TEMPLATE:
+def _insert(tx: Transaction, task: Task, ask: Import) -> Task:
+    if not ask.keeps_the_past:
         if task.deleted_at is None:
             row = Transition(0, task.id, None, task.status, task.phase, None, tx.now, None)
             task = task._replace(sequence_id=tx.transitions.append(row, closes=None))
@@ -292,64 +179,75 @@ def _write_task(tx: Transaction, task: Task, mode: Mode) -> Task:
     return tx.tasks.insert(task)
 
 
-def _restore_history(
-    tx: Transaction, transitions: Sequence[Transition], tasks: Iterable[Task]
-) -> None:
+def _write_history(tx: Transaction, ask: Import, made: Plan, tasks: list[Task]) -> dict[str, int]:
+    """Write the transitions as they were, in place of those that were there; how many went.
+
+    They keep their ids where none is taken, and else get new ones in their order.
+    """
+    if not ask.keeps_the_past or HISTORY not in ask.snapshot.tables:
+        return {}
+    removed = sum(tx.transitions.forget(task_id) for task_id in made.overwritten)
+    is_taken = bool(made.clashing or ask.mode is Mode.MERGE) and any(
+        tx.transitions.exists(transition.id) for transition in made.transitions
+    )
     latest: dict[str, int] = {}
-    for transition in transitions:
-        tx.transitions.restore(transition)
+    for transition in sorted(made.transitions) if is_taken else made.transitions:
+        if is_taken:
+            id_ = tx.transitions.append(transition, closes=None)
+        else:
+            tx.transitions.restore(transition)
+            id_ = transition.id
         if transition.end_timestamp is None:
-            latest[transition.task_id] = transition.id
-    for task in tasks:
-        if task.id in latest:
-            tx.tasks.change(task, sequence_id=latest[task.id])
+            latest[transition.task_id] = id_
+    for n, task in enumerate(tasks):
+        sequence_id = latest.get(task.id)
+        if sequence_id != task.sequence_id:
+            tasks[n] = tx.tasks.change(task, sequence_id=sequence_id)
+    return {HISTORY: removed}
 
 
-def _restore_workers(tx: Transaction, tasks: Iterable[Task]) -> None:
-    """Claims come back with stand-ins for their workers, who have a lease's time to connect."""
-    for task in tasks:
-        lease_ms = task.lease_ms or task.parked_lease_ms
-        if not task.claimed or task.worker_id is None or lease_ms is None:
+def _write_attachments(
+    tx: Transaction, ask: Import, made: Plan, tasks: Sequence[Task]
+) -> dict[str, int]:
+    """Write the attachments, in place of those of what is overwritten; how many went."""
+    live = {task.id: task for task in tasks if task.deleted_at is None}
+    standing: frozenset[tuple[str, str, int]] = frozenset()
+    removed = 0
+    if ATTACHMENTS in ask.snapshot.tables and made.overwritten:
+        standing, removed = snapshot_merge.clear_attachments(tx, made, live)
+    for attachment in made.attachments:
+        if attachment[:3] in standing:
             continue
-        if tx.workers.get(task.worker_id) is None:
-            tx.workers.put(
-                Worker(
-                    tags=(),
-                    overlays=(),
-                    id=task.worker_id,
-                    max_claims=1,
-                    registered_at=tx.now,
-                    last_heartbeat=tx.now,
-                    disconnected_at=None,
-                    workflow=task.workflow,
-                    last_status=None,
-                    last_phase=None,
-                    lease_ms=lease_ms,
-                    cool_down_ms=0,
-                    cooling_until=None,
-                    claim_attempts=0,
-                    claims_granted=0,
-                    claims_lost=0,
-                    grace_until=None,
-                )
-            )
-        if task.lease_ms is not None:
-            tx.lease_ends_at(task.worker_id, tx.now + task.lease_ms)
-
-
-def _tell(tx: Transaction, tasks: Iterable[Task], snapshot: Snapshot) -> None:
-    known: dict[str, Task] = {}
-    for task in tasks:
-        if task.deleted_at is None:
-            known[task.id] = task
-            lease = tx.now + task.lease_ms if task.claimed and task.lease_ms else None
-            tx.tell_task(EventType.TASK_CREATED, task._replace(lease_expires_at=lease), None)
-    for dependency in snapshot.dependencies:
-        to = known.get(dependency.to_task_id)
-        if to is not None and dependency.from_task_id in known:
-            tx.tell(EventType.DEPENDENCY_ADDED, dependency, task_id=to.id, task=to)
-    for attachment in snapshot.attachments:
-        owner = known.get(attachment.task_id)
-        if owner is not None:
-            info = attachment._replace(content=None)
+        created_at = attachment.created_at if ask.keeps_the_past else tx.now
+        tx.attachments.insert(attachment._replace(created_at=created_at))
+        if (owner := live.get(attachment.task_id)) is not None:
+            info = attachment._replace(content=None, created_at=created_at)
             tx.tell(EventType.ATTACHMENT_ADDED, info, task_id=owner.id, task=owner)
+    return {ATTACHMENTS: removed}
+
+
+def _tell_tasks(
+    tx: Transaction, made: Plan, tasks: Iterable[Task], changed: Mapping[str, Task]
+) -> None:
+    for task in tasks:
+        if task.deleted_at is not None:
+            continue
+        lease = tx.now + task.lease_ms if task.claimed and task.lease_ms else None
+        shown = task._replace(lease_expires_at=lease)
+        if task.id not in made.overwritten:
+            tx.tell_task(EventType.TASK_CREATED, shown, None)
+        elif task.id in changed:
+            tx.tell_task(EventType.TASK_UPDATED, shown, changed[task.id])
+
+
+def _tell_dependencies(tx: Transaction, made: Plan, tasks: Iterable[Task]) -> None:
+    known = {**made.there, **{task.id: task for task in tasks}}
+    live = {task.id for task in known.values() if task.deleted_at is None}
+    for type_, dependencies in (
+        (EventType.DEPENDENCY_REMOVED, made.dropped),
+        (EventType.DEPENDENCY_ADDED, made.fresh),
+    ):
+        for dependency in dependencies:
+            if live.issuperset(dependency[:2]):
+                to = known[dependency.to_task_id]
+                tx.tell(type_, dependency, task_id=to.id, task=to)

@@ -11,6 +11,7 @@ from taskloom_server import __version__
 from taskloom_server.coordinator import snapshots, system
 from taskloom_server.graph.errors import InvalidField, SnapshotTooLarge
 from taskloom_server.graph.overlays import MAX_OVERLAYS
+from taskloom_server.graph.snapshots import chosen_tables
 from taskloom_server.graph.workers import Pause
 from taskloom_server.graph.workflows import InForce
 from taskloom_server.service import query_values, read, show, show_workflows, snapshot_files
@@ -23,7 +24,16 @@ _MODES = {
     pb.IMPORT_MODE_UNSPECIFIED: snapshots.Mode.TEMPLATE,
     pb.IMPORT_MODE_TEMPLATE: snapshots.Mode.TEMPLATE,
     pb.IMPORT_MODE_RESTORE: snapshots.Mode.RESTORE,
+    pb.IMPORT_MODE_MERGE: snapshots.Mode.MERGE,
+    pb.IMPORT_MODE_REPLACE: snapshots.Mode.REPLACE,
 }
+_CLASH_POLICIES = {
+    pb.CLASH_POLICY_UNSPECIFIED: snapshots.OnClash.FAIL,
+    pb.CLASH_POLICY_FAIL: snapshots.OnClash.FAIL,
+    pb.CLASH_POLICY_SKIP: snapshots.OnClash.SKIP,
+    pb.CLASH_POLICY_OVERWRITE: snapshots.OnClash.OVERWRITE,
+}
+_CLASHES_SHOWN = 1_000
 
 
 class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
@@ -126,24 +136,28 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
                 )
         if options is None:
             raise InvalidField("options", "must come in the first message")
-        if options.mode not in _MODES:
-            raise InvalidField("options.mode", f"is {options.mode}, which is no mode")
-        workflow = read.identifier("options.workflow", options.workflow, optional=True)
-        snapshot, warnings = await asyncio.to_thread(snapshot_files.parse, bytes(contents))
-        ask = snapshots.Import(snapshot, _MODES[options.mode], workflow, warnings)
-        return await self._calls.write(
-            options,
-            snapshots.import_snapshot,
-            ask,
-            pb.ImportSnapshotResponse,
-            _imported,
-            body=bytes(contents),
-        )
+        ask, verified = await asyncio.to_thread(_import, options, bytes(contents))
+
+        def answer(imported: snapshots.Imported) -> pb.ImportSnapshotResponse:
+            return _imported(imported, verified=verified, dry_run=ask.dry_run)
+
+        try:
+            return await self._calls.write(
+                options,
+                snapshots.import_snapshot,
+                ask,
+                pb.ImportSnapshotResponse,
+                answer,
+                body=bytes(contents),
+            )
+        except snapshots.DryRun as tried:
+            return answer(tried.imported)
 
     async def ExportSnapshot(  # noqa: D102
         self, request: pb.ExportSnapshotRequest, context: Any
     ) -> AsyncIterator[pb.ExportSnapshotResponse]:
-        exported = await self._calls.read(snapshots.export_snapshot, None)
+        tables = chosen_tables("tables", request.tables, without_history=request.without_history)
+        exported = await self._calls.read(snapshots.export_snapshot, tables)
         contents = await asyncio.to_thread(
             snapshot_files.render, exported.snapshot, exported.exported_at, gzipped=request.gzip
         )
@@ -177,7 +191,46 @@ def _reset(answer: tuple[str, int]) -> pb.ResetResponse:
     return pb.ResetResponse(incarnation=answer[0], revision=answer[1])
 
 
-def _imported(answer: snapshots.Imported) -> pb.ImportSnapshotResponse:
+def _import(options: pb.ImportOptions, contents: bytes) -> tuple[snapshots.Import, bool]:
+    """What is asked for, and whether the file's hash was there and right."""
+    if options.mode not in _MODES:
+        raise InvalidField("options.mode", f"is {options.mode}, which is no mode")
+    if options.on_clash not in _CLASH_POLICIES:
+        raise InvalidField("options.on_clash", f"is {options.on_clash}, which is no policy")
+    mode = _MODES[options.mode]
+    if options.on_clash and mode is not snapshots.Mode.MERGE:
+        raise InvalidField("options.on_clash", "goes with a merge only")
+    if options.force and mode is not snapshots.Mode.REPLACE:
+        raise InvalidField("options.force", "goes with a replacement only")
+    workflow = read.identifier("options.workflow", options.workflow, optional=True)
+    tables = chosen_tables(
+        "options.tables", options.tables, without_history=options.without_history
+    )
+    parsed = snapshot_files.parse(contents, tables)
+    ask = snapshots.Import(
+        parsed.snapshot,
+        mode,
+        workflow,
+        parsed.warnings,
+        _CLASH_POLICIES[options.on_clash],
+        dry_run=options.dry_run,
+        force=options.force,
+    )
+    return ask, parsed.verified
+
+
+def _imported(
+    answer: snapshots.Imported, *, verified: bool, dry_run: bool
+) -> pb.ImportSnapshotResponse:
     return pb.ImportSnapshotResponse(
-        rows=answer.rows, warnings=answer.warnings, revision=answer.revision
+        rows=answer.rows,
+        warnings=answer.warnings,
+        skipped_rows=answer.skipped,
+        removed_rows=answer.removed,
+        clashing_tasks=len(answer.clashing),
+        clashing_task_ids=answer.clashing[:_CLASHES_SHOWN],
+        dry_run=dry_run,
+        verified=verified,
+        incarnation=answer.incarnation,
+        revision=answer.revision,
     )

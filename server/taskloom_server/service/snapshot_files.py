@@ -1,165 +1,89 @@
-"""Snapshot files: JSON, gzipped or not, checked row by row, and written byte for byte alike."""
+"""Snapshot files: JSON, gzipped or not, checked row by row, and written byte for byte alike.
+
+What a row may hold is in snapshot_rows.
+"""
 
 import base64
 import binascii
 import gzip
+import hashlib
 import io
 import zlib
 from collections import Counter, defaultdict
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import orjson
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ValidationError
 
 from taskloom_server import __version__
-from taskloom_server.coordinator.snapshots import Snapshot
 from taskloom_server.graph.errors import InvalidField, InvalidSnapshot, SnapshotTooLarge
-from taskloom_server.graph.tasks import (
-    DEFAULT_MAX_ATTEMPTS,
-    DEFAULT_PRIORITY,
-    Attachment,
-    Dependency,
-    Task,
-    Transition,
-    new_task,
-)
+from taskloom_server.graph.snapshots import TABLES, TAG_TABLES, Snapshot
+from taskloom_server.graph.tasks import Attachment, Dependency, Task, Transition, new_task
 from taskloom_server.service import read
 from taskloom_server.service.attachments import MAX_CONTENT
+from taskloom_server.service.snapshot_rows import (
+    FORMS,
+    OTHER_TASK_COLUMNS,
+    TASK_COLUMNS,
+    AttachmentRow,
+    DependencyRow,
+    Row,
+    TagRow,
+    TaskRow,
+    TransitionRow,
+)
 
 SCHEMA_VERSION = 3
 MAX_BYTES = 256 << 20  # unpacked
+HASH = "content_sha256"
+# From here on a file's bytes are what its hash is of. No string holds a line's end as it is.
+_HASHED_FROM = b'\n  "tables": '
 
-_Int = Annotated[int, Field(ge=-(2**63), le=2**63 - 1)]
-# What a Timestamp and a Duration can show: the years 1 to 9999, and 10,000 years.
-_Time = Annotated[int, Field(ge=-62_135_596_800_000, le=253_402_300_799_999)]
-_Duration = Annotated[int, Field(ge=0, le=315_576_000_000_000)]
-_Count = Annotated[int, Field(ge=0, le=2**63 - 1)]
-_Share = Annotated[float, Field(ge=0, le=1)]
-_Metrics = Annotated[list[_Count], Field(max_length=8)]
+_HEADER = {"schema_version", "export_version", "exported_at", "exported_by", HASH, "tables"}
+_AnyRow = TypeVar("_AnyRow", bound=Row)
 
 
-class _Row(BaseModel):
-    """Keys that are not known are kept apart, to be warned of."""
+@dataclass(frozen=True, slots=True)
+class Parsed:
+    """A snapshot, what was tolerated in its file, and whether a hash says that it is whole."""
 
-    model_config = ConfigDict(extra="allow", strict=True)
-
-
-class _TaskRow(_Row):
-    id: str
-    title: str
-    description: str | None = None
-    status: str = ""
-    phase: str | None = None
-    priority: _Int = DEFAULT_PRIORITY
-    worker_id: str | None = None
-    claimed_at: _Time | None = None
-    needed_tags: list[str] | None = None
-    wanted_tags: list[str] | None = None
-    tags: list[str] | None = None
-    points: Annotated[int, Field(ge=0, le=2**31 - 1)] | None = None
-    time_estimate_ms: _Duration | None = None
-    time_actual_ms: _Duration | None = None
-    started_at: _Time | None = None
-    completed_at: _Time | None = None
-    current_thought: str | None = None
-    metrics: _Metrics | None = None
-    cost_usd: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
-    deleted_at: _Time | None = None
-    deleted_by: str | None = None
-    deleted_reason: str | None = None
-    created_at: _Time = 0
-    updated_at: _Time = 0
-    # taskloom's own
-    workflow: str = ""
-    not_before: _Time | None = None
-    attempts: Annotated[int, Field(ge=0, le=1_000_000)] = 0
-    max_attempts: Annotated[int, Field(ge=1, le=1_000)] = DEFAULT_MAX_ATTEMPTS
-    ready_at: _Time | None = None
-    state_since: _Time | None = None
-    lease_ms: Annotated[int, Field(ge=1_000, le=7 * read.DAY_MS)] | None = None
-    parked_lease_ms: Annotated[int, Field(ge=1_000, le=7 * read.DAY_MS)] | None = None
-    retry_delay_ms: Annotated[int, Field(ge=1, le=read.DAY_MS)] | None = None
-    activity: _Share = 0.0
-    breakthrough: _Share = 0.0
-    boost: _Share = 0.0
-    active_at: _Time | None = None
-    progressed_at: _Time | None = None
+    snapshot: Snapshot
+    warnings: list[str]
+    verified: bool
 
 
-class _DependencyRow(_Row):
-    from_task_id: str
-    to_task_id: str
-    dep_type: Literal["blocks", "follows", "contains", "duplicate", "see-also", "relates-to"]
-
-
-class _AttachmentRow(_Row):
-    task_id: str
-    attachment_type: str
-    sequence: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0
-    name: str | None = None
-    mime_type: str | None = None
-    content: str | None = None
-    content_encoding: Literal["utf-8", "base64"] = "utf-8"
-    file_path: None = None  # content outside the database is not taken
-    created_at: _Time = 0
-
-
-class _TagRow(_Row):
-    task_id: str
-    tag: str
-
-
-class _TransitionRow(_Row):
-    id: _Count | None = None
-    task_id: str
-    worker_id: str | None = None
-    status: str | None = None
-    phase: str | None = None
-    reason: str | None = None
-    timestamp: _Time
-    end_timestamp: _Time | None = None
-
-
-_TAG_TABLES = {
-    "task_tags": "tags",
-    "task_needed_tags": "needed_tags",
-    "task_wanted_tags": "wanted_tags",
-}
-_TABLES: dict[str, type[_Row]] = {
-    "tasks": _TaskRow,
-    "dependencies": _DependencyRow,
-    "attachments": _AttachmentRow,
-    **dict.fromkeys(_TAG_TABLES, _TagRow),
-    "task_sequence": _TransitionRow,
-}
-_HEADER = {"schema_version", "export_version", "exported_at", "exported_by", "tables"}
-_AnyRow = TypeVar("_AnyRow", bound=_Row)
-
-
-def parse(contents: bytes) -> tuple[Snapshot, list[str]]:
-    """The snapshot in a file, and what was tolerated in it.
+def parse(contents: bytes, chosen: frozenset[str] | None = None) -> Parsed:
+    """The snapshot in a file, or of it the tables that are chosen.
 
     Raises InvalidSnapshot naming table, row and column, and SnapshotTooLarge.
     """
-    document = _read_json(_unpack(contents))
+    text = _unpack(contents)
+    document = _read_json(text)
     warnings: list[str] = []
     _check_header(document, warnings)
+    verified = _check_hash(document, text)
+    del text
     tables: dict[str, list[Any]] = document["tables"]
-    for name in tables.keys() - _TABLES.keys():
+    for name in tables.keys() - FORMS.keys():
         warnings.append(f"tables.{name}: unknown table, left out")
+    if chosen is not None:
+        for name in sorted(chosen - tables.keys()):
+            warnings.append(f"tables.{name}: is chosen, and not in the file")
+        tables = {name: rows for name, rows in tables.items() if name in chosen}
 
     def rows(table: str, form: type[_AnyRow]) -> list[_AnyRow]:
         return _read_rows(table, tables.get(table), form, warnings)
 
-    tag_rows = {table: rows(table, _TagRow) for table in _TAG_TABLES}
+    tag_rows = {table: rows(table, TagRow) for table in TAG_TABLES}
     tags: dict[str, dict[str, list[str]]] = {}
-    for table, column in _TAG_TABLES.items():
+    for table, column in TAG_TABLES.items():
         by_task: dict[str, list[str]] = defaultdict(list)
         for tag_row in tag_rows[table]:
             by_task[tag_row.task_id].append(tag_row.tag)
         tags[column] = by_task
-    task_rows = rows("tasks", _TaskRow)
+    task_rows = rows("tasks", TaskRow)
     tasks = [_task(n, row, tags, warnings) for n, row in enumerate(task_rows)]
     ids = {task.id for task in tasks}
     for table, table_rows in tag_rows.items():
@@ -172,10 +96,10 @@ def parse(contents: bytes) -> tuple[Snapshot, list[str]]:
         tasks=tasks,
         dependencies=[
             Dependency(row.from_task_id, row.to_task_id, row.dep_type)
-            for row in rows("dependencies", _DependencyRow)
+            for row in rows("dependencies", DependencyRow)
         ],
         attachments=[
-            _attachment(n, row) for n, row in enumerate(rows("attachments", _AttachmentRow))
+            _attachment(n, row) for n, row in enumerate(rows("attachments", AttachmentRow))
         ],
         transitions=[
             Transition(
@@ -188,10 +112,11 @@ def parse(contents: bytes) -> tuple[Snapshot, list[str]]:
                 row.timestamp,
                 row.end_timestamp,
             )
-            for n, row in enumerate(rows("task_sequence", _TransitionRow))
+            for n, row in enumerate(rows("task_sequence", TransitionRow))
         ],
+        tables=frozenset(table for table in tables if table in FORMS),
     )
-    return snapshot, warnings
+    return Parsed(snapshot, warnings, verified)
 
 
 def _unpack(contents: bytes) -> bytes:
@@ -229,6 +154,21 @@ def _check_header(document: dict[str, Any], warnings: list[str]) -> None:
         warnings.append(f"{name}: unknown key, left out")
 
 
+def _check_hash(document: dict[str, Any], text: bytes) -> bool:
+    """Whether the file has a hash. Raises InvalidSnapshot if it says that the file is another."""
+    said = document.get(HASH)
+    if said is None:
+        return False
+    start = text.find(_HASHED_FROM)
+    is_that = hashlib.sha256(memoryview(text)[start + 1 :]).hexdigest() if start >= 0 else None
+    if said != is_that:
+        raise InvalidSnapshot(
+            f"{HASH} is {str(said)[:64]!r}, and the contents have {is_that or 'another form'}: the "
+            f"file was damaged or changed since its export; to take it as it is, remove {HASH}"
+        )
+    return True
+
+
 def _read_rows(table: str, rows: Any, form: type[_AnyRow], warnings: list[str]) -> list[_AnyRow]:
     if rows is None:
         return []
@@ -251,7 +191,7 @@ def _read_rows(table: str, rows: Any, form: type[_AnyRow], warnings: list[str]) 
 
 
 def _task(
-    n: int, row: _TaskRow, tag_tables: dict[str, dict[str, list[str]]], warnings: list[str]
+    n: int, row: TaskRow, tag_tables: dict[str, dict[str, list[str]]], warnings: list[str]
 ) -> Task:
     path = f"tables.tasks[{n}]"
 
@@ -305,6 +245,7 @@ def _task(
             activity=row.activity,
             breakthrough=row.breakthrough,
             boost=row.boost,
+            **{column: getattr(row, column) for column in OTHER_TASK_COLUMNS},
             active_at=row.updated_at if row.active_at is None else row.active_at,
             progressed_at=row.updated_at if row.progressed_at is None else row.progressed_at,
         )
@@ -312,7 +253,7 @@ def _task(
         raise InvalidSnapshot(f"{path}.{error}") from error
 
 
-def _attachment(n: int, row: _AttachmentRow) -> Attachment:
+def _attachment(n: int, row: AttachmentRow) -> Attachment:
     path = f"tables.attachments[{n}]"
     content = (row.content or "").encode()
     if row.content_encoding == "base64":
@@ -338,44 +279,43 @@ def _attachment(n: int, row: _AttachmentRow) -> Attachment:
     )
 
 
-_TASK_COLUMNS = tuple(name for name in _TaskRow.model_fields if name != "metrics")
-
-
 def render(snapshot: Snapshot, exported_at: int, *, gzipped: bool) -> bytes:
     """A snapshot as a file. Equal snapshots are equal files but for ``exported_at``."""
-    tag_rows = {
-        table: [
-            {"task_id": task.id, "tag": tag}
-            for task in snapshot.tasks
-            for tag in getattr(task, column)
-        ]
-        for table, column in _TAG_TABLES.items()
+    tables: dict[str, list[dict[str, Any]]] = {
+        "tasks": [_render_task(task) for task in snapshot.tasks],
+        "dependencies": [dependency._asdict() for dependency in snapshot.dependencies],
+        "attachments": [_render_attachment(one) for one in snapshot.attachments],
+        **{
+            table: [
+                {"task_id": task.id, "tag": tag}
+                for task in snapshot.tasks
+                for tag in getattr(task, column)
+            ]
+            for table, column in TAG_TABLES.items()
+        },
+        "task_sequence": [transition._asdict() for transition in snapshot.transitions],
     }
-    document = {
+    # The hash stands before what it is of, so the two are written apart and put together.
+    body = _lines({"tables": {name: tables[name] for name in TABLES if name in snapshot.tables}})
+    body = body.removeprefix(b"{")
+    header = {
         "schema_version": SCHEMA_VERSION,
         "export_version": __version__,
         "exported_at": datetime.fromtimestamp(exported_at / 1000, UTC).isoformat(),
         "exported_by": "taskloom",
-        "tables": {
-            "tasks": [_render_task(task) for task in snapshot.tasks],
-            "dependencies": [dependency._asdict() for dependency in snapshot.dependencies],
-            "attachments": [_render_attachment(one) for one in snapshot.attachments],
-            **tag_rows,
-            "task_sequence": [transition._asdict() for transition in snapshot.transitions],
-        },
+        HASH: hashlib.sha256(memoryview(body)[1:]).hexdigest(),
     }
-    text = orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+    text = _lines(header).removesuffix(b"\n}\n") + b"," + body
     # No time stamp in the gzip header: the one in the file's header is enough.
     return gzip.compress(text, mtime=0) if gzipped else text
 
 
+def _lines(document: dict[str, Any]) -> bytes:
+    return orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+
+
 def _render_task(task: Task) -> dict[str, Any]:
-    row: dict[str, Any] = {}
-    for column in _TASK_COLUMNS:
-        if column == "cost_usd":
-            row["metrics"] = task.metrics
-        row[column] = getattr(task, column)
-    return row
+    return {column: getattr(task, column) for column in TASK_COLUMNS}
 
 
 def _render_attachment(attachment: Attachment) -> dict[str, Any]:

@@ -4,11 +4,19 @@ import uuid
 from typing import NamedTuple
 
 import apsw
+from peewee import SQL, fn
 
 from taskloom_server.graph.workers import Pause
 from taskloom_server.store.search_tables import EMPTY_INDEX, SearchedAttachments
 from taskloom_server.store.statements import Statement, arg
-from taskloom_server.store.tables import TABLES, System
+from taskloom_server.store.tables import (
+    TABLES,
+    Attachments,
+    Dependencies,
+    System,
+    Tasks,
+    TaskSequence,
+)
 
 _GET = Statement(
     System.select(
@@ -55,6 +63,12 @@ _PAUSE = Statement(
 )
 
 
+_COUNTS = {
+    table._meta.table_name: Statement(table.select(fn.COUNT(SQL("*"))))
+    for table in (Tasks, Dependencies, Attachments, TaskSequence)
+}
+
+
 class SystemRow(NamedTuple):
     """The state of the whole."""
 
@@ -89,6 +103,11 @@ class SystemTable:
     def pause(self, pause: Pause | None) -> None:
         """Note who stopped new claims, or that nobody does."""
         _PAUSE.run(self._connection, *(pause[:3] if pause else (None, None, None)))
+
+    def row_counts(self) -> dict[str, int]:
+        """How many rows there are in each table of a snapshot."""
+        rows = {name: count.one(self._connection) for name, count in _COUNTS.items()}
+        return {name: row[0] for name, row in rows.items() if row}
 
     def begin(self, revision: int, now: int) -> str:
         """Empty every table and begin a new incarnation after ``revision``; its name."""

@@ -171,6 +171,12 @@ _DELAYED_COUNT = Statement(
         & (Tasks.paused == 0)
     )
 )
+_DELETED_IDS = Statement(Tasks.select(Tasks.id).where(Tasks.deleted_at.is_null(False)))
+_CLAIMS = Statement(
+    Tasks.select(Tasks.id, Tasks.worker_id)
+    .where(Tasks.claim_revision.is_null(False))
+    .order_by(Tasks.number)
+)
 _EMPTY = Statement(Tasks.select(Tasks.number).limit(1))
 _ALL = Statement(select_tasks().order_by(Tasks.number))
 _LEASE_ENDS = Statement(
@@ -393,6 +399,14 @@ class TaskTable:
     def of_workflow(self, workflow: str) -> list[Task]:
         """The tasks of a workflow that are not deleted, oldest first."""
         return [task_of(row) for row in _OF_WORKFLOW.each(self._connection, workflow)]
+
+    def deleted_ids(self) -> set[str]:
+        """The ids of the tasks that are deleted."""
+        return {row[0] for row in _DELETED_IDS.each(self._connection)}
+
+    def claims(self) -> list[tuple[str, str]]:
+        """Every task that a worker holds, and the worker, oldest task first."""
+        return [(row[0], row[1]) for row in _CLAIMS.each(self._connection)]
 
     def empty(self) -> bool:
         """Whether there is no task at all, deleted ones included."""

@@ -29,6 +29,8 @@ _PAGE = Statement(
     "after",
     "limit",
 )
+_EXISTS = Statement(TaskSequence.select(TaskSequence.id).where(TaskSequence.id == arg("id")), "id")
+_FORGET = Statement(TaskSequence.delete().where(TaskSequence.task_id == arg("task_id")), "task_id")
 _ALL = Statement(TaskSequence.select(*_FIELDS).order_by(TaskSequence.id))
 
 
@@ -48,6 +50,15 @@ class TransitionTable:
     def restore(self, transition: Transition) -> None:
         """Add a row as it was, with its id."""
         _RESTORE.run(self._connection, *transition)
+
+    def exists(self, transition_id: int) -> bool:
+        """Whether the id is taken."""
+        return _EXISTS.one(self._connection, transition_id) is not None
+
+    def forget(self, task_id: str) -> int:
+        """Delete the history of a task; how many rows that were."""
+        _FORGET.run(self._connection, task_id)
+        return self._connection.changes()
 
     def page(self, task_id: str, after: int, limit: int) -> list[Transition]:
         """A task's transitions, oldest first, from the one after ``after``."""
