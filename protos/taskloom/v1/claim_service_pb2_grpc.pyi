@@ -59,6 +59,9 @@ class ClaimServiceStub:
     renewed, the claim revision stays. A task assigned to the worker begins by it. Claiming
     exclusively what one holds by an advisory claim takes it over.
 
+    `files` are marked with the claim, for the task, as by MarkFiles: the claim and its files
+    come or fail together.
+
     Errors:
       NOT_FOUND / TASK_NOT_FOUND
       NOT_FOUND / WORKER_NOT_FOUND               connect first
@@ -75,6 +78,7 @@ class ClaimServiceStub:
       FAILED_PRECONDITION / TASK_DELETED
       FAILED_PRECONDITION / PAUSED               everything, or the task's subtree, until
                                                  somebody resumes; watch for it
+      FAILED_PRECONDITION / FILE_LOCKED          a lock in `files` is another's; see MarkFiles
 
     Retry with the same request_id.
     """
@@ -91,6 +95,11 @@ class ClaimServiceStub:
     ready, by whatever change, goes to exactly one of those who may take it, to the one
     who waits longest, in the very transaction that made it ready; the others are not
     woken. A call that is cancelled, or whose connection breaks, leaves the line.
+
+    `files` are marked with the claim, for the task, as by MarkFiles. While another worker
+    holds a lock among them, nothing is claimed: CLAIM_OUTCOME_FILES_LOCKED, with the locks in
+    `conflicts`. With `wait`, the call stands in line until they are free: then, one after
+    the other, those who wait for them are asked, until one has them.
 
     No task is an answer, not an error: `outcome` says why, `revision` is where to
     watch from.
@@ -181,6 +190,9 @@ class ClaimServiceAsyncStub(ClaimServiceStub):
     renewed, the claim revision stays. A task assigned to the worker begins by it. Claiming
     exclusively what one holds by an advisory claim takes it over.
 
+    `files` are marked with the claim, for the task, as by MarkFiles: the claim and its files
+    come or fail together.
+
     Errors:
       NOT_FOUND / TASK_NOT_FOUND
       NOT_FOUND / WORKER_NOT_FOUND               connect first
@@ -197,6 +209,7 @@ class ClaimServiceAsyncStub(ClaimServiceStub):
       FAILED_PRECONDITION / TASK_DELETED
       FAILED_PRECONDITION / PAUSED               everything, or the task's subtree, until
                                                  somebody resumes; watch for it
+      FAILED_PRECONDITION / FILE_LOCKED          a lock in `files` is another's; see MarkFiles
 
     Retry with the same request_id.
     """
@@ -213,6 +226,11 @@ class ClaimServiceAsyncStub(ClaimServiceStub):
     ready, by whatever change, goes to exactly one of those who may take it, to the one
     who waits longest, in the very transaction that made it ready; the others are not
     woken. A call that is cancelled, or whose connection breaks, leaves the line.
+
+    `files` are marked with the claim, for the task, as by MarkFiles. While another worker
+    holds a lock among them, nothing is claimed: CLAIM_OUTCOME_FILES_LOCKED, with the locks in
+    `conflicts`. With `wait`, the call stands in line until they are free: then, one after
+    the other, those who wait for them are asked, until one has them.
 
     No task is an answer, not an error: `outcome` says why, `revision` is where to
     watch from.
@@ -306,6 +324,9 @@ class ClaimServiceServicer(metaclass=_abc_1.ABCMeta):
         renewed, the claim revision stays. A task assigned to the worker begins by it. Claiming
         exclusively what one holds by an advisory claim takes it over.
 
+        `files` are marked with the claim, for the task, as by MarkFiles: the claim and its files
+        come or fail together.
+
         Errors:
           NOT_FOUND / TASK_NOT_FOUND
           NOT_FOUND / WORKER_NOT_FOUND               connect first
@@ -322,6 +343,7 @@ class ClaimServiceServicer(metaclass=_abc_1.ABCMeta):
           FAILED_PRECONDITION / TASK_DELETED
           FAILED_PRECONDITION / PAUSED               everything, or the task's subtree, until
                                                      somebody resumes; watch for it
+          FAILED_PRECONDITION / FILE_LOCKED          a lock in `files` is another's; see MarkFiles
 
         Retry with the same request_id.
         """
@@ -344,6 +366,11 @@ class ClaimServiceServicer(metaclass=_abc_1.ABCMeta):
         ready, by whatever change, goes to exactly one of those who may take it, to the one
         who waits longest, in the very transaction that made it ready; the others are not
         woken. A call that is cancelled, or whose connection breaks, leaves the line.
+
+        `files` are marked with the claim, for the task, as by MarkFiles. While another worker
+        holds a lock among them, nothing is claimed: CLAIM_OUTCOME_FILES_LOCKED, with the locks in
+        `conflicts`. With `wait`, the call stands in line until they are free: then, one after
+        the other, those who wait for them are asked, until one has them.
 
         No task is an answer, not an error: `outcome` says why, `revision` is where to
         watch from.

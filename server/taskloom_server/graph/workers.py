@@ -65,6 +65,7 @@ class Outcome(Enum):
     PAUSED = "PAUSED"
     COOLING_DOWN = "COOLING_DOWN"
     LIMIT_REACHED = "LIMIT_REACHED"
+    FILES_LOCKED = "FILES_LOCKED"
 
 
 def refusal(worker: Worker, held: int, paused: Pause | None, now: int) -> Outcome | None:

@@ -37,6 +37,7 @@ CODES: dict[type[errors.DomainError], grpc.StatusCode] = {
     errors.CoolingDown: _C.FAILED_PRECONDITION,
     errors.Paused: _C.FAILED_PRECONDITION,
     errors.NotEmpty: _C.FAILED_PRECONDITION,
+    errors.FileLocked: _C.FAILED_PRECONDITION,
     errors.ClaimLost: _C.ABORTED,
     errors.EtagMismatch: _C.ABORTED,
     errors.Superseded: _C.ABORTED,
@@ -45,6 +46,9 @@ CODES: dict[type[errors.DomainError], grpc.StatusCode] = {
     errors.SnapshotTooLarge: _C.RESOURCE_EXHAUSTED,
     errors.TooManyCalls: _C.RESOURCE_EXHAUSTED,
     errors.TooManyWatches: _C.RESOURCE_EXHAUSTED,
+    errors.AttachmentTooLarge: _C.RESOURCE_EXHAUSTED,
+    errors.StorageFull: _C.RESOURCE_EXHAUSTED,
+    errors.ContentDamaged: _C.DATA_LOSS,
     errors.ShuttingDown: _C.UNAVAILABLE,
 }
 

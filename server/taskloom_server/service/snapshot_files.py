@@ -25,7 +25,7 @@ from taskloom_server.graph.tasks import (
     new_task,
 )
 from taskloom_server.service import read
-from taskloom_server.service.attachments import MAX_CONTENT
+from taskloom_server.service.attachments import MAX_CONTENT, MAX_UPLOAD
 
 SCHEMA_VERSION = 3
 MAX_BYTES = 256 << 20  # unpacked
@@ -101,7 +101,9 @@ class _AttachmentRow(_Row):
     mime_type: str | None = None
     content: str | None = None
     content_encoding: Literal["utf-8", "base64"] = "utf-8"
-    file_path: None = None  # content outside the database is not taken
+    # Of content kept in the media folder, which is not in the file: its name there, and its size.
+    file_path: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
+    size: Annotated[int, Field(ge=0, le=MAX_UPLOAD)] | None = None
     created_at: _Time = 0
 
 
@@ -175,7 +177,8 @@ def parse(contents: bytes) -> tuple[Snapshot, list[str]]:
             for row in rows("dependencies", _DependencyRow)
         ],
         attachments=[
-            _attachment(n, row) for n, row in enumerate(rows("attachments", _AttachmentRow))
+            _attachment(n, row, warnings)
+            for n, row in enumerate(rows("attachments", _AttachmentRow))
         ],
         transitions=[
             Transition(
@@ -312,8 +315,15 @@ def _task(
         raise InvalidSnapshot(f"{path}.{error}") from error
 
 
-def _attachment(n: int, row: _AttachmentRow) -> Attachment:
+def _attachment(n: int, row: _AttachmentRow, warnings: list[str]) -> Attachment:
     path = f"tables.attachments[{n}]"
+    if row.file_path is not None:
+        if row.content or row.size is None:
+            raise InvalidSnapshot(f"{path}: a row with file_path has a size, and no content")
+        warnings.append(
+            f"{path}: its content is not in the snapshot but in file {row.file_path} of the media "
+            "folder; copy that, too"
+        )
     content = (row.content or "").encode()
     if row.content_encoding == "base64":
         try:
@@ -332,9 +342,10 @@ def _attachment(n: int, row: _AttachmentRow) -> Attachment:
         sequence=row.sequence,
         name=row.name or "",
         mime_type=row.mime_type or "text/plain",
-        size=len(content),
+        size=len(content) if row.size is None else row.size,
         created_at=row.created_at,
-        content=content,
+        file_path=row.file_path,
+        content=content if row.file_path is None else None,
     )
 
 
@@ -379,6 +390,19 @@ def _render_task(task: Task) -> dict[str, Any]:
 
 
 def _render_attachment(attachment: Attachment) -> dict[str, Any]:
+    if attachment.file_path is not None:
+        return {
+            "task_id": attachment.task_id,
+            "attachment_type": attachment.attachment_type,
+            "sequence": attachment.sequence,
+            "name": attachment.name,
+            "mime_type": attachment.mime_type,
+            "content": None,
+            "content_encoding": "utf-8",
+            "file_path": attachment.file_path,
+            "size": attachment.size,
+            "created_at": attachment.created_at,
+        }
     content = attachment.content or b""
     try:
         text, encoding = content.decode(), "utf-8"

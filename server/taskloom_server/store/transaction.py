@@ -38,6 +38,8 @@ class Noted:
     taken: list[int] = field(default_factory=list)  # groups of tasks that cannot any more
     freed: list[str] = field(default_factory=list)  # workers that may be able to take more since
     recheck: bool = False  # whether all who wait should be asked again
+    unlocked: list[str] = field(default_factory=list)  # locks that nobody holds any more
+    dropped: list[str] = field(default_factory=list)  # files that an attachment less refers to
 
 
 class Transaction:
@@ -167,6 +169,17 @@ class Transaction:
     def ask_worker_again(self, worker_id: str) -> None:
         """Let those look again who wait for this worker: it has room for a task, or has gone."""
         self.noted.freed.append(worker_id)
+
+    def ask_for_lock_again(self, path: str) -> None:
+        """Let those look again who wait for this lock: nobody holds it any more."""
+        self.noted.unlocked.append(path)
+
+    def drop_file(self, name: str) -> None:
+        """An attachment that refers to this file of the media folder is gone.
+
+        Once that is committed, the file goes, too, unless another one refers to it.
+        """
+        self.noted.dropped.append(name)
 
     def unblocked(self) -> list[str]:
         """The tasks that became ready by this verb so far."""
