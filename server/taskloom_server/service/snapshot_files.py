@@ -342,7 +342,7 @@ def _attachment(n: int, row: _AttachmentRow, warnings: list[str]) -> Attachment:
         sequence=row.sequence,
         name=row.name or "",
         mime_type=row.mime_type or "text/plain",
-        size=len(content) if row.size is None else row.size,
+        size=row.size if row.file_path is not None and row.size is not None else len(content),
         created_at=row.created_at,
         file_path=row.file_path,
         content=content if row.file_path is None else None,
