@@ -25,6 +25,7 @@ from taskloom_client.held_task import HeldTask
 from taskloom_client.pull import Pull, Pulled, pull_next, pull_poll
 from taskloom_client.pull_stream import PullStream
 from taskloom_client.pull_watch import PullWatch
+from taskloom_client.transfers import Download
 from taskloom_client.watch import Watch
 from taskloom_client.work import Work
 
@@ -35,6 +36,7 @@ __all__ = [
     "ClaimLost",
     "Client",
     "Counters",
+    "Download",
     "FieldViolation",
     "HeldTask",
     "HistoryLost",

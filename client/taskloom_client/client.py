@@ -19,6 +19,7 @@ from taskloom import v1
 from taskloom_client.durations import proto_duration
 from taskloom_client.errors import Unavailable
 from taskloom_client.interceptors import interceptors
+from taskloom_client.transfers import Content, Download, Progress, upload
 from taskloom_client.watch import Watch
 from taskloom_client.work import Listener, Work
 
@@ -178,6 +179,45 @@ class Client:
         work = Work(self.claims, start, target=self.target, timeout=self.timeout, listener=listener)
         self._streams.add(work)
         return work
+
+    async def upload(
+        self,
+        task_id: str,
+        type: str,
+        content: Content,
+        *,
+        name: str = "",
+        mime_type: str = "",
+        worker_id: str = "",
+        claim_revision: int = 0,
+        request_id: str = "",
+        progress: Progress | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109 - it is the call's
+    ) -> v1.Attachment:
+        """Attach a content of up to 100 MB: bytes, a file, or an async iterator of bytes.
+
+        ``timeout`` is in seconds; None: as long as it takes. The others are UploadOptions'.
+        """
+        options = v1.UploadOptions(
+            worker_id=worker_id,
+            task_id=task_id,
+            claim_revision=claim_revision,
+            type=type,
+            name=name,
+            mime_type=mime_type,
+            request_id=request_id,
+        )
+        return await upload(self.attachments, options, content, progress=progress, timeout=timeout)
+
+    def download(
+        self, task_id: str, type: str, sequence: int | None = None, *, timeout: float | None = None
+    ) -> Download:
+        """The content of an attachment as an async iterator of bytes; see Download.
+
+        ``sequence``: None: the latest of the type.
+        """
+        request = v1.DownloadAttachmentRequest(task_id=task_id, type=type, sequence=sequence)
+        return Download(self.attachments, request, timeout=timeout)
 
     async def close(self) -> None:
         """End the streams and close the connection; calls under way are cancelled."""

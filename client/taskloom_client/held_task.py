@@ -4,8 +4,11 @@ How the task came here, and what happens to it when nobody ends it, is the agent
 """
 
 import asyncio
+import mimetypes
+import uuid
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from grpc import aio
@@ -20,6 +23,9 @@ if TYPE_CHECKING:
 
 Ending: TypeAlias = v1.CompleteTaskRequest | v1.FailTaskRequest | v1.ReleaseTaskRequest
 Ended: TypeAlias = v1.CompleteTaskResponse | v1.FailTaskResponse | v1.ReleaseTaskResponse
+
+_INLINE = 1 << 20  # bytes; what is larger comes as a stream
+_ANSWER_SECONDS = 30.0
 
 _Request = TypeVar("_Request")
 _Response = TypeVar("_Response")
@@ -120,8 +126,14 @@ class HeldTask:
         )
         return not self.lost and await self._end(request)
 
-    async def mark(self, paths: Iterable[str], reason: str = "") -> Sequence[v1.FileMark]:
-        """Mark files as worked on for this task, until it ends. The marks of others on them."""
+    async def mark(
+        self, paths: Iterable[str], reason: str = "", *, wait: timedelta | None = None
+    ) -> Sequence[v1.FileMark]:
+        """Mark files as worked on for this task, until it ends. The marks of others on them.
+
+        A path such as "lock:git-commit" is a lock: FILE_LOCKED is raised, and nothing marked, while
+        another worker holds it; with ``wait``, only when it was so all the time.
+        """
         answer = await self._unless_lost(
             self.agent.client.files.MarkFiles,
             v1.MarkFilesRequest(
@@ -130,14 +142,25 @@ class HeldTask:
                 task_id=self.id,
                 claim_revision=self.claim_revision,
                 reason=reason,
+                wait=proto_duration(wait),
             ),
+            timeout=_ANSWER_SECONDS + wait.total_seconds() if wait else None,
         )
         return answer.conflicts if answer else ()
 
     async def attach(
-        self, type: str, content: bytes | str = b"", *, name: str = "", mime_type: str = ""
+        self, type: str, content: bytes | str | Path = b"", *, name: str = "", mime_type: str = ""
     ) -> v1.Attachment | None:
-        """Keep something with the task; text is stored as UTF-8. None when the claim was lost."""
+        """Keep something with the task; text is stored as UTF-8. None when the claim was lost.
+
+        A file, and whatever is larger than 1 MiB, is streamed, up to 100 MB; a file gives its own
+        name and MIME type unless told otherwise. Raises OSError where it cannot be read.
+        """
+        if isinstance(content, str):
+            mime_type = mime_type or "text/plain"
+        data = bytes(content, "utf-8") if isinstance(content, str) else content
+        if isinstance(data, Path) or len(data) > _INLINE:
+            return await self._upload(type, data, name, mime_type)
         answer = await self._unless_lost(
             self.agent.client.attachments.Attach,
             v1.AttachRequest(
@@ -147,10 +170,40 @@ class HeldTask:
                 type=type,
                 name=name,
                 mime_type=mime_type,
-                content=content.encode() if isinstance(content, str) else content,
+                content=data,
             ),
         )
         return answer.attachment if answer else None
+
+    async def _upload(
+        self, type: str, content: bytes | Path, name: str, mime_type: str
+    ) -> v1.Attachment | None:
+        if isinstance(content, Path):
+            name = name or content.name
+            mime_type = mime_type or mimetypes.guess_type(content.name)[0] or ""
+        request_id = str(uuid.uuid4())
+
+        async def attempt() -> v1.Attachment:
+            return await self.agent.client.upload(
+                self.id,
+                type,
+                content,
+                name=name,
+                mime_type=mime_type,
+                worker_id=self.agent.worker_id,
+                claim_revision=self.claim_revision,
+                request_id=request_id,
+            )
+
+        if self.lost:
+            return None
+        try:
+            return await self.agent.insist(attempt)
+        except TaskloomError as error:
+            if not is_loss(error):
+                raise
+            self.lost_event.set()
+            return None
 
     async def signal(self, reason: str = "", *, breakthrough: bool = False) -> bool:
         """Tell of progress, which makes the task hotter. False when the claim was lost."""
@@ -275,12 +328,16 @@ class HeldTask:
         return done
 
     async def _unless_lost(
-        self, method: aio.UnaryUnaryMultiCallable[_Request, _Response], request: _Request
+        self,
+        method: aio.UnaryUnaryMultiCallable[_Request, _Response],
+        request: _Request,
+        *,
+        timeout: float | None = None,  # noqa: ASYNC109 - it is the call's, not this coroutine's
     ) -> _Response | None:
         if self.lost:
             return None
         try:
-            return await self.agent.call(method, request)
+            return await self.agent.call(method, request, timeout=timeout)
         except TaskloomError as error:
             if not is_loss(error):
                 raise

@@ -104,7 +104,7 @@ class _StreamUnary(aio.StreamUnaryClientInterceptor):
         client_call_details: aio.ClientCallDetails,
         request_iterator: AsyncIterable[_Request] | Iterable[_Request],
     ) -> aio.StreamUnaryCall[_Request, _Response]:
-        call = await continuation(client_call_details, _with_import_id(request_iterator))
+        call = await continuation(client_call_details, _with_options_id(request_iterator))
         # Not awaited here, as a unary call is: write() waits for this coroutine to be done.
         translating = _TranslatingCall(call, self._target, client_call_details)
         return cast("aio.StreamUnaryCall[_Request, _Response]", translating)
@@ -130,22 +130,25 @@ class _TranslatingCall:
             raise _translated(error, self._target, self._details) from error
 
 
-async def _with_import_id(
+async def _with_options_id(
     requests: AsyncIterable[_Request] | Iterable[_Request],
 ) -> AsyncIterator[_Request]:
-    """The messages of a streamed import, with a request id in the options where it was empty."""
+    """The messages of an import or upload, with a request id in the options where it was empty."""
     if isinstance(requests, AsyncIterable):
         async for request in requests:
-            yield _import_named(request)
+            yield _options_named(request)
     else:
         for request in requests:
-            yield _import_named(request)
+            yield _options_named(request)
 
 
-def _import_named(request: _Request) -> _Request:
+def _options_named(request: _Request) -> _Request:
     if isinstance(request, v1.ImportSnapshotRequest) and request.HasField("options"):
         named = v1.ImportSnapshotRequest(options=with_request_id(request.options))
         return cast("_Request", named)
+    if isinstance(request, v1.UploadAttachmentRequest) and request.HasField("options"):
+        upload = v1.UploadAttachmentRequest(options=with_request_id(request.options))
+        return cast("_Request", upload)
     return request
 
 

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import random
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,6 +31,7 @@ from taskloom.v1 import (
 
 from taskloom_server.alarm import Alarm
 from taskloom_server.clock import Clock, WallClock
+from taskloom_server.coordinator import attachments
 from taskloom_server.coordinator.deadlines import end_leases, forget_answers, meet_due
 from taskloom_server.coordinator.history import Kept, compact
 from taskloom_server.coordinator.reloading import left_behind
@@ -50,6 +51,7 @@ from taskloom_server.service.work import OpenStreams
 from taskloom_server.service.workers import WorkerServicer
 from taskloom_server.settings import Settings
 from taskloom_server.store.connections import exclusive
+from taskloom_server.store.media import Media, media_folder
 from taskloom_server.store.queries import Queries
 from taskloom_server.store.readers import Readers
 from taskloom_server.store.schema import prepare
@@ -124,6 +126,7 @@ async def serving(
             max_calls=settings.max_calls,
             max_watches=settings.max_watches,
             max_waits=settings.max_waits,
+            max_transfers=settings.max_transfers,
         )
         server = aio.server(interceptors=(gate,), options=_OPTIONS)
         stack.push_async_callback(server.stop, 0)
@@ -144,6 +147,8 @@ async def serving(
             alarm.set(committed.deadline)
             for worker_id, deadline in committed.leases:
                 alarm.set(deadline, worker_id)
+            if committed.dropped:
+                media.forget(committed.dropped)
 
         def on_failure(error: Exception) -> None:
             if not failed.done():
@@ -165,6 +170,14 @@ async def serving(
         streams = OpenStreams(begun.incarnation)
         readers = Readers(settings.db, workflows, clock=clock.now)
         stack.push_async_callback(asyncio.to_thread, readers.close)
+
+        async def used_files(names: Sequence[str]) -> frozenset[str]:
+            return await readers.run(attachments.used_files, names)
+
+        media = Media(media_folder(settings.db), used_files)
+        stack.push_async_callback(media.close)
+        if swept := await media.sweep():
+            _log.info("removed what a crash had left in the media folder", files=swept)
 
         async def meet(worker_id: str) -> int | None:
             try:
@@ -206,7 +219,7 @@ async def serving(
         )
         file_service_pb2_grpc.add_FileServiceServicer_to_server(FileServicer(calls), server)
         attachment_service_pb2_grpc.add_AttachmentServiceServicer_to_server(
-            AttachmentServicer(calls), server
+            AttachmentServicer(calls, media), server
         )
         admin_service_pb2_grpc.add_AdminServiceServicer_to_server(
             AdminServicer(calls, in_force, lambda: feed.revision, clock.now(), queries), server

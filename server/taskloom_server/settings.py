@@ -44,6 +44,8 @@ class Settings(BaseSettings):
     max_waits: int = Field(default=10_000, ge=1)
     # Queries in SQL at once, each in a process of its own.
     max_queries: int = Field(default=4, ge=1)
+    # Attachments that come and go as streams, at once: each takes some MiB of memory.
+    max_transfers: int = Field(default=64, ge=1)
     # How much of the history of events is kept for watches to start from: what is younger than
     # this, among so many of the latest revisions.
     history_hours: float = Field(default=168, gt=0)

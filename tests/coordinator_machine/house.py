@@ -15,7 +15,7 @@ from taskloom_server.alarm import Alarm
 from taskloom_server.coordinator.deadlines import end_leases, meet_due
 from taskloom_server.coordinator.workers import LostStream, lose_stream
 from taskloom_server.graph.events import Revision
-from taskloom_server.graph.workflows import Workflows
+from taskloom_server.graph.workflows import InForce, Workflows
 from taskloom_server.service.admin import AdminServicer
 from taskloom_server.service.calls import Calls
 from taskloom_server.service.claims import ClaimServicer
@@ -148,7 +148,7 @@ class House:
             ClaimServicer(calls, self._streams),
             AdminServicer(
                 calls,
-                self._workflows,
+                InForce(self._workflows, self.clock.now()),
                 lambda: self._revision,
                 self.clock.now(),
                 Queries(self._db, max_queries=1),

@@ -15,9 +15,11 @@ import typer
 
 from taskloom_client.cli import (
     admin,
+    attachments,
     claims,
     diff,
     experiments,
+    files,
     gates,
     output,
     search,
@@ -130,6 +132,23 @@ _add(
         "complete": claims.complete,
         "release": claims.release,
         "fail": claims.fail,
+    },
+)
+_add_group(
+    _CLAIMS,
+    "file",
+    "Mark files as worked on, take locks, see who has them.",
+    {"mark": files.mark, "unmark": files.unmark, "list": files.list_marks},
+)
+_add_group(
+    _GRAPH,
+    "attachment",
+    "Keep results, notes and logs with tasks.",
+    {
+        "add": attachments.add,
+        "get": attachments.get,
+        "list": attachments.list_attachments,
+        "remove": attachments.remove,
     },
 )
 _add(

@@ -10,6 +10,7 @@ from taskloom_client import errors
 from taskloom_client.cli import output
 from taskloom_client.cli.arguments import ClaimRevision, Force, Lease, Reason, TaskId, Worker
 from taskloom_client.cli.exits import ExitCode, Failure
+from taskloom_client.cli.files import tell_conflicts, told_mark
 from taskloom_client.cli.prompts import note_warnings, print_prompts
 from taskloom_client.cli.session import DEFAULT_TIMEOUT, Session, remote
 from taskloom_client.cli.tasks import freed
@@ -55,6 +56,17 @@ async def claim(
             show_default=False,
         ),
     ] = None,
+    file: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--file",
+            metavar="PATH",
+            help="Mark it with the claim, or take the lock:NAME; repeatable.",
+        ),
+    ] = None,
+    mark_reason: Annotated[
+        str, typer.Option("--mark-reason", metavar="TEXT", help="Why, for who meets the marks.")
+    ] = "",
     connect: Annotated[
         bool, typer.Option("--connect", help="Connect the worker first if it is not connected.")
     ] = False,
@@ -72,7 +84,12 @@ async def claim(
             await _claim_task(
                 session,
                 v1.ClaimTaskRequest(
-                    worker_id=worker, task_id=task_id, lease=to_duration(lease), mode=mode
+                    worker_id=worker,
+                    task_id=task_id,
+                    lease=to_duration(lease),
+                    mode=mode,
+                    files=file,
+                    mark_reason=mark_reason,
                 ),
             )
         else:
@@ -84,6 +101,8 @@ async def claim(
                 wait=to_duration(wait),
                 order_by=v1.OrderBy.Value(f"ORDER_BY_{order.upper()}"),
                 mode=mode,
+                files=file,
+                mark_reason=mark_reason,
             )
             await _claim_next(session, request, wait or timedelta())
 
@@ -133,6 +152,7 @@ def _tell_claimed(
     if len(tasks) == 1 and tasks[0].description:
         output.print_block(tasks[0].description)
     print_prompts(session, answer, several=len(tasks) > 1)
+    tell_conflicts(answer.conflicts)
 
 
 def _claim(task: "v1.Task", worker: str) -> str:
@@ -161,6 +181,8 @@ def _why_nothing(answer: "v1.ClaimNextTaskResponse", worker: str, parent: str) -
                 "nothing to claim: as many tasks are worked on as the workflow allows "
                 "('taskloom task why ID' names them)"
             )
+        case v1.CLAIM_OUTCOME_FILES_LOCKED:
+            return f"nothing to claim: {'; '.join(map(told_mark, answer.conflicts))}"
         case _:
             return f"nothing to claim: no task{where} that {worker} may take is ready"
 

@@ -31,19 +31,27 @@ class Attachment(_message.Message):
     CONTENT_FIELD_NUMBER: _builtins.int
     SIZE_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
+    IN_FILE_FIELD_NUMBER: _builtins.int
+    SHA256_FIELD_NUMBER: _builtins.int
     task_id: _builtins.str
     type: _builtins.str
     """Such as "note" or "gate/results"."""
     sequence: _builtins.int
     """Counts from 0 within task and type."""
     name: _builtins.str
-    """A display name; empty when it has none."""
+    """A display name, never a place in a file system; empty when it has none."""
     mime_type: _builtins.str
     """"text/plain" when nobody said otherwise."""
     content: _builtins.bytes
-    """At most 1 MiB. Empty in lists: GetAttachment brings it."""
+    """At most 1 MiB. Empty in lists, for GetAttachment brings it, and empty with in_file."""
     size: _builtins.int
     """Bytes of content, also where the content is left out."""
+    in_file: _builtins.bool
+    """The content is larger than 1 MiB and kept in a file: DownloadAttachment brings it."""
+    sha256: _builtins.str
+    """Of the content, in hexadecimal digits: with in_file, and whenever DownloadAttachment
+    tells of it; else empty.
+    """
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp: ...
     def __init__(
@@ -57,10 +65,12 @@ class Attachment(_message.Message):
         content: _builtins.bytes = ...,
         size: _builtins.int = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
+        in_file: _builtins.bool = ...,
+        sha256: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "create_time", b"create_time", "mime_type", b"mime_type", "name", b"name", "sequence", b"sequence", "size", b"size", "task_id", b"task_id", "type", b"type"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "create_time", b"create_time", "in_file", b"in_file", "mime_type", b"mime_type", "name", b"name", "sequence", b"sequence", "sha256", b"sha256", "size", b"size", "task_id", b"task_id", "type", b"type"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -27,6 +27,12 @@ if _version_not_supported:
 
 class AttachmentServiceStub:
     """What is kept with tasks: results, notes, logs, evidence for gates.
+
+    Up to 1 MiB of content is kept in the database, and comes and goes with Attach and
+    GetAttachment. What is larger, up to 100 MB (100,000,000 bytes), is streamed, by
+    UploadAttachment and DownloadAttachment, and kept in a file of the media folder beside the
+    database, under the hash of its content. A `name` is for people: it names no file here, and
+    must not look as if it did.
     """
 
     def __init__(self, channel):
@@ -55,10 +61,26 @@ class AttachmentServiceStub:
                 request_serializer=taskloom_dot_v1_dot_attachment__service__pb2.DetachRequest.SerializeToString,
                 response_deserializer=taskloom_dot_v1_dot_attachment__service__pb2.DetachResponse.FromString,
                 _registered_method=True)
+        self.UploadAttachment = channel.stream_unary(
+                '/taskloom.v1.AttachmentService/UploadAttachment',
+                request_serializer=taskloom_dot_v1_dot_attachment__service__pb2.UploadAttachmentRequest.SerializeToString,
+                response_deserializer=taskloom_dot_v1_dot_attachment__service__pb2.UploadAttachmentResponse.FromString,
+                _registered_method=True)
+        self.DownloadAttachment = channel.unary_stream(
+                '/taskloom.v1.AttachmentService/DownloadAttachment',
+                request_serializer=taskloom_dot_v1_dot_attachment__service__pb2.DownloadAttachmentRequest.SerializeToString,
+                response_deserializer=taskloom_dot_v1_dot_attachment__service__pb2.DownloadAttachmentResponse.FromString,
+                _registered_method=True)
 
 
 class AttachmentServiceServicer:
     """What is kept with tasks: results, notes, logs, evidence for gates.
+
+    Up to 1 MiB of content is kept in the database, and comes and goes with Attach and
+    GetAttachment. What is larger, up to 100 MB (100,000,000 bytes), is streamed, by
+    UploadAttachment and DownloadAttachment, and kept in a file of the media folder beside the
+    database, under the hash of its content. A `name` is for people: it names no file here, and
+    must not look as if it did.
     """
 
     def Attach(self, request, context):
@@ -91,7 +113,8 @@ class AttachmentServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetAttachment(self, request, context):
-        """Brings one attachment with its content.
+        """Brings one attachment with its content, but for one with in_file: that is told without
+        its content, which DownloadAttachment brings.
 
         Errors:
         NOT_FOUND / TASK_NOT_FOUND, ATTACHMENT_NOT_FOUND
@@ -110,6 +133,45 @@ class AttachmentServiceServicer:
         ABORTED / CLAIM_LOST   claim_revision is given and not the claim's
 
         Retry with the same request_id.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UploadAttachment(self, request_iterator, context):
+        """Adds an attachment of any size up to 100 MB: `options` in the first message, then the
+        content in chunks. What turns out to be no more than 1 MiB is kept as if by Attach.
+
+        The attachment is there when the answer is, with its content on disk; a call that fails
+        or is cancelled leaves nothing behind. The task and the claim are checked at the end.
+
+        Errors: those of Attach, and
+        RESOURCE_EXHAUSTED / ATTACHMENT_TOO_LARGE   at once where `size` announces it, else when
+        that much has come
+        RESOURCE_EXHAUSTED / STORAGE_FULL           the content cannot be written; nothing is lost
+        RESOURCE_EXHAUSTED / TOO_MANY_CALLS         as many transfers go on as the server takes
+        INVALID_ARGUMENT / INVALID_FIELD            among others: what came is not of the `size`
+        or `sha256` that was announced
+
+        Retry with the same request_id and content, or there are two.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DownloadAttachment(self, request, context):
+        """Brings one attachment with its content, of any size: the first message tells of it,
+        without content; chunks of at most 256 KiB follow.
+
+        The content is checked as it is read: a stream that ends with OK has brought what was
+        attached. It may be removed meanwhile; the download goes on.
+
+        Errors:
+        NOT_FOUND / TASK_NOT_FOUND, ATTACHMENT_NOT_FOUND
+        DATA_LOSS / CONTENT_DAMAGED           its file is missing, or not what was attached
+        RESOURCE_EXHAUSTED / TOO_MANY_CALLS   as many transfers go on as the server takes
+
+        Retry freely, from the beginning.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -138,6 +200,16 @@ def add_AttachmentServiceServicer_to_server(servicer, server):
                     request_deserializer=taskloom_dot_v1_dot_attachment__service__pb2.DetachRequest.FromString,
                     response_serializer=taskloom_dot_v1_dot_attachment__service__pb2.DetachResponse.SerializeToString,
             ),
+            'UploadAttachment': grpc.stream_unary_rpc_method_handler(
+                    servicer.UploadAttachment,
+                    request_deserializer=taskloom_dot_v1_dot_attachment__service__pb2.UploadAttachmentRequest.FromString,
+                    response_serializer=taskloom_dot_v1_dot_attachment__service__pb2.UploadAttachmentResponse.SerializeToString,
+            ),
+            'DownloadAttachment': grpc.unary_stream_rpc_method_handler(
+                    servicer.DownloadAttachment,
+                    request_deserializer=taskloom_dot_v1_dot_attachment__service__pb2.DownloadAttachmentRequest.FromString,
+                    response_serializer=taskloom_dot_v1_dot_attachment__service__pb2.DownloadAttachmentResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'taskloom.v1.AttachmentService', rpc_method_handlers)
@@ -148,6 +220,12 @@ def add_AttachmentServiceServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class AttachmentService:
     """What is kept with tasks: results, notes, logs, evidence for gates.
+
+    Up to 1 MiB of content is kept in the database, and comes and goes with Attach and
+    GetAttachment. What is larger, up to 100 MB (100,000,000 bytes), is streamed, by
+    UploadAttachment and DownloadAttachment, and kept in a file of the media folder beside the
+    database, under the hash of its content. A `name` is for people: it names no file here, and
+    must not look as if it did.
     """
 
     @staticmethod
@@ -248,6 +326,60 @@ class AttachmentService:
             '/taskloom.v1.AttachmentService/Detach',
             taskloom_dot_v1_dot_attachment__service__pb2.DetachRequest.SerializeToString,
             taskloom_dot_v1_dot_attachment__service__pb2.DetachResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UploadAttachment(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_unary(
+            request_iterator,
+            target,
+            '/taskloom.v1.AttachmentService/UploadAttachment',
+            taskloom_dot_v1_dot_attachment__service__pb2.UploadAttachmentRequest.SerializeToString,
+            taskloom_dot_v1_dot_attachment__service__pb2.UploadAttachmentResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DownloadAttachment(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/taskloom.v1.AttachmentService/DownloadAttachment',
+            taskloom_dot_v1_dot_attachment__service__pb2.DownloadAttachmentRequest.SerializeToString,
+            taskloom_dot_v1_dot_attachment__service__pb2.DownloadAttachmentResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -30,7 +30,14 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class AttachmentServiceStub:
-    """What is kept with tasks: results, notes, logs, evidence for gates."""
+    """What is kept with tasks: results, notes, logs, evidence for gates.
+
+    Up to 1 MiB of content is kept in the database, and comes and goes with Attach and
+    GetAttachment. What is larger, up to 100 MB (100,000,000 bytes), is streamed, by
+    UploadAttachment and DownloadAttachment, and kept in a file of the media folder beside the
+    database, under the hash of its content. A `name` is for people: it names no file here, and
+    must not look as if it did.
+    """
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -58,7 +65,8 @@ class AttachmentServiceStub:
     Retry freely.
     """
     GetAttachment: _grpc.UnaryUnaryMultiCallable[_attachment_service_pb2.GetAttachmentRequest, _attachment_service_pb2.GetAttachmentResponse]
-    """Brings one attachment with its content.
+    """Brings one attachment with its content, but for one with in_file: that is told without
+    its content, which DownloadAttachment brings.
 
     Errors:
       NOT_FOUND / TASK_NOT_FOUND, ATTACHMENT_NOT_FOUND
@@ -74,10 +82,48 @@ class AttachmentServiceStub:
 
     Retry with the same request_id.
     """
+    UploadAttachment: _grpc.StreamUnaryMultiCallable[_attachment_service_pb2.UploadAttachmentRequest, _attachment_service_pb2.UploadAttachmentResponse]
+    """Adds an attachment of any size up to 100 MB: `options` in the first message, then the
+    content in chunks. What turns out to be no more than 1 MiB is kept as if by Attach.
+
+    The attachment is there when the answer is, with its content on disk; a call that fails
+    or is cancelled leaves nothing behind. The task and the claim are checked at the end.
+
+    Errors: those of Attach, and
+      RESOURCE_EXHAUSTED / ATTACHMENT_TOO_LARGE   at once where `size` announces it, else when
+                                                  that much has come
+      RESOURCE_EXHAUSTED / STORAGE_FULL           the content cannot be written; nothing is lost
+      RESOURCE_EXHAUSTED / TOO_MANY_CALLS         as many transfers go on as the server takes
+      INVALID_ARGUMENT / INVALID_FIELD            among others: what came is not of the `size`
+                                                  or `sha256` that was announced
+
+    Retry with the same request_id and content, or there are two.
+    """
+    DownloadAttachment: _grpc.UnaryStreamMultiCallable[_attachment_service_pb2.DownloadAttachmentRequest, _attachment_service_pb2.DownloadAttachmentResponse]
+    """Brings one attachment with its content, of any size: the first message tells of it,
+    without content; chunks of at most 256 KiB follow.
+
+    The content is checked as it is read: a stream that ends with OK has brought what was
+    attached. It may be removed meanwhile; the download goes on.
+
+    Errors:
+      NOT_FOUND / TASK_NOT_FOUND, ATTACHMENT_NOT_FOUND
+      DATA_LOSS / CONTENT_DAMAGED           its file is missing, or not what was attached
+      RESOURCE_EXHAUSTED / TOO_MANY_CALLS   as many transfers go on as the server takes
+
+    Retry freely, from the beginning.
+    """
 
 @_typing.type_check_only
 class AttachmentServiceAsyncStub(AttachmentServiceStub):
-    """What is kept with tasks: results, notes, logs, evidence for gates."""
+    """What is kept with tasks: results, notes, logs, evidence for gates.
+
+    Up to 1 MiB of content is kept in the database, and comes and goes with Attach and
+    GetAttachment. What is larger, up to 100 MB (100,000,000 bytes), is streamed, by
+    UploadAttachment and DownloadAttachment, and kept in a file of the media folder beside the
+    database, under the hash of its content. A `name` is for people: it names no file here, and
+    must not look as if it did.
+    """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Attach: _aio.UnaryUnaryMultiCallable[_attachment_service_pb2.AttachRequest, _attachment_service_pb2.AttachResponse]  # type: ignore[assignment]
@@ -102,7 +148,8 @@ class AttachmentServiceAsyncStub(AttachmentServiceStub):
     Retry freely.
     """
     GetAttachment: _aio.UnaryUnaryMultiCallable[_attachment_service_pb2.GetAttachmentRequest, _attachment_service_pb2.GetAttachmentResponse]  # type: ignore[assignment]
-    """Brings one attachment with its content.
+    """Brings one attachment with its content, but for one with in_file: that is told without
+    its content, which DownloadAttachment brings.
 
     Errors:
       NOT_FOUND / TASK_NOT_FOUND, ATTACHMENT_NOT_FOUND
@@ -118,9 +165,47 @@ class AttachmentServiceAsyncStub(AttachmentServiceStub):
 
     Retry with the same request_id.
     """
+    UploadAttachment: _aio.StreamUnaryMultiCallable[_attachment_service_pb2.UploadAttachmentRequest, _attachment_service_pb2.UploadAttachmentResponse]  # type: ignore[assignment]
+    """Adds an attachment of any size up to 100 MB: `options` in the first message, then the
+    content in chunks. What turns out to be no more than 1 MiB is kept as if by Attach.
+
+    The attachment is there when the answer is, with its content on disk; a call that fails
+    or is cancelled leaves nothing behind. The task and the claim are checked at the end.
+
+    Errors: those of Attach, and
+      RESOURCE_EXHAUSTED / ATTACHMENT_TOO_LARGE   at once where `size` announces it, else when
+                                                  that much has come
+      RESOURCE_EXHAUSTED / STORAGE_FULL           the content cannot be written; nothing is lost
+      RESOURCE_EXHAUSTED / TOO_MANY_CALLS         as many transfers go on as the server takes
+      INVALID_ARGUMENT / INVALID_FIELD            among others: what came is not of the `size`
+                                                  or `sha256` that was announced
+
+    Retry with the same request_id and content, or there are two.
+    """
+    DownloadAttachment: _aio.UnaryStreamMultiCallable[_attachment_service_pb2.DownloadAttachmentRequest, _attachment_service_pb2.DownloadAttachmentResponse]  # type: ignore[assignment]
+    """Brings one attachment with its content, of any size: the first message tells of it,
+    without content; chunks of at most 256 KiB follow.
+
+    The content is checked as it is read: a stream that ends with OK has brought what was
+    attached. It may be removed meanwhile; the download goes on.
+
+    Errors:
+      NOT_FOUND / TASK_NOT_FOUND, ATTACHMENT_NOT_FOUND
+      DATA_LOSS / CONTENT_DAMAGED           its file is missing, or not what was attached
+      RESOURCE_EXHAUSTED / TOO_MANY_CALLS   as many transfers go on as the server takes
+
+    Retry freely, from the beginning.
+    """
 
 class AttachmentServiceServicer(metaclass=_abc_1.ABCMeta):
-    """What is kept with tasks: results, notes, logs, evidence for gates."""
+    """What is kept with tasks: results, notes, logs, evidence for gates.
+
+    Up to 1 MiB of content is kept in the database, and comes and goes with Attach and
+    GetAttachment. What is larger, up to 100 MB (100,000,000 bytes), is streamed, by
+    UploadAttachment and DownloadAttachment, and kept in a file of the media folder beside the
+    database, under the hash of its content. A `name` is for people: it names no file here, and
+    must not look as if it did.
+    """
 
     @_abc_1.abstractmethod
     def Attach(
@@ -161,7 +246,8 @@ class AttachmentServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _attachment_service_pb2.GetAttachmentRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_attachment_service_pb2.GetAttachmentResponse, _abc.Awaitable[_attachment_service_pb2.GetAttachmentResponse]]:
-        """Brings one attachment with its content.
+        """Brings one attachment with its content, but for one with in_file: that is told without
+        its content, which DownloadAttachment brings.
 
         Errors:
           NOT_FOUND / TASK_NOT_FOUND, ATTACHMENT_NOT_FOUND
@@ -182,6 +268,49 @@ class AttachmentServiceServicer(metaclass=_abc_1.ABCMeta):
           ABORTED / CLAIM_LOST   claim_revision is given and not the claim's
 
         Retry with the same request_id.
+        """
+
+    @_abc_1.abstractmethod
+    def UploadAttachment(
+        self,
+        request_iterator: _MaybeAsyncIterator[_attachment_service_pb2.UploadAttachmentRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_attachment_service_pb2.UploadAttachmentResponse, _abc.Awaitable[_attachment_service_pb2.UploadAttachmentResponse]]:
+        """Adds an attachment of any size up to 100 MB: `options` in the first message, then the
+        content in chunks. What turns out to be no more than 1 MiB is kept as if by Attach.
+
+        The attachment is there when the answer is, with its content on disk; a call that fails
+        or is cancelled leaves nothing behind. The task and the claim are checked at the end.
+
+        Errors: those of Attach, and
+          RESOURCE_EXHAUSTED / ATTACHMENT_TOO_LARGE   at once where `size` announces it, else when
+                                                      that much has come
+          RESOURCE_EXHAUSTED / STORAGE_FULL           the content cannot be written; nothing is lost
+          RESOURCE_EXHAUSTED / TOO_MANY_CALLS         as many transfers go on as the server takes
+          INVALID_ARGUMENT / INVALID_FIELD            among others: what came is not of the `size`
+                                                      or `sha256` that was announced
+
+        Retry with the same request_id and content, or there are two.
+        """
+
+    @_abc_1.abstractmethod
+    def DownloadAttachment(
+        self,
+        request: _attachment_service_pb2.DownloadAttachmentRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_attachment_service_pb2.DownloadAttachmentResponse], _abc.AsyncIterator[_attachment_service_pb2.DownloadAttachmentResponse]]:
+        """Brings one attachment with its content, of any size: the first message tells of it,
+        without content; chunks of at most 256 KiB follow.
+
+        The content is checked as it is read: a stream that ends with OK has brought what was
+        attached. It may be removed meanwhile; the download goes on.
+
+        Errors:
+          NOT_FOUND / TASK_NOT_FOUND, ATTACHMENT_NOT_FOUND
+          DATA_LOSS / CONTENT_DAMAGED           its file is missing, or not what was attached
+          RESOURCE_EXHAUSTED / TOO_MANY_CALLS   as many transfers go on as the server takes
+
+        Retry freely, from the beginning.
         """
 
 def add_AttachmentServiceServicer_to_server(servicer: AttachmentServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

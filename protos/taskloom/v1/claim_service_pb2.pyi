@@ -28,6 +28,7 @@ from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from taskloom.v1 import file_mark_pb2 as _file_mark_pb2
 from taskloom.v1 import prompt_pb2 as _prompt_pb2
 from taskloom.v1 import task_pb2 as _task_pb2
 from taskloom.v1 import worker_pb2 as _worker_pb2
@@ -88,6 +89,8 @@ class _ClaimOutcomeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ClaimOut
     """The worker holds its max_claims."""
     CLAIM_OUTCOME_WIP_LIMIT: _ClaimOutcome.ValueType  # 7
     """Something is ready, but its workflow has as many tasks in the claim state as may be there."""
+    CLAIM_OUTCOME_FILES_LOCKED: _ClaimOutcome.ValueType  # 8
+    """A lock in `files` is another worker's; `conflicts` says whose."""
 
 class ClaimOutcome(_ClaimOutcome, metaclass=_ClaimOutcomeEnumTypeWrapper):
     """Why ClaimNextTask gave what it gave."""
@@ -107,6 +110,8 @@ CLAIM_OUTCOME_LIMIT_REACHED: ClaimOutcome.ValueType  # 6
 """The worker holds its max_claims."""
 CLAIM_OUTCOME_WIP_LIMIT: ClaimOutcome.ValueType  # 7
 """Something is ready, but its workflow has as many tasks in the claim state as may be there."""
+CLAIM_OUTCOME_FILES_LOCKED: ClaimOutcome.ValueType  # 8
+"""A lock in `files` is another worker's; `conflicts` says whose."""
 Global___ClaimOutcome: _TypeAlias = ClaimOutcome  # noqa: Y015
 
 @_typing.final
@@ -118,15 +123,25 @@ class ClaimTaskRequest(_message.Message):
     LEASE_FIELD_NUMBER: _builtins.int
     MODE_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    FILES_FIELD_NUMBER: _builtins.int
+    MARK_REASON_FIELD_NUMBER: _builtins.int
     worker_id: _builtins.str
     task_id: _builtins.str
     mode: Global___ClaimMode.ValueType
     """Absent: exclusive."""
     request_id: _builtins.str
+    mark_reason: _builtins.str
+    """Why they are marked, for those who meet the marks."""
     @_builtins.property
     def lease(self) -> _duration_pb2.Duration:
         """For this claim instead of the worker's own lease, from 1 s to 7 days. Absent or
         zero: the worker's.
+        """
+
+    @_builtins.property
+    def files(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Paths to be marked for the task, at most 1,000 of 1 to 1,024 characters; those that begin
+        with "lock:" are locks.
         """
 
     def __init__(
@@ -137,10 +152,12 @@ class ClaimTaskRequest(_message.Message):
         lease: _duration_pb2.Duration | None = ...,
         mode: Global___ClaimMode.ValueType = ...,
         request_id: _builtins.str = ...,
+        files: _abc.Iterable[_builtins.str] | None = ...,
+        mark_reason: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["lease", b"lease"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["lease", b"lease", "mode", b"mode", "request_id", b"request_id", "task_id", b"task_id", "worker_id", b"worker_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["files", b"files", "lease", b"lease", "mark_reason", b"mark_reason", "mode", b"mode", "request_id", b"request_id", "task_id", b"task_id", "worker_id", b"worker_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -151,6 +168,7 @@ class ClaimTaskResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     TASK_FIELD_NUMBER: _builtins.int
+    CONFLICTS_FIELD_NUMBER: _builtins.int
     PROMPTS_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
@@ -161,6 +179,10 @@ class ClaimTaskResponse(_message.Message):
         """
 
     @_builtins.property
+    def conflicts(self) -> _containers.RepeatedCompositeFieldContainer[_file_mark_pb2.FileMark]:
+        """Marks of other workers on `files`."""
+
+    @_builtins.property
     def prompts(self) -> _containers.RepeatedCompositeFieldContainer[_prompt_pb2.Prompt]:
         """What the workflow has to say to this; empty where it says nothing."""
 
@@ -168,12 +190,13 @@ class ClaimTaskResponse(_message.Message):
         self,
         *,
         task: _task_pb2.Task | None = ...,
+        conflicts: _abc.Iterable[_file_mark_pb2.FileMark] | None = ...,
         prompts: _abc.Iterable[_prompt_pb2.Prompt] | None = ...,
         revision: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["task", b"task"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["prompts", b"prompts", "revision", b"revision", "task", b"task"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["conflicts", b"conflicts", "prompts", b"prompts", "revision", b"revision", "task", b"task"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -192,6 +215,8 @@ class ClaimNextTaskRequest(_message.Message):
     WAIT_FIELD_NUMBER: _builtins.int
     WAIT_WHEN_DONE_FIELD_NUMBER: _builtins.int
     MODE_FIELD_NUMBER: _builtins.int
+    FILES_FIELD_NUMBER: _builtins.int
+    MARK_REASON_FIELD_NUMBER: _builtins.int
     worker_id: _builtins.str
     max_tasks: _builtins.int
     """At most so many, up to 100; 0: one."""
@@ -204,6 +229,8 @@ class ClaimNextTaskRequest(_message.Message):
     """Wait also when every task has ended, for tasks that are yet to be made."""
     mode: Global___ClaimMode.ValueType
     """Absent: exclusive. An advisory claim is given on tasks on which the worker has none."""
+    mark_reason: _builtins.str
+    """Why they are marked, for those who meet the marks."""
     @_builtins.property
     def lease(self) -> _duration_pb2.Duration:
         """For these claims instead of the worker's own lease. Absent or zero: the worker's."""
@@ -213,6 +240,12 @@ class ClaimNextTaskRequest(_message.Message):
         """How long to wait for a task where none is ready, claims are paused, the worker
         rests or its workflow's limits leave no room: up to 1 day, and never beyond the call's deadline. Absent or zero: not at all.
         CLAIM_OUTCOME_ALL_DONE and CLAIM_OUTCOME_LIMIT_REACHED are answered at once.
+        """
+
+    @_builtins.property
+    def files(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Paths to be marked for the task, at most 1,000 of 1 to 1,024 characters; those that begin
+        with "lock:" are locks. Not with max_tasks above one: a mark is for one task.
         """
 
     def __init__(
@@ -227,10 +260,12 @@ class ClaimNextTaskRequest(_message.Message):
         wait: _duration_pb2.Duration | None = ...,
         wait_when_done: _builtins.bool = ...,
         mode: Global___ClaimMode.ValueType = ...,
+        files: _abc.Iterable[_builtins.str] | None = ...,
+        mark_reason: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["lease", b"lease", "wait", b"wait"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["lease", b"lease", "max_tasks", b"max_tasks", "mode", b"mode", "order_by", b"order_by", "parent_id", b"parent_id", "request_id", b"request_id", "wait", b"wait", "wait_when_done", b"wait_when_done", "worker_id", b"worker_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["files", b"files", "lease", b"lease", "mark_reason", b"mark_reason", "max_tasks", b"max_tasks", "mode", b"mode", "order_by", b"order_by", "parent_id", b"parent_id", "request_id", b"request_id", "wait", b"wait", "wait_when_done", b"wait_when_done", "worker_id", b"worker_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -243,6 +278,7 @@ class ClaimNextTaskResponse(_message.Message):
     TASKS_FIELD_NUMBER: _builtins.int
     OUTCOME_FIELD_NUMBER: _builtins.int
     RETRY_AFTER_FIELD_NUMBER: _builtins.int
+    CONFLICTS_FIELD_NUMBER: _builtins.int
     PROMPTS_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
     outcome: Global___ClaimOutcome.ValueType
@@ -256,6 +292,10 @@ class ClaimNextTaskResponse(_message.Message):
         """With COOLING_DOWN: the rest of the rest."""
 
     @_builtins.property
+    def conflicts(self) -> _containers.RepeatedCompositeFieldContainer[_file_mark_pb2.FileMark]:
+        """Marks of other workers on `files`; with FILES_LOCKED the locks that stand in the way."""
+
+    @_builtins.property
     def prompts(self) -> _containers.RepeatedCompositeFieldContainer[_prompt_pb2.Prompt]:
         """What their workflows have to say to this, each with the task_id of the task that it is about."""
 
@@ -265,12 +305,13 @@ class ClaimNextTaskResponse(_message.Message):
         tasks: _abc.Iterable[_task_pb2.Task] | None = ...,
         outcome: Global___ClaimOutcome.ValueType = ...,
         retry_after: _duration_pb2.Duration | None = ...,
+        conflicts: _abc.Iterable[_file_mark_pb2.FileMark] | None = ...,
         prompts: _abc.Iterable[_prompt_pb2.Prompt] | None = ...,
         revision: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["retry_after", b"retry_after"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["outcome", b"outcome", "prompts", b"prompts", "retry_after", b"retry_after", "revision", b"revision", "tasks", b"tasks"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["conflicts", b"conflicts", "outcome", b"outcome", "prompts", b"prompts", "retry_after", b"retry_after", "revision", b"revision", "tasks", b"tasks"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -78,6 +78,9 @@ class ClaimServiceServicer:
         renewed, the claim revision stays. A task assigned to the worker begins by it. Claiming
         exclusively what one holds by an advisory claim takes it over.
 
+        `files` are marked with the claim, for the task, as by MarkFiles: the claim and its files
+        come or fail together.
+
         Errors:
         NOT_FOUND / TASK_NOT_FOUND
         NOT_FOUND / WORKER_NOT_FOUND               connect first
@@ -96,6 +99,7 @@ class ClaimServiceServicer:
         FAILED_PRECONDITION / TASK_DELETED
         FAILED_PRECONDITION / PAUSED               everything, or the task's subtree, until
         somebody resumes; watch for it
+        FAILED_PRECONDITION / FILE_LOCKED          a lock in `files` is another's; see MarkFiles
 
         Retry with the same request_id.
         """
@@ -120,6 +124,11 @@ class ClaimServiceServicer:
         Where a workflow limits how many tasks may be in its claim state, no more of its tasks are
         given than there is room for: those of other workflows are given in their stead. Whoever
         waits is given one as soon as there is room.
+
+        `files` are marked with the claim, for the task, as by MarkFiles. While another worker
+        holds a lock among them, nothing is claimed: CLAIM_OUTCOME_FILES_LOCKED, with the locks in
+        `conflicts`. With `wait`, the call stands in line until they are free: then, one after
+        the other, those who wait for them are asked, until one has them.
 
         No task is an answer, not an error: `outcome` says why, `revision` is where to
         watch from.

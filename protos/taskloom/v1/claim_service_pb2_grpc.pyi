@@ -59,6 +59,9 @@ class ClaimServiceStub:
     renewed, the claim revision stays. A task assigned to the worker begins by it. Claiming
     exclusively what one holds by an advisory claim takes it over.
 
+    `files` are marked with the claim, for the task, as by MarkFiles: the claim and its files
+    come or fail together.
+
     Errors:
       NOT_FOUND / TASK_NOT_FOUND
       NOT_FOUND / WORKER_NOT_FOUND               connect first
@@ -77,6 +80,7 @@ class ClaimServiceStub:
       FAILED_PRECONDITION / TASK_DELETED
       FAILED_PRECONDITION / PAUSED               everything, or the task's subtree, until
                                                  somebody resumes; watch for it
+      FAILED_PRECONDITION / FILE_LOCKED          a lock in `files` is another's; see MarkFiles
 
     Retry with the same request_id.
     """
@@ -97,6 +101,11 @@ class ClaimServiceStub:
     Where a workflow limits how many tasks may be in its claim state, no more of its tasks are
     given than there is room for: those of other workflows are given in their stead. Whoever
     waits is given one as soon as there is room.
+
+    `files` are marked with the claim, for the task, as by MarkFiles. While another worker
+    holds a lock among them, nothing is claimed: CLAIM_OUTCOME_FILES_LOCKED, with the locks in
+    `conflicts`. With `wait`, the call stands in line until they are free: then, one after
+    the other, those who wait for them are asked, until one has them.
 
     No task is an answer, not an error: `outcome` says why, `revision` is where to
     watch from.
@@ -195,6 +204,9 @@ class ClaimServiceAsyncStub(ClaimServiceStub):
     renewed, the claim revision stays. A task assigned to the worker begins by it. Claiming
     exclusively what one holds by an advisory claim takes it over.
 
+    `files` are marked with the claim, for the task, as by MarkFiles: the claim and its files
+    come or fail together.
+
     Errors:
       NOT_FOUND / TASK_NOT_FOUND
       NOT_FOUND / WORKER_NOT_FOUND               connect first
@@ -213,6 +225,7 @@ class ClaimServiceAsyncStub(ClaimServiceStub):
       FAILED_PRECONDITION / TASK_DELETED
       FAILED_PRECONDITION / PAUSED               everything, or the task's subtree, until
                                                  somebody resumes; watch for it
+      FAILED_PRECONDITION / FILE_LOCKED          a lock in `files` is another's; see MarkFiles
 
     Retry with the same request_id.
     """
@@ -233,6 +246,11 @@ class ClaimServiceAsyncStub(ClaimServiceStub):
     Where a workflow limits how many tasks may be in its claim state, no more of its tasks are
     given than there is room for: those of other workflows are given in their stead. Whoever
     waits is given one as soon as there is room.
+
+    `files` are marked with the claim, for the task, as by MarkFiles. While another worker
+    holds a lock among them, nothing is claimed: CLAIM_OUTCOME_FILES_LOCKED, with the locks in
+    `conflicts`. With `wait`, the call stands in line until they are free: then, one after
+    the other, those who wait for them are asked, until one has them.
 
     No task is an answer, not an error: `outcome` says why, `revision` is where to
     watch from.
@@ -334,6 +352,9 @@ class ClaimServiceServicer(metaclass=_abc_1.ABCMeta):
         renewed, the claim revision stays. A task assigned to the worker begins by it. Claiming
         exclusively what one holds by an advisory claim takes it over.
 
+        `files` are marked with the claim, for the task, as by MarkFiles: the claim and its files
+        come or fail together.
+
         Errors:
           NOT_FOUND / TASK_NOT_FOUND
           NOT_FOUND / WORKER_NOT_FOUND               connect first
@@ -352,6 +373,7 @@ class ClaimServiceServicer(metaclass=_abc_1.ABCMeta):
           FAILED_PRECONDITION / TASK_DELETED
           FAILED_PRECONDITION / PAUSED               everything, or the task's subtree, until
                                                      somebody resumes; watch for it
+          FAILED_PRECONDITION / FILE_LOCKED          a lock in `files` is another's; see MarkFiles
 
         Retry with the same request_id.
         """
@@ -378,6 +400,11 @@ class ClaimServiceServicer(metaclass=_abc_1.ABCMeta):
         Where a workflow limits how many tasks may be in its claim state, no more of its tasks are
         given than there is room for: those of other workflows are given in their stead. Whoever
         waits is given one as soon as there is room.
+
+        `files` are marked with the claim, for the task, as by MarkFiles. While another worker
+        holds a lock among them, nothing is claimed: CLAIM_OUTCOME_FILES_LOCKED, with the locks in
+        `conflicts`. With `wait`, the call stands in line until they are free: then, one after
+        the other, those who wait for them are asked, until one has them.
 
         No task is an answer, not an error: `outcome` says why, `revision` is where to
         watch from.

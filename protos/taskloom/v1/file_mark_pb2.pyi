@@ -21,6 +21,9 @@ DESCRIPTOR: _descriptor.FileDescriptor
 class FileMark(_message.Message):
     """A worker's word that it works on a file. Advisory: it keeps nobody out, it
     tells the others.
+
+    A path that begins with "lock:", such as "lock:git-commit", is no file but a lock on a
+    resource of that name, and exclusive: one worker holds it, and nobody else can mark it.
     """
 
     DESCRIPTOR: _descriptor.Descriptor

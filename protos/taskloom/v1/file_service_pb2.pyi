@@ -8,6 +8,7 @@ What is true of every call stands at the top of worker_service.proto.
 
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
 from taskloom.v1 import file_mark_pb2 as _file_mark_pb2
@@ -31,6 +32,7 @@ class MarkFilesRequest(_message.Message):
     TASK_ID_FIELD_NUMBER: _builtins.int
     CLAIM_REVISION_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
+    WAIT_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     worker_id: _builtins.str
     task_id: _builtins.str
@@ -44,6 +46,12 @@ class MarkFilesRequest(_message.Message):
     def paths(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """1 to 1,000 paths of 1 to 1,024 characters."""
 
+    @_builtins.property
+    def wait(self) -> _duration_pb2.Duration:
+        """How long to wait for locks that others hold: up to 1 day, and never beyond the call's
+        deadline. Absent or zero: not at all. Waiting is no sign of life.
+        """
+
     def __init__(
         self,
         *,
@@ -52,11 +60,12 @@ class MarkFilesRequest(_message.Message):
         task_id: _builtins.str = ...,
         claim_revision: _builtins.int = ...,
         reason: _builtins.str = ...,
+        wait: _duration_pb2.Duration | None = ...,
         request_id: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["wait", b"wait"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["claim_revision", b"claim_revision", "paths", b"paths", "reason", b"reason", "request_id", b"request_id", "task_id", b"task_id", "worker_id", b"worker_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["claim_revision", b"claim_revision", "paths", b"paths", "reason", b"reason", "request_id", b"request_id", "task_id", b"task_id", "wait", b"wait", "worker_id", b"worker_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -74,7 +83,7 @@ class MarkFilesResponse(_message.Message):
     def marks(self) -> _containers.RepeatedCompositeFieldContainer[_file_mark_pb2.FileMark]: ...
     @_builtins.property
     def conflicts(self) -> _containers.RepeatedCompositeFieldContainer[_file_mark_pb2.FileMark]:
-        """Marks of other workers on the same files."""
+        """Marks of other workers on the same files: who, since when, for which task and why."""
 
     def __init__(
         self,

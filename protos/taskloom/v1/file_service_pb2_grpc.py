@@ -26,7 +26,8 @@ if _version_not_supported:
 
 
 class FileServiceStub:
-    """Advisory marks on files, so that agents keep out of each other's way.
+    """Marks on files, so that agents keep out of each other's way, and locks on what only one
+    of them may use at a time.
     """
 
     def __init__(self, channel):
@@ -53,30 +54,48 @@ class FileServiceStub:
 
 
 class FileServiceServicer:
-    """Advisory marks on files, so that agents keep out of each other's way.
+    """Marks on files, so that agents keep out of each other's way, and locks on what only one
+    of them may use at a time.
     """
 
     def MarkFiles(self, request, context):
-        """Marks files as worked on by a worker.
+        """Marks files as worked on by a worker, and takes locks.
 
         Marks keep nobody out: where others have marked a file too, the mark is made and
         `conflicts` lists theirs. Marking again what one has marked takes over the new
-        task and reason and keeps the time. Marks for a task go when the task ends, all
-        others with UnmarkFiles or Disconnect.
+        task and reason and keeps the time. Marks for a task go when the task ends or is given
+        back, all others with UnmarkFiles or Disconnect.
+
+        A path that begins with "lock:" is a lock, and exclusive. If another worker holds one of
+        those asked for, the call is refused, and none of its paths is marked; with `wait` it
+        stands in line first. A lock that becomes free goes to the one who waits longest, in the
+        very transaction that freed it. Who needs several takes them in one call: a worker that
+        holds one and waits for another may wait for somebody who waits for it.
+
+        A lock goes as marks do, and also when its worker dies: with the lease of the claim on the
+        task for which it was taken; and where no such lease runs (it is for no task, for one that
+        the worker does not hold, or for a parked one), when the worker has given no sign of life
+        for its own lease, or was not back within the grace of its broken stream. Its end is an
+        event as that of any mark.
 
         Errors:
-        NOT_FOUND / WORKER_NOT_FOUND   connect first
+        NOT_FOUND / WORKER_NOT_FOUND        connect first
         NOT_FOUND / TASK_NOT_FOUND
-        ABORTED / CLAIM_LOST           claim_revision is given and not the claim's
+        ABORTED / CLAIM_LOST                claim_revision is given and not the claim's
+        FAILED_PRECONDITION / TASK_DELETED
+        FAILED_PRECONDITION / FILE_LOCKED   another worker holds a lock; the details name the
+        locks, and of the first `holder`, `since`,
+        `reason` and `task_id`
+        ABORTED / SUPERSEDED                the same request came again while this one waited
 
-        Retry freely.
+        Retry freely; with `wait`, with the same request_id.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def UnmarkFiles(self, request, context):
-        """Removes marks of a worker: those on the paths given, or all.
+        """Removes marks of a worker, locks among them: those on the paths given, or all.
 
         A path that is not marked by it is passed over.
 
@@ -128,7 +147,8 @@ def add_FileServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class FileService:
-    """Advisory marks on files, so that agents keep out of each other's way.
+    """Marks on files, so that agents keep out of each other's way, and locks on what only one
+    of them may use at a time.
     """
 
     @staticmethod

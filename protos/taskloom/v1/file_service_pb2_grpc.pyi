@@ -30,29 +30,48 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class FileServiceStub:
-    """Advisory marks on files, so that agents keep out of each other's way."""
+    """Marks on files, so that agents keep out of each other's way, and locks on what only one
+    of them may use at a time.
+    """
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> FileServiceAsyncStub: ...
     MarkFiles: _grpc.UnaryUnaryMultiCallable[_file_service_pb2.MarkFilesRequest, _file_service_pb2.MarkFilesResponse]
-    """Marks files as worked on by a worker.
+    """Marks files as worked on by a worker, and takes locks.
 
     Marks keep nobody out: where others have marked a file too, the mark is made and
     `conflicts` lists theirs. Marking again what one has marked takes over the new
-    task and reason and keeps the time. Marks for a task go when the task ends, all
-    others with UnmarkFiles or Disconnect.
+    task and reason and keeps the time. Marks for a task go when the task ends or is given
+    back, all others with UnmarkFiles or Disconnect.
+
+    A path that begins with "lock:" is a lock, and exclusive. If another worker holds one of
+    those asked for, the call is refused, and none of its paths is marked; with `wait` it
+    stands in line first. A lock that becomes free goes to the one who waits longest, in the
+    very transaction that freed it. Who needs several takes them in one call: a worker that
+    holds one and waits for another may wait for somebody who waits for it.
+
+    A lock goes as marks do, and also when its worker dies: with the lease of the claim on the
+    task for which it was taken; and where no such lease runs (it is for no task, for one that
+    the worker does not hold, or for a parked one), when the worker has given no sign of life
+    for its own lease, or was not back within the grace of its broken stream. Its end is an
+    event as that of any mark.
 
     Errors:
-      NOT_FOUND / WORKER_NOT_FOUND   connect first
+      NOT_FOUND / WORKER_NOT_FOUND        connect first
       NOT_FOUND / TASK_NOT_FOUND
-      ABORTED / CLAIM_LOST           claim_revision is given and not the claim's
+      ABORTED / CLAIM_LOST                claim_revision is given and not the claim's
+      FAILED_PRECONDITION / TASK_DELETED
+      FAILED_PRECONDITION / FILE_LOCKED   another worker holds a lock; the details name the
+                                          locks, and of the first `holder`, `since`,
+                                          `reason` and `task_id`
+      ABORTED / SUPERSEDED                the same request came again while this one waited
 
-    Retry freely.
+    Retry freely; with `wait`, with the same request_id.
     """
     UnmarkFiles: _grpc.UnaryUnaryMultiCallable[_file_service_pb2.UnmarkFilesRequest, _file_service_pb2.UnmarkFilesResponse]
-    """Removes marks of a worker: those on the paths given, or all.
+    """Removes marks of a worker, locks among them: those on the paths given, or all.
 
     A path that is not marked by it is passed over.
 
@@ -72,26 +91,45 @@ class FileServiceStub:
 
 @_typing.type_check_only
 class FileServiceAsyncStub(FileServiceStub):
-    """Advisory marks on files, so that agents keep out of each other's way."""
+    """Marks on files, so that agents keep out of each other's way, and locks on what only one
+    of them may use at a time.
+    """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     MarkFiles: _aio.UnaryUnaryMultiCallable[_file_service_pb2.MarkFilesRequest, _file_service_pb2.MarkFilesResponse]  # type: ignore[assignment]
-    """Marks files as worked on by a worker.
+    """Marks files as worked on by a worker, and takes locks.
 
     Marks keep nobody out: where others have marked a file too, the mark is made and
     `conflicts` lists theirs. Marking again what one has marked takes over the new
-    task and reason and keeps the time. Marks for a task go when the task ends, all
-    others with UnmarkFiles or Disconnect.
+    task and reason and keeps the time. Marks for a task go when the task ends or is given
+    back, all others with UnmarkFiles or Disconnect.
+
+    A path that begins with "lock:" is a lock, and exclusive. If another worker holds one of
+    those asked for, the call is refused, and none of its paths is marked; with `wait` it
+    stands in line first. A lock that becomes free goes to the one who waits longest, in the
+    very transaction that freed it. Who needs several takes them in one call: a worker that
+    holds one and waits for another may wait for somebody who waits for it.
+
+    A lock goes as marks do, and also when its worker dies: with the lease of the claim on the
+    task for which it was taken; and where no such lease runs (it is for no task, for one that
+    the worker does not hold, or for a parked one), when the worker has given no sign of life
+    for its own lease, or was not back within the grace of its broken stream. Its end is an
+    event as that of any mark.
 
     Errors:
-      NOT_FOUND / WORKER_NOT_FOUND   connect first
+      NOT_FOUND / WORKER_NOT_FOUND        connect first
       NOT_FOUND / TASK_NOT_FOUND
-      ABORTED / CLAIM_LOST           claim_revision is given and not the claim's
+      ABORTED / CLAIM_LOST                claim_revision is given and not the claim's
+      FAILED_PRECONDITION / TASK_DELETED
+      FAILED_PRECONDITION / FILE_LOCKED   another worker holds a lock; the details name the
+                                          locks, and of the first `holder`, `since`,
+                                          `reason` and `task_id`
+      ABORTED / SUPERSEDED                the same request came again while this one waited
 
-    Retry freely.
+    Retry freely; with `wait`, with the same request_id.
     """
     UnmarkFiles: _aio.UnaryUnaryMultiCallable[_file_service_pb2.UnmarkFilesRequest, _file_service_pb2.UnmarkFilesResponse]  # type: ignore[assignment]
-    """Removes marks of a worker: those on the paths given, or all.
+    """Removes marks of a worker, locks among them: those on the paths given, or all.
 
     A path that is not marked by it is passed over.
 
@@ -110,7 +148,9 @@ class FileServiceAsyncStub(FileServiceStub):
     """
 
 class FileServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Advisory marks on files, so that agents keep out of each other's way."""
+    """Marks on files, so that agents keep out of each other's way, and locks on what only one
+    of them may use at a time.
+    """
 
     @_abc_1.abstractmethod
     def MarkFiles(
@@ -118,19 +158,36 @@ class FileServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _file_service_pb2.MarkFilesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_file_service_pb2.MarkFilesResponse, _abc.Awaitable[_file_service_pb2.MarkFilesResponse]]:
-        """Marks files as worked on by a worker.
+        """Marks files as worked on by a worker, and takes locks.
 
         Marks keep nobody out: where others have marked a file too, the mark is made and
         `conflicts` lists theirs. Marking again what one has marked takes over the new
-        task and reason and keeps the time. Marks for a task go when the task ends, all
-        others with UnmarkFiles or Disconnect.
+        task and reason and keeps the time. Marks for a task go when the task ends or is given
+        back, all others with UnmarkFiles or Disconnect.
+
+        A path that begins with "lock:" is a lock, and exclusive. If another worker holds one of
+        those asked for, the call is refused, and none of its paths is marked; with `wait` it
+        stands in line first. A lock that becomes free goes to the one who waits longest, in the
+        very transaction that freed it. Who needs several takes them in one call: a worker that
+        holds one and waits for another may wait for somebody who waits for it.
+
+        A lock goes as marks do, and also when its worker dies: with the lease of the claim on the
+        task for which it was taken; and where no such lease runs (it is for no task, for one that
+        the worker does not hold, or for a parked one), when the worker has given no sign of life
+        for its own lease, or was not back within the grace of its broken stream. Its end is an
+        event as that of any mark.
 
         Errors:
-          NOT_FOUND / WORKER_NOT_FOUND   connect first
+          NOT_FOUND / WORKER_NOT_FOUND        connect first
           NOT_FOUND / TASK_NOT_FOUND
-          ABORTED / CLAIM_LOST           claim_revision is given and not the claim's
+          ABORTED / CLAIM_LOST                claim_revision is given and not the claim's
+          FAILED_PRECONDITION / TASK_DELETED
+          FAILED_PRECONDITION / FILE_LOCKED   another worker holds a lock; the details name the
+                                              locks, and of the first `holder`, `since`,
+                                              `reason` and `task_id`
+          ABORTED / SUPERSEDED                the same request came again while this one waited
 
-        Retry freely.
+        Retry freely; with `wait`, with the same request_id.
         """
 
     @_abc_1.abstractmethod
@@ -139,7 +196,7 @@ class FileServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _file_service_pb2.UnmarkFilesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_file_service_pb2.UnmarkFilesResponse, _abc.Awaitable[_file_service_pb2.UnmarkFilesResponse]]:
-        """Removes marks of a worker: those on the paths given, or all.
+        """Removes marks of a worker, locks among them: those on the paths given, or all.
 
         A path that is not marked by it is passed over.
 

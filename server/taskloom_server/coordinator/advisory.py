@@ -1,5 +1,6 @@
 """Advisory claims: a worker's word that it works on a task, which keeps nobody else from it."""
 
+from taskloom_server.coordinator import marks
 from taskloom_server.coordinator.changes import change
 from taskloom_server.graph.events import EventType
 from taskloom_server.graph.tasks import AdvisoryClaim, Task
@@ -30,15 +31,7 @@ def end(
     tx.tell_task(EventType.ADVISORY_CLAIM_ENDED, ended, task, worker_id=worker_id, reason=reason)
     for mark in () if works_on else tx.file_marks.for_task(task.id):
         if mark.worker_id == worker_id:
-            tx.file_marks.delete(mark, tx.now, reason)
-            tx.tell(
-                EventType.FILE_UNMARKED,
-                mark,
-                task_id=task.id,
-                task=ended,
-                worker_id=worker_id,
-                reason=reason,
-            )
+            marks.lift(tx, mark, reason, task=ended)
     tx.ask_worker_again(worker_id)
     return ended
 

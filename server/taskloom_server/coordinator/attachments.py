@@ -17,6 +17,14 @@ _AT_ONCE = 100  # attachments read at a time
 
 
 @dataclass(frozen=True, slots=True)
+class StoredFile:
+    """A content in the media folder: the file's name, which is the content's SHA-256."""
+
+    name: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
 class Attach:
     """An attachment to be."""
 
@@ -27,6 +35,7 @@ class Attach:
     name: str
     mime_type: str  # empty: the one of its type
     content: bytes
+    file: StoredFile | None = None  # where the content is, if it is not here
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,9 +101,10 @@ def attach(tx: Transaction, ask: Attach) -> Found:
         sequence=tx.attachments.next_sequence(task.id, ask.type),
         name=ask.name,
         mime_type=ask.mime_type or rule.mime_type or "text/plain",
-        size=len(ask.content),
+        size=len(ask.content) if ask.file is None else ask.file.size,
         created_at=tx.now,
-        content=ask.content,
+        file_path=None if ask.file is None else ask.file.name,
+        content=None if ask.file is not None else ask.content,
     )
     if rule.keeping is Keeping.REPLACE:
         _clear(tx, task, ask)
@@ -178,14 +188,33 @@ def detach(tx: Transaction, ask: Detach) -> int:
     task = require_task(tx, ask.task_id)
     check_claim(tx, task, ask.worker_id, ask.claim_revision)
     attachment = _require(tx, ask.task_id, ask.type, ask.sequence)
+    remove(tx, attachment, by=ask.worker_id or None)
+    return tx.seen
+
+
+def remove(tx: Transaction, attachment: Attachment, by: str | None) -> None:
+    """Remove an attachment, and in the end its file, if nothing else refers to that."""
     tx.attachments.delete(attachment)
+    if attachment.file_path is not None:
+        tx.drop_file(attachment.file_path)
     tx.tell(
         EventType.ATTACHMENT_REMOVED,
         attachment._replace(content=None),
-        task_id=task.id,
-        worker_id=ask.worker_id or None,
+        task_id=attachment.task_id,
+        worker_id=by,
     )
-    return tx.seen
+
+
+def drop_files(tx: Transaction, task_id: str) -> None:
+    """Let the files of a task go with it, whose attachments are about to be deleted as such."""
+    for attachment in tx.attachments.of_task(task_id):
+        if attachment.file_path is not None:
+            tx.drop_file(attachment.file_path)
+
+
+def used_files(tx: Transaction, names: Sequence[str]) -> frozenset[str]:
+    """Those of these files in the media folder to which an attachment refers."""
+    return frozenset(name for name in names if tx.attachments.refers_to(name))
 
 
 def _require(tx: Transaction, task_id: str, type_: str, sequence: int | None) -> Attachment:

@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Unpack
 
-from taskloom_server.coordinator import advisory, wip, workers
+from taskloom_server.coordinator import advisory, marks, wip, workers
 from taskloom_server.coordinator.admission import (
     Held,
     check_admission,
@@ -21,7 +21,7 @@ from taskloom_server.coordinator.transitions import move
 from taskloom_server.graph.errors import DomainError
 from taskloom_server.graph.events import EventType
 from taskloom_server.graph.steps import Step
-from taskloom_server.graph.tasks import Task, TaskChanges
+from taskloom_server.graph.tasks import FileMark, Task, TaskChanges
 from taskloom_server.graph.workers import ClaimOrder, Outcome, Worker, refusal
 from taskloom_server.store.transaction import Transaction
 from taskloom_server.store.waiting import Waiting
@@ -35,6 +35,8 @@ class Claim:
     task_id: str
     lease_ms: int | None  # None: the worker's
     advisory: bool = False
+    files: tuple[str, ...] = ()  # to be marked for the task
+    mark_reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,17 +52,20 @@ class ClaimNext:
     order: ClaimOrder = ClaimOrder.PRIORITY
     advisory: bool = False
     asked: bool = True  # by the worker just now, and not by the server on its behalf
+    files: tuple[str, ...] = ()  # to be marked for the task, which is then one
+    mark_reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """Tasks given, best first, or why none."""
+    """Tasks given, best first, or why none; and the marks of others on the files asked for."""
 
     tasks: list[Task]
     outcome: Outcome
     retry_after_ms: int | None
     revision: int
     steps: Sequence[Step] = ()
+    conflicts: Sequence[FileMark] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,13 +78,17 @@ class Fail(Held):
 
 @dataclass(frozen=True, slots=True)
 class Moved:
-    """A task after its move, and the tasks that became ready by it."""
+    """A task after its move, and the tasks that became ready by it.
+
+    ``conflicts``: the marks of others on the files that were asked for with a claim.
+    """
 
     task: Task
     unblocked: list[str]
     revision: int
     step: Step | None = None  # what its workflow may have prompts for
     warnings: Sequence[str] = ()
+    conflicts: Sequence[FileMark] = ()
 
 
 def claim_task(tx: Transaction, ask: Claim) -> Moved | DomainError:
@@ -91,22 +100,33 @@ def claim_task(tx: Transaction, ask: Claim) -> Moved | DomainError:
     worker = workers.require(tx, ask.worker_id)
     task = require_live_task(tx, ask.task_id)
     mine = task.claimed and task.worker_id == worker.id
+    locks = marks.locks_of_others(tx, worker.id, ask.files)
     if mine and not _is_assigned(tx, task):
+        if locks:
+            return _refused_files(tx, worker, locks)
         task = _renew(tx, worker, task, ask.lease_ms)
-        return Moved(task, [], tx.seen, Step(workflow_for(tx, task, worker), task, worker))
+        conflicts = _mark(tx, worker, task, ask)
+        step = Step(workflow_for(tx, task, worker), task, worker)
+        return Moved(task, [], tx.seen, step, conflicts=conflicts)
     if mine:
         ask = replace(ask, advisory=False)  # what is assigned to it is begun
     has_advisory = task.advisory_claim(worker.id) is not None and not task.claimed
     if has_advisory and ask.advisory:
+        if locks:
+            return _refused_files(tx, worker, locks)
         tx.workers.lives(worker, tx.now)
-        return Moved(task, [], tx.seen)
+        conflicts = _mark(tx, worker, task, ask)
+        return Moved(task, [], tx.seen, conflicts=conflicts)
     if error := check_admission(tx, worker, task, advisory=ask.advisory):
         lost = task.worker_id not in (None, worker.id) and not task.ready
         tx.workers.tried(worker, tx.now, lost=lost)
         return error
+    if locks:
+        return _refused_files(tx, worker, locks)
     before, task = task, _give(tx, worker, task, ask)
+    conflicts = _mark(tx, worker, task, ask)
     _note_taken(tx, worker, [task], ask)
-    return Moved(task, [], tx.seen, _taken(tx, worker, before, task))
+    return Moved(task, [], tx.seen, _taken(tx, worker, before, task), conflicts=conflicts)
 
 
 def claim_next(tx: Transaction, ask: ClaimNext) -> Claimed | Waiting:
@@ -120,14 +140,18 @@ def claim_next(tx: Transaction, ask: ClaimNext) -> Claimed | Waiting:
         require_task(tx, ask.parent_id)
     held = tx.tasks.held_count(worker.id)
     outcome = refusal(worker, held, tx.system.get().paused, tx.now)
+    locks: list[FileMark] = []
+    if outcome is None and (locks := marks.locks_of_others(tx, worker.id, ask.files)):
+        outcome = Outcome.ALL_DONE if _all_done(tx, ask.parent_id) else Outcome.FILES_LOCKED
     cannot = outcome is not None
     if outcome is None:
         limit = min(ask.max_tasks, worker.max_claims - held)
         steps, full = _give_best(tx, worker, ask, limit)
         if steps:
             tasks = [step.task for step in steps]
+            conflicts = _mark(tx, worker, tasks[0], ask)
             _note_taken(tx, worker, tasks, ask)
-            return Claimed(tasks, Outcome.CLAIMED, None, tx.seen, steps)
+            return Claimed(tasks, Outcome.CLAIMED, None, tx.seen, steps, conflicts)
         if full:
             outcome = Outcome.WIP_LIMIT
         else:
@@ -138,7 +162,7 @@ def claim_next(tx: Transaction, ask: ClaimNext) -> Claimed | Waiting:
     if outcome is Outcome.COOLING_DOWN and worker.cooling_until is not None:
         rest = worker.cooling_until - tx.now
     if outcome not in ask.waits_while or tx.now >= ask.wait_until:
-        return Claimed([], outcome, rest, tx.seen)
+        return Claimed([], outcome, rest, tx.seen, conflicts=locks)
     again_at = ask.wait_until if rest is None else min(ask.wait_until, tx.now + rest)
     tx.wake_at(again_at)
     return Waiting(
@@ -149,6 +173,7 @@ def claim_next(tx: Transaction, ask: ClaimNext) -> Claimed | Waiting:
         cannot=cannot,
         shares=ask.advisory,
         when_done=Outcome.ALL_DONE in ask.waits_while,
+        locks=tuple(mark.file_path for mark in locks),
     )
 
 
@@ -350,6 +375,22 @@ def _end(
     left = leaving or task.status, task.phase
     step = Step(workflow_for(tx, ended, worker), ended, worker, left)
     return Moved(ended, tx.unblocked(), tx.seen, step, tx.noted.warnings)
+
+
+def _refused_files(tx: Transaction, worker: Worker, locks: Sequence[FileMark]) -> DomainError:
+    """Count a claim that was refused because others hold locks that it asks for."""
+    tx.workers.tried(worker, tx.now, lost=False)
+    return marks.locked(locks)
+
+
+def _mark(
+    tx: Transaction, worker: Worker, task: Task, ask: Claim | ClaimNext
+) -> Sequence[FileMark]:
+    """Mark the files of a claim, of which no lock is another's; the marks of others on them."""
+    if not ask.files:
+        return ()
+    _, _, conflicts = marks.place(tx, worker, ask.files, task.id, ask.mark_reason)
+    return conflicts
 
 
 def _give(tx: Transaction, worker: Worker, task: Task, ask: Claim | ClaimNext) -> Task:

@@ -2,7 +2,7 @@
 
 from itertools import islice
 
-from taskloom_server.coordinator import advisory
+from taskloom_server.coordinator import advisory, marks
 from taskloom_server.coordinator.claims import latest
 from taskloom_server.coordinator.lookup import require_task
 from taskloom_server.coordinator.transitions import became_due, move
@@ -25,7 +25,7 @@ def meet_due(tx: Transaction, _: None) -> int | None:
 
 
 def end_leases(tx: Transaction, worker_id: str) -> int | None:
-    """End the leases of a worker that have run out; when its next one may, in Unix ms.
+    """End the leases of a worker that have run out, and its locks; when the next may, in Unix ms.
 
     A task whose workflow is not loaded any more stays as it is until it is.
     """
@@ -53,6 +53,7 @@ def end_leases(tx: Transaction, worker_id: str) -> int | None:
             following.append(until)
         else:
             advisory.end(tx, task, worker_id, _why(worker, tx.now))
+    following += marks.end_locks(tx, worker, _why(worker, tx.now))
     return min(following, default=None)
 
 

@@ -1,13 +1,14 @@
-"""File marks: saying, and asking, who is at work on which file."""
+"""File marks and locks: saying, and asking, who is at work on which file."""
 
 from dataclasses import dataclass
 
-from taskloom_server.coordinator import workers
+from taskloom_server.coordinator import marks, workers
 from taskloom_server.coordinator.admission import check_claim
 from taskloom_server.coordinator.lookup import require_live_task
-from taskloom_server.graph.events import EventType
+from taskloom_server.graph.errors import FileLocked
 from taskloom_server.graph.tasks import FileMark
 from taskloom_server.store.transaction import Transaction
+from taskloom_server.store.waiting import Waiting
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,15 +20,17 @@ class Mark:
     task_id: str  # empty: for none
     claim_revision: int
     reason: str
+    wait_until: int = 0  # Unix ms; until then it waits for locks
 
 
 @dataclass(frozen=True, slots=True)
 class Marked:
-    """The marks made, and those of others on the same files."""
+    """The marks made, those of others on the same files, and which of those made are new."""
 
     marks: list[FileMark]
     conflicts: list[FileMark]
     revision: int
+    new: list[FileMark]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,36 +71,32 @@ class MarkPage:
     revision: int
 
 
-def mark_files(tx: Transaction, ask: Mark) -> Marked:
-    """Mark files. Raises WorkerNotFound, TaskNotFound, TaskDeleted, ClaimLost."""
-    workers.sign_of_life(tx, ask.worker_id)
+def mark_files(tx: Transaction, ask: Mark) -> Marked | Waiting | FileLocked:
+    """Mark files, and take locks: all that are asked for, or none.
+
+    Raises WorkerNotFound, TaskNotFound, TaskDeleted, ClaimLost. Waits, or returns FileLocked so
+    that the sign of life is kept, while another worker holds one of the locks.
+    """
+    worker = workers.require(tx, ask.worker_id)
+    if not tx.again:
+        tx.workers.lives(worker, tx.now)
     if ask.task_id:
         task = require_live_task(tx, ask.task_id)
         check_claim(tx, task, ask.worker_id, ask.claim_revision)
-    marks: list[FileMark] = []
-    conflicts: list[FileMark] = []
-    for path in dict.fromkeys(ask.paths):
-        standing = tx.file_marks.on(path)
-        mine = next((m for m in standing if m.worker_id == ask.worker_id), None)
-        conflicts += (m for m in standing if m.worker_id != ask.worker_id)
-        mark = FileMark(
-            path,
-            ask.worker_id,
-            ask.task_id or None,
-            ask.reason or None,
-            mine.locked_at if mine else tx.now,
-        )
-        marks.append(mark)
-        if mark != mine:
-            tx.file_marks.put(mark, is_new=mine is None)
-            tx.tell(
-                EventType.FILE_MARKED,
-                mark,
-                task_id=mark.task_id,
-                worker_id=mark.worker_id,
-                reason=mark.reason,
-            )
-    return Marked(marks, conflicts, tx.seen)
+    if others := marks.locks_of_others(tx, worker.id, ask.paths):
+        if tx.now >= ask.wait_until:
+            return marks.locked(others)
+        tx.wake_at(ask.wait_until)
+        return Waiting.for_locks(worker, [mark.file_path for mark in others], ask.wait_until)
+    made, new, conflicts = marks.place(tx, worker, ask.paths, ask.task_id or None, ask.reason)
+    return Marked(made, conflicts, tx.seen, new)
+
+
+def give_back(tx: Transaction, marked: Marked) -> None:
+    """Lift the marks of a call whose caller had gone when it was answered."""
+    for mark in marked.new:
+        if mark in tx.file_marks.on(mark.file_path):
+            marks.lift(tx, mark, "the caller had gone before it was told")
 
 
 def unmark_files(tx: Transaction, ask: Unmark) -> Unmarked:
@@ -108,14 +107,7 @@ def unmark_files(tx: Transaction, ask: Unmark) -> Unmarked:
     for mark in tx.file_marks.by(ask.worker_id):
         if (paths and mark.file_path not in paths) or (ask.task_id not in ("", mark.task_id)):
             continue
-        tx.file_marks.delete(mark, tx.now, ask.reason or None)
-        tx.tell(
-            EventType.FILE_UNMARKED,
-            mark,
-            task_id=mark.task_id,
-            worker_id=mark.worker_id,
-            reason=ask.reason,
-        )
+        marks.lift(tx, mark, ask.reason)
         removed.append(mark.file_path)
     return Unmarked(removed, tx.seen)
 

@@ -99,5 +99,7 @@ def reset(tx: Transaction, _: None) -> tuple[str, int]:
     """Delete everything; the new incarnation and its revision."""
     tx.requirements.forget()
     tx.ask_again()
+    for name in tx.attachments.files():
+        tx.drop_file(name)
     tx.incarnation = tx.system.begin(tx.committed, tx.now)
     return tx.incarnation, tx.seen

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from taskloom_server.coordinator import advisory, dependencies, wip, workers
+from taskloom_server.coordinator import advisory, dependencies, marks, wip, workers
 from taskloom_server.coordinator.admission import (
     check_admission,
     check_children,
@@ -594,10 +594,7 @@ def _delete(
         tx.ask_worker_again(task.worker_id)
     gone = advisory.end_all(tx, gone, "the task was deleted")
     for mark in tx.file_marks.for_task(task.id):
-        tx.file_marks.delete(mark, tx.now, "the task was deleted")
-        tx.tell(
-            EventType.FILE_UNMARKED, mark, task_id=task.id, worker_id=mark.worker_id, reason=reason
-        )
+        marks.lift(tx, mark, "the task was deleted", told=reason)
     if workflow.blocks(task.status):
         let_go(tx, gone._replace(parent_id=None) if keeps_parent else gone)
 

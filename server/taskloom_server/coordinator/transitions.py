@@ -6,7 +6,7 @@ parent follows. Which moves are allowed is for the verbs to say.
 
 from typing import Unpack
 
-from taskloom_server.coordinator import advisory, wip
+from taskloom_server.coordinator import advisory, marks, wip
 from taskloom_server.coordinator.changes import change, warmth
 from taskloom_server.graph.events import EventType
 from taskloom_server.graph.tasks import AdvisoryClaim, Task, TaskChanges, Transition
@@ -56,6 +56,7 @@ def move(
         changes["lease_since"] = changes["parked_lease_ms"] = None
     elif state.parked and task.lease_ms is not None:
         changes["lease_ms"], changes["parked_lease_ms"] = None, task.lease_ms
+        marks.stand_alone(tx, task.id)
     elif not state.parked and task.parked_lease_ms is not None:
         changes["lease_ms"], changes["parked_lease_ms"] = task.parked_lease_ms, None
         changes["lease_since"] = tx.now
@@ -123,14 +124,7 @@ def _unmark_files(tx: Transaction, task: Task, keep: tuple[AdvisoryClaim, ...]) 
     for mark in tx.file_marks.for_task(task.id):
         if mark.worker_id in at_work:
             continue
-        tx.file_marks.delete(mark, tx.now, "the work ended")
-        tx.tell(
-            EventType.FILE_UNMARKED,
-            mark,
-            task_id=task.id,
-            worker_id=mark.worker_id,
-            reason="the work ended",
-        )
+        marks.lift(tx, mark, "the work ended")
 
 
 def _tell_dependents(tx: Transaction, workflow: Workflow, before: Task, after: Task) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from taskloom_server.coordinator import advisory, transitions
+from taskloom_server.coordinator import advisory, marks, transitions
 from taskloom_server.coordinator.lookup import require_task, workflow_for
 from taskloom_server.coordinator.roles import role_name
 from taskloom_server.graph import names
@@ -163,6 +163,8 @@ def connect(tx: Transaction, ask: Connect) -> Connected:
         grace_until=None,
     )
     tx.workers.put(worker)
+    if ask.lease_ms < base.lease_ms:
+        tx.lease_ends_at(worker.id, tx.now + ask.lease_ms)  # its locks may go sooner
     tx.ask_worker_again(worker.id)  # who waits for it goes by the tags that it had
     tx.tell(EventType.WORKER_CONNECTED, worker, worker_id=worker.id)
     return _connected(tx, worker)
@@ -275,14 +277,7 @@ def disconnect(tx: Transaction, ask: Disconnect) -> Disconnected:
     for task_id in tx.advisory_claims.of(worker.id):
         advisory.end(tx, require_task(tx, task_id), worker.id, reason)
     for mark in tx.file_marks.by(worker.id):
-        tx.file_marks.delete(mark, tx.now, reason)
-        tx.tell(
-            EventType.FILE_UNMARKED,
-            mark,
-            task_id=mark.task_id,
-            worker_id=worker.id,
-            reason=reason,
-        )
+        marks.lift(tx, mark, reason)
     worker = worker._replace(
         last_heartbeat=tx.now, disconnected_at=tx.now, cooling_until=None, grace_until=None
     )

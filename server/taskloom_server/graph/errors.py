@@ -193,6 +193,30 @@ class RoleForbids(DomainError):
     reason = "ROLE_FORBIDS"
 
 
+class FileLocked(DomainError):
+    """Another worker holds a lock that is asked for; ``subjects`` are the locks."""
+
+    reason = "FILE_LOCKED"
+
+
+class AttachmentTooLarge(DomainError):
+    """An attachment is larger than the server keeps."""
+
+    reason = "ATTACHMENT_TOO_LARGE"
+
+
+class StorageFull(DomainError):
+    """There is no room, or no leave, to keep the content of an attachment."""
+
+    reason = "STORAGE_FULL"
+
+
+class ContentDamaged(DomainError):
+    """The file with an attachment's content is missing, or holds something else."""
+
+    reason = "CONTENT_DAMAGED"
+
+
 class NotEmpty(DomainError):
     """A restore was asked for into a graph that has tasks."""
 

@@ -290,7 +290,11 @@ class Transition(NamedTuple):
 
 
 class Attachment(NamedTuple):
-    """One row of ``attachments``; ``content`` is None where it was not asked for."""
+    """One row of ``attachments``.
+
+    ``content`` is None where it was not asked for, and where it is kept in a file of the media
+    folder: that is named ``file_path``, the SHA-256 of the content.
+    """
 
     task_id: str
     attachment_type: str
@@ -299,17 +303,31 @@ class Attachment(NamedTuple):
     mime_type: str
     size: int
     created_at: int
+    file_path: str | None = None
     content: bytes | None = None
 
 
+LOCK_PREFIX = "lock:"  # of a path that is no file, but a resource that one worker holds at a time
+
+
 class FileMark(NamedTuple):
-    """One row of ``file_locks``: a worker's word that it works on a file."""
+    """One row of ``file_locks``: a worker's word that it works on a file, or its lock."""
 
     file_path: str
     worker_id: str
     task_id: str | None
     reason: str | None
     locked_at: int
+
+    @property
+    def is_lock(self) -> bool:
+        """Whether it keeps others out."""
+        return is_lock(self.file_path)
+
+
+def is_lock(path: str) -> bool:
+    """Whether a path names a resource that one worker holds at a time."""
+    return path.startswith(LOCK_PREFIX)
 
 
 class Requirement(NamedTuple):

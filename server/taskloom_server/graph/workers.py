@@ -67,6 +67,7 @@ class Outcome(Enum):
     COOLING_DOWN = "COOLING_DOWN"
     LIMIT_REACHED = "LIMIT_REACHED"
     WIP_LIMIT = "WIP_LIMIT"  # the workflow's claim state is full
+    FILES_LOCKED = "FILES_LOCKED"
 
 
 def refusal(worker: Worker, held: int, paused: Pause | None, now: int) -> Outcome | None:

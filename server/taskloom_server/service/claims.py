@@ -19,7 +19,13 @@ from taskloom_server.service.workers import WorkerServicer
 
 # In which a call waits, if it may; in the others there is nothing to wait for.
 _WAITS_WHILE = frozenset(
-    (Outcome.NONE_READY, Outcome.PAUSED, Outcome.COOLING_DOWN, Outcome.WIP_LIMIT)
+    (
+        Outcome.NONE_READY,
+        Outcome.PAUSED,
+        Outcome.COOLING_DOWN,
+        Outcome.WIP_LIMIT,
+        Outcome.FILES_LOCKED,
+    )
 )
 _IS_ADVISORY = {
     pb.CLAIM_MODE_UNSPECIFIED: False,
@@ -42,6 +48,8 @@ class ClaimServicer(claim_service_pb2_grpc.ClaimServiceServicer):
             task_id=read.identifier("task_id", request.task_id),
             lease_ms=read.lease_ms("lease", request),
             advisory=_advisory(request),
+            files=read.paths("files", request.files),
+            mark_reason=read.text("mark_reason", request.mark_reason, read.MAX_REASON),
         )
         return await self._calls.write(
             request, claims.claim_task, ask, pb.ClaimTaskResponse, _claimed_one
@@ -60,7 +68,11 @@ class ClaimServicer(claim_service_pb2_grpc.ClaimServiceServicer):
             waits_while=_WAITS_WHILE | ({Outcome.ALL_DONE} if request.wait_when_done else set()),
             order=read.claim_order("order_by", request.order_by),
             advisory=_advisory(request),
+            files=read.paths("files", request.files),
+            mark_reason=read.text("mark_reason", request.mark_reason, read.MAX_REASON),
         )
+        if ask.files and ask.max_tasks > 1:
+            raise InvalidField("files", "are marked for one task; max_tasks must be one with them")
         return await self._calls.write(
             request,
             claims.claim_next,
@@ -138,7 +150,10 @@ def _held(
 
 def _claimed_one(answer: claims.Moved) -> pb.ClaimTaskResponse:
     return pb.ClaimTaskResponse(
-        task=show.task(answer.task), prompts=prompts([answer.step]), revision=answer.revision
+        task=show.task(answer.task),
+        prompts=prompts([answer.step]),
+        conflicts=map(show.file_mark, answer.conflicts),
+        revision=answer.revision,
     )
 
 
@@ -153,6 +168,7 @@ def _claimed(answer: claims.Claimed) -> pb.ClaimNextTaskResponse:
         outcome=show.OUTCOMES[answer.outcome],
         retry_after=show.duration(answer.retry_after_ms),
         prompts=prompts(answer.steps),
+        conflicts=map(show.file_mark, answer.conflicts),
         revision=answer.revision,
     )
 

@@ -42,6 +42,7 @@ CODES: dict[type[errors.DomainError], grpc.StatusCode] = {
     errors.RoleForbids: _C.PERMISSION_DENIED,
     errors.NotEmpty: _C.FAILED_PRECONDITION,
     errors.OverlayUnfit: _C.FAILED_PRECONDITION,
+    errors.FileLocked: _C.FAILED_PRECONDITION,
     errors.ClaimLost: _C.ABORTED,
     errors.EtagMismatch: _C.ABORTED,
     errors.Superseded: _C.ABORTED,
@@ -53,6 +54,9 @@ CODES: dict[type[errors.DomainError], grpc.StatusCode] = {
     errors.InvalidQuery: _C.INVALID_ARGUMENT,
     errors.QueryTooExpensive: _C.RESOURCE_EXHAUSTED,
     errors.TooManyQueries: _C.RESOURCE_EXHAUSTED,
+    errors.AttachmentTooLarge: _C.RESOURCE_EXHAUSTED,
+    errors.StorageFull: _C.RESOURCE_EXHAUSTED,
+    errors.ContentDamaged: _C.DATA_LOSS,
     errors.ShuttingDown: _C.UNAVAILABLE,
 }
 

@@ -10,9 +10,6 @@ from taskloom_server.graph.errors import InvalidField
 from taskloom_server.service import paging, read, show
 from taskloom_server.service.calls import Calls
 
-_MAX_PATHS = 1_000
-_MAX_PATH = 1_024
-
 
 class FileServicer(file_service_pb2_grpc.FileServiceServicer):
     """See file_service.proto."""
@@ -21,17 +18,24 @@ class FileServicer(file_service_pb2_grpc.FileServiceServicer):
         self._calls = calls
 
     async def MarkFiles(self, request: pb.MarkFilesRequest, context: Any) -> pb.MarkFilesResponse:  # noqa: D102
+        wait = read.duration_ms("wait", request, "wait", low=0, high=read.DAY_MS, default=None)
         ask = files.Mark(
             worker_id=read.identifier("worker_id", request.worker_id),
-            paths=_paths(request),
+            paths=read.paths("paths", request.paths),
             task_id=read.identifier("task_id", request.task_id, optional=True),
             claim_revision=read.revision("claim_revision", request.claim_revision),
             reason=read.text("reason", request.reason, read.MAX_REASON),
+            wait_until=self._calls.deadline(wait, context) if wait else 0,
         )
         if not ask.paths:
             raise InvalidField("paths", "is required")
         return await self._calls.write(
-            request, files.mark_files, ask, pb.MarkFilesResponse, _marked
+            request,
+            files.mark_files,
+            ask,
+            pb.MarkFilesResponse,
+            _marked,
+            undo=files.give_back if wait else None,
         )
 
     async def UnmarkFiles(  # noqa: D102
@@ -39,7 +43,7 @@ class FileServicer(file_service_pb2_grpc.FileServiceServicer):
     ) -> pb.UnmarkFilesResponse:
         ask = files.Unmark(
             worker_id=read.identifier("worker_id", request.worker_id),
-            paths=_paths(request),
+            paths=read.paths("paths", request.paths),
             task_id=read.identifier("task_id", request.task_id, optional=True),
             reason=read.text("reason", request.reason, read.MAX_REASON),
         )
@@ -54,7 +58,7 @@ class FileServicer(file_service_pb2_grpc.FileServiceServicer):
         ask = files.ListMarks(
             worker_id=read.identifier("worker_id", request.worker_id, optional=True),
             task_id=read.identifier("task_id", request.task_id, optional=True),
-            paths=_paths(request),
+            paths=read.paths("paths", request.paths),
             after=("", "") if place is None else (place[0], place[1]),
             limit=paging.page_size(request),
         )
@@ -64,20 +68,6 @@ class FileServicer(file_service_pb2_grpc.FileServiceServicer):
             next_page_token=paging.write_token(request, page.next_after),
             revision=page.revision,
         )
-
-
-def _paths(
-    request: pb.MarkFilesRequest | pb.UnmarkFilesRequest | pb.ListFileMarksRequest,
-) -> tuple[str, ...]:
-    if len(request.paths) > _MAX_PATHS:
-        raise InvalidField(
-            "paths", f"has {len(request.paths)} entries; at most {_MAX_PATHS:,} are allowed"
-        )
-    for n, path in enumerate(request.paths):
-        read.text(f"paths[{n}]", path, _MAX_PATH, required=True)
-        if "\0" in path:
-            raise InvalidField(f"paths[{n}]", "contains a NUL character")
-    return tuple(request.paths)
 
 
 def _marked(answer: files.Marked) -> pb.MarkFilesResponse:

@@ -24,7 +24,9 @@ from taskloom_server.service.errors import code_of, message_of, trailing_metadat
 from taskloom_server.store.writer import WriterStopped
 
 _OURS = "/taskloom."
-_CLAIM_NEXT = "/taskloom.v1.ClaimService/ClaimNextTask"
+_MAY_WAIT = frozenset(
+    ("/taskloom.v1.ClaimService/ClaimNextTask", "/taskloom.v1.FileService/MarkFiles")
+)
 _COME_BACK_MS = 1000
 
 _log = structlog.get_logger("service")
@@ -36,23 +38,34 @@ class _Kind(Enum):
     CALL = "calls under way"
     WATCH = "watches open"
     WAIT = "claims waiting and streams of work"
+    TRANSFER = "attachments coming and going"
 
 
-_STREAMS = {
+_OF_METHOD = {
     "/taskloom.v1.WatchService/WatchTasks": _Kind.WATCH,
     "/taskloom.v1.ClaimService/Work": _Kind.WAIT,
+    "/taskloom.v1.AttachmentService/UploadAttachment": _Kind.TRANSFER,
+    "/taskloom.v1.AttachmentService/DownloadAttachment": _Kind.TRANSFER,
 }
 
 
 class Gate(aio.ServerInterceptor):
     """Lets calls of taskloom's services in, up to a number of each kind, until it is closed.
 
-    Watches, claims that wait with streams of work, and all other calls are counted apart, so
-    that neither watches nor idle agents can keep claims out.
+    Watches, claims that wait with streams of work, transfers of attachments, and all other calls
+    are counted apart, so that neither watches nor idle agents can keep claims out, and what the
+    transfers hold in memory is bounded.
     """
 
-    def __init__(self, *, max_calls: int, max_watches: int, max_waits: int) -> None:
-        self._limits = {_Kind.CALL: max_calls, _Kind.WATCH: max_watches, _Kind.WAIT: max_waits}
+    def __init__(
+        self, *, max_calls: int, max_watches: int, max_waits: int, max_transfers: int
+    ) -> None:
+        self._limits = {
+            _Kind.CALL: max_calls,
+            _Kind.WATCH: max_watches,
+            _Kind.WAIT: max_waits,
+            _Kind.TRANSFER: max_transfers,
+        }
         self._inside = dict.fromkeys(_Kind, 0)
         self._handlers: dict[str, Any] = {}
         self.closed = False
@@ -73,8 +86,8 @@ class Gate(aio.ServerInterceptor):
         return handler
 
     def _wrap(self, handler: Any, method: str) -> Any:
-        may_wait = method == _CLAIM_NEXT
-        stream_kind = _STREAMS.get(method, _Kind.CALL)
+        may_wait = method in _MAY_WAIT
+        usual = _OF_METHOD.get(method, _Kind.CALL)
         behavior = handler.unary_unary or handler.stream_unary
         stream_behavior = handler.unary_stream or handler.stream_stream
         serialization: dict[str, Any] = {
@@ -89,7 +102,7 @@ class Gate(aio.ServerInterceptor):
         async def answer(request: Any, context: aio.ServicerContext[Any, Any]) -> Any:
             if isinstance(request, DomainError):
                 raise request
-            kind = _Kind.WAIT if may_wait and request.HasField("wait") else _Kind.CALL
+            kind = _Kind.WAIT if may_wait and request.HasField("wait") else usual
             self._enter(kind)
             try:
                 return await behavior(request, context)
@@ -108,7 +121,7 @@ class Gate(aio.ServerInterceptor):
             try:
                 if isinstance(request, DomainError):
                     raise request
-                self._enter(stream_kind)
+                self._enter(usual)
             except DomainError as error:
                 await _abort(context, method, error)
             # Generators are not closed when their call is cancelled, so not in a `finally`.
@@ -121,7 +134,7 @@ class Gate(aio.ServerInterceptor):
                 await _abort(context, method, error)
 
         def left(_: Any) -> None:  # called with the context, whatever the stubs say
-            self._inside[stream_kind] -= 1
+            self._inside[usual] -= 1
 
         if handler.unary_unary:
             return grpc.unary_unary_rpc_method_handler(guarded_answer, **serialization)

@@ -10,7 +10,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from taskloom.v1 import task_pb2
 
 from taskloom_server.graph.errors import InvalidField
-from taskloom_server.graph.tasks import DEFAULT_MAX_ATTEMPTS, DEFAULT_PRIORITY
+from taskloom_server.graph.tasks import DEFAULT_MAX_ATTEMPTS, DEFAULT_PRIORITY, LOCK_PREFIX
 from taskloom_server.graph.workers import ClaimOrder
 
 MAX_ID = 128
@@ -19,6 +19,8 @@ MAX_DESCRIPTION = 64 << 10  # bytes
 MAX_REASON = 4_000
 MAX_TAGS = 64
 MAX_BLOCKERS = 1_000
+MAX_PATHS = 1_000
+MAX_PATH = 1_024
 DAY_MS = 24 * 3600 * 1000
 
 
@@ -69,6 +71,19 @@ def identifiers(field: str, values: Sequence[str], limit: int) -> tuple[str, ...
 def tags(field: str, values: Sequence[str]) -> tuple[str, ...]:
     """Distinct tags, sorted."""
     return tuple(sorted(identifiers(field, values, MAX_TAGS)))
+
+
+def paths(field: str, values: Sequence[str]) -> tuple[str, ...]:
+    """Paths to be marked, and locks; at most 1,000 of 1 to 1,024 characters."""
+    if len(values) > MAX_PATHS:
+        raise InvalidField(field, f"has {len(values)} entries; at most {MAX_PATHS:,} are allowed")
+    for n, path in enumerate(values):
+        text(f"{field}[{n}]", path, MAX_PATH, required=True)
+        if "\0" in path:
+            raise InvalidField(f"{field}[{n}]", "contains a NUL character")
+        if path == LOCK_PREFIX:
+            raise InvalidField(f"{field}[{n}]", "names no resource after 'lock:'")
+    return tuple(values)
 
 
 def whole(field: str, value: int, low: int, high: int) -> int:

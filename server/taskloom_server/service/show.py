@@ -47,6 +47,7 @@ OUTCOMES = {
     Outcome.COOLING_DOWN: claim_service_pb2.CLAIM_OUTCOME_COOLING_DOWN,
     Outcome.LIMIT_REACHED: claim_service_pb2.CLAIM_OUTCOME_LIMIT_REACHED,
     Outcome.WIP_LIMIT: claim_service_pb2.CLAIM_OUTCOME_WIP_LIMIT,
+    Outcome.FILES_LOCKED: claim_service_pb2.CLAIM_OUTCOME_FILES_LOCKED,
 }
 _DEPENDENCY_NUMBERS = {name: number for number, name in DEPENDENCY_TYPES.items()}
 
@@ -212,7 +213,7 @@ def file_mark(record: FileMark) -> file_mark_pb2.FileMark:
 
 
 def attachment(record: Attachment) -> attachment_pb2.Attachment:
-    """An attachment, with its content where that was fetched."""
+    """An attachment, with its content where that was fetched and is not in a file."""
     return attachment_pb2.Attachment(
         task_id=record.task_id,
         type=record.attachment_type,
@@ -222,6 +223,8 @@ def attachment(record: Attachment) -> attachment_pb2.Attachment:
         content=record.content or b"",
         size=record.size,
         create_time=timestamp(record.created_at),
+        in_file=record.file_path is not None,
+        sha256=record.file_path or "",
     )
 
 

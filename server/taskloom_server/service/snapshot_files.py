@@ -99,7 +99,8 @@ def parse(contents: bytes, chosen: frozenset[str] | None = None) -> Parsed:
             for row in rows("dependencies", DependencyRow)
         ],
         attachments=[
-            _attachment(n, row) for n, row in enumerate(rows("attachments", AttachmentRow))
+            _attachment(n, row, warnings)
+            for n, row in enumerate(rows("attachments", AttachmentRow))
         ],
         transitions=[
             Transition(
@@ -253,8 +254,15 @@ def _task(
         raise InvalidSnapshot(f"{path}.{error}") from error
 
 
-def _attachment(n: int, row: AttachmentRow) -> Attachment:
+def _attachment(n: int, row: AttachmentRow, warnings: list[str]) -> Attachment:
     path = f"tables.attachments[{n}]"
+    if row.file_path is not None:
+        if row.content or row.size is None:
+            raise InvalidSnapshot(f"{path}: a row with file_path has a size, and no content")
+        warnings.append(
+            f"{path}: its content is not in the snapshot but in file {row.file_path} of the media "
+            "folder; copy that, too"
+        )
     content = (row.content or "").encode()
     if row.content_encoding == "base64":
         try:
@@ -273,9 +281,10 @@ def _attachment(n: int, row: AttachmentRow) -> Attachment:
         sequence=row.sequence,
         name=row.name or "",
         mime_type=row.mime_type or "text/plain",
-        size=len(content),
+        size=row.size if row.file_path is not None and row.size is not None else len(content),
         created_at=row.created_at,
-        content=content,
+        file_path=row.file_path,
+        content=content if row.file_path is None else None,
     )
 
 
@@ -319,6 +328,19 @@ def _render_task(task: Task) -> dict[str, Any]:
 
 
 def _render_attachment(attachment: Attachment) -> dict[str, Any]:
+    if attachment.file_path is not None:
+        return {
+            "task_id": attachment.task_id,
+            "attachment_type": attachment.attachment_type,
+            "sequence": attachment.sequence,
+            "name": attachment.name,
+            "mime_type": attachment.mime_type,
+            "content": None,
+            "content_encoding": "utf-8",
+            "file_path": attachment.file_path,
+            "size": attachment.size,
+            "created_at": attachment.created_at,
+        }
     content = attachment.content or b""
     try:
         text, encoding = content.decode(), "utf-8"

@@ -24,6 +24,7 @@ from taskloom_server.graph.tasks import (
     new_task,
 )
 from taskloom_server.service import read
+from taskloom_server.service.attachments import MAX_UPLOAD
 
 _Int = Annotated[int, Field(ge=-(2**63), le=2**63 - 1)]
 # What a Timestamp and a Duration can show: the years 1 to 9999, and 10,000 years.
@@ -130,7 +131,9 @@ class AttachmentRow(Row):
     mime_type: str | None = None
     content: str | None = None
     content_encoding: Literal["utf-8", "base64"] = "utf-8"
-    file_path: None = None  # content outside the database is not taken
+    # Of content kept in the media folder, which is not in the file: its name there, and its size.
+    file_path: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
+    size: Annotated[int, Field(ge=0, le=MAX_UPLOAD)] | None = None
     created_at: _Time = 0
 
 

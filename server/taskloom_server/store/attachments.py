@@ -9,7 +9,7 @@ from taskloom_server.graph.tasks import Attachment
 from taskloom_server.store.statements import Row, Statement, arg
 from taskloom_server.store.tables import Attachments
 
-_SIZE = fn.LENGTH(fn.COALESCE(Attachments.content, b""))
+_SIZE = fn.COALESCE(Attachments.size, fn.LENGTH(fn.COALESCE(Attachments.content, b"")))
 _INFO = (
     Attachments.task_id,
     Attachments.attachment_type,
@@ -18,12 +18,23 @@ _INFO = (
     Attachments.mime_type,
     _SIZE,
     Attachments.created_at,
+    Attachments.file_path,
 )
 _OF_TYPE = (Attachments.task_id == arg("task_id")) & (Attachments.attachment_type == arg("type"))
 _LAST = Statement(
     Attachments.select(fn.MAX(Attachments.sequence)).where(_OF_TYPE), "task_id", "type"
 )
-_COLUMNS = ("task_id", "attachment_type", "sequence", "name", "mime_type", "content", "created_at")
+_COLUMNS = (
+    "task_id",
+    "attachment_type",
+    "sequence",
+    "name",
+    "mime_type",
+    "content",
+    "created_at",
+    "file_path",
+    "size",
+)
 _INSERT = Statement(
     Attachments.insert({getattr(Attachments, c): arg(c) for c in _COLUMNS}), *_COLUMNS
 )
@@ -70,6 +81,21 @@ _ALL = Statement(
 )
 
 
+_OF_TASK = Statement(
+    Attachments.select(*_INFO).where(Attachments.task_id == arg("task_id")).order_by(*_ORDER),
+    "task_id",
+)
+_FILES = Statement(
+    Attachments.select(Attachments.file_path).where(Attachments.file_path.is_null(False)).distinct()
+)
+_USED = Statement(
+    Attachments.select(Attachments.file_path)
+    .where((Attachments.file_path == arg("name")) & Attachments.file_path.is_null(False))
+    .limit(1),
+    "name",
+)
+
+
 def _attachment_of(row: Row) -> Attachment:
     return Attachment(*row)
 
@@ -101,6 +127,8 @@ class AttachmentTable:
             attachment.mime_type,
             attachment.content,
             attachment.created_at,
+            attachment.file_path,
+            attachment.size if attachment.file_path is not None else None,
         )
 
     def get(self, task_id: str, attachment_type: str, sequence: int) -> Attachment | None:
@@ -126,6 +154,18 @@ class AttachmentTable:
         else:
             rows = _PAGE.all(self._connection, task_id, *after, limit)
         return [_attachment_of(row) for row in rows]
+
+    def of_task(self, task_id: str) -> list[Attachment]:
+        """All of a task, without contents."""
+        return [_attachment_of(row) for row in _OF_TASK.all(self._connection, task_id)]
+
+    def files(self) -> list[str]:
+        """The files of the media folder that are referred to."""
+        return [row[0] for row in _FILES.all(self._connection)]
+
+    def refers_to(self, name: str) -> bool:
+        """Whether an attachment's content is in this file of the media folder."""
+        return _USED.one(self._connection, name) is not None
 
     def all(self) -> Iterator[Attachment]:
         """Every attachment with its content, in order."""

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import apsw
 
-from taskloom_server.graph.tasks import FileMark
+from taskloom_server.graph.tasks import LOCK_PREFIX, FileMark
 from taskloom_server.store.statements import Statement, arg
 from taskloom_server.store.tables import ClaimSequence, FileLocks
 
@@ -38,6 +38,17 @@ _FOR = Statement(
     FileLocks.select(*_FIELDS).where(FileLocks.task_id == arg("task_id")).order_by(*_ORDER),
     "task_id",
 )
+# As a range, which an index finds.
+_IS_LOCK = (FileLocks.file_path >= LOCK_PREFIX) & (
+    FileLocks.file_path < LOCK_PREFIX[:-1] + chr(ord(LOCK_PREFIX[-1]) + 1)
+)
+_LOCKS_BY = Statement(
+    FileLocks.select(*_FIELDS)
+    .where((FileLocks.worker_id == arg("worker_id")) & _IS_LOCK)
+    .order_by(*_ORDER),
+    "worker_id",
+)
+_LOCK_HOLDERS = Statement(FileLocks.select(FileLocks.worker_id).where(_IS_LOCK).distinct())
 _OPEN = (
     (ClaimSequence.file_path == arg("file_path"))
     & (ClaimSequence.worker_id == arg("worker_id"))
@@ -100,6 +111,14 @@ class FileMarkTable:
     def by(self, worker_id: str) -> list[FileMark]:
         """A worker's marks."""
         return [FileMark(*row) for row in _BY.all(self._connection, worker_id)]
+
+    def locks_by(self, worker_id: str) -> list[FileMark]:
+        """A worker's locks."""
+        return [FileMark(*row) for row in _LOCKS_BY.all(self._connection, worker_id)]
+
+    def lock_holders(self) -> list[str]:
+        """The workers that hold locks."""
+        return [row[0] for row in _LOCK_HOLDERS.all(self._connection)]
 
     def for_task(self, task_id: str) -> list[FileMark]:
         """The marks that were made for a task."""

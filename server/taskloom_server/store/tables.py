@@ -274,12 +274,18 @@ class Attachments(_Table):
     name = TextField()
     mime_type = TextField()
     content = BlobField(null=True)
-    file_path = TextField(null=True)  # of content kept outside the database
+    file_path = TextField(null=True)  # of content kept in the media folder: its name there
     created_at = BigIntegerField()
+    size = BigIntegerField(null=True)  # of content kept in the media folder, in bytes
 
     class Meta:
         table_name = "attachments"
         primary_key = CompositeKey("task_id", "attachment_type", "sequence")
+
+
+Attachments.add_index(
+    Attachments.file_path, where=Attachments.file_path.is_null(False), name="attachments_file"
+)
 
 
 class FileLocks(_Table):

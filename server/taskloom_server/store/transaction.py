@@ -41,6 +41,8 @@ class Noted:
     recheck: bool = False  # whether all who wait should be asked again
     roomy: list[int] = field(default_factory=list)  # groups of tasks that there is room for since
     warnings: list[str] = field(default_factory=list)
+    unlocked: list[str] = field(default_factory=list)  # locks that nobody holds any more
+    dropped: list[str] = field(default_factory=list)  # files that an attachment less refers to
 
 
 class Transaction:
@@ -184,6 +186,17 @@ class Transaction:
     def warn(self, sentence: str) -> None:
         """Say in the answer what was taken although the workflow does not want it so."""
         self.noted.warnings.append(sentence)
+
+    def ask_for_lock_again(self, path: str) -> None:
+        """Let those look again who wait for this lock: nobody holds it any more."""
+        self.noted.unlocked.append(path)
+
+    def drop_file(self, name: str) -> None:
+        """An attachment that refers to this file of the media folder is gone.
+
+        Once that is committed, the file goes, too, unless another one refers to it.
+        """
+        self.noted.dropped.append(name)
 
     def unblocked(self) -> list[str]:
         """The tasks that became ready by this verb so far."""

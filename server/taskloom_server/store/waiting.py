@@ -7,10 +7,12 @@ is a matter of the process, not of the file: after a restart the callers come ag
 
 import heapq
 from collections import OrderedDict
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
 from typing import Generic, TypeVar
+
+from taskloom_server.graph.workers import Worker
 
 _SPARE_TIMES = 64
 
@@ -26,7 +28,7 @@ class Waiting:
     ``again_at`` at the latest, in Unix ms, when the wait is over or a rest has passed. A worker
     that ``cannot`` take any task just now is not asked because one is ready; one that ``shares``
     what it takes leaves it to those behind it, too; one that waits ``when_done`` is not asked
-    because every task has ended.
+    because every task has ended. ``locks`` stand in its way: it is asked when one of them is free.
     """
 
     worker_id: str
@@ -36,6 +38,28 @@ class Waiting:
     cannot: bool
     shares: bool
     when_done: bool
+    locks: tuple[str, ...] = ()
+    for_task: bool = True  # False: for locks alone
+
+    @property
+    def kind(self) -> tuple[tuple[str, ...], str]:
+        """What decides on the tasks that it may be given."""
+        return self.tags, self.scope
+
+    @classmethod
+    def for_locks(cls, worker: Worker, locks: Sequence[str], until: int) -> "Waiting":
+        """Nothing before these locks are free."""
+        return cls(
+            worker.id,
+            (),
+            "",
+            until,
+            cannot=True,
+            shares=False,
+            when_done=False,
+            locks=tuple(locks),
+            for_task=False,
+        )
 
 
 class WaitingLine(Generic[J]):
@@ -50,6 +74,7 @@ class WaitingLine(Generic[J]):
         self._of_worker: dict[str, set[int]] = {}
         self._ticket_of: dict[int, int] = {}  # by the job's identity
         self._named: dict[str, J] = {}
+        self._of_lock: dict[str, set[int]] = {}
         self._times: list[tuple[int, int]] = []
 
     def __len__(self) -> int:
@@ -65,6 +90,8 @@ class WaitingLine(Generic[J]):
         self._waiting[ticket] = (job, waiting)
         self._ticket_of[id(job)] = ticket
         self._of_worker.setdefault(waiting.worker_id, set()).add(ticket)
+        for lock in waiting.locks:
+            self._of_lock.setdefault(lock, set()).add(ticket)
         if name:
             self._named[name] = job
         heapq.heappush(self._times, (waiting.again_at, ticket))
@@ -95,6 +122,10 @@ class WaitingLine(Generic[J]):
         of_worker.discard(ticket)
         if not of_worker:
             del self._of_worker[waiting.worker_id]
+        for lock in waiting.locks:
+            self._of_lock[lock].discard(ticket)
+            if not self._of_lock[lock]:
+                del self._of_lock[lock]
         if not waiting.cannot:
             place = (waiting.tags, waiting.scope)
             line = self._lines[place]
@@ -131,9 +162,12 @@ class WaitingLine(Generic[J]):
     def may_again(self, job: J) -> None:
         """Let a job whose worker could take nothing stand with the others, in its old place."""
         ticket = self._ticket_of.get(id(job))
-        if ticket is None or not self._waiting[ticket][1].cannot:
+        if ticket is None:
             return
-        waiting = replace(self._waiting[ticket][1], cannot=False)
+        waiting = self._waiting[ticket][1]
+        if not (waiting.cannot and waiting.for_task):
+            return
+        waiting = replace(waiting, cannot=False)
         self._waiting[ticket] = (job, waiting)
         self._stand(job, waiting, ticket)
 
@@ -145,6 +179,10 @@ class WaitingLine(Generic[J]):
         """Those who wait for these workers, in the order in which they came."""
         tickets = {t for worker_id in worker_ids for t in self._of_worker.get(worker_id, ())}
         return [self._waiting[t][0] for t in sorted(tickets)]
+
+    def for_lock(self, lock: str) -> list[J]:
+        """Those in whose way this lock stood when they were asked, in the order they came."""
+        return [self._waiting[t][0] for t in sorted(self._of_lock.get(lock, ()))]
 
     def all(self) -> list[J]:
         """Everybody, in the order in which they came."""

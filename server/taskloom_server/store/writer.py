@@ -56,6 +56,7 @@ class Committed:
     incarnation: str
     deadline: int | None  # the earliest time at which something but a lease is due, Unix ms
     leases: tuple[tuple[str, int], ...]  # workers, and when a lease of theirs may end
+    dropped: tuple[str, ...] = ()  # files of attachments that an attachment less refers to
 
 
 @dataclass(slots=True)
@@ -107,9 +108,11 @@ class _Group:
     revisions: list[Revision] = field(default_factory=list)
     deadlines: list[int] = field(default_factory=list)
     leases: dict[str, int] = field(default_factory=dict)
+    dropped: list[str] = field(default_factory=list)
 
     def note(self, noted: Noted) -> None:
-        """Take over when something will be due."""
+        """Take over when something will be due, and what has become of no use."""
+        self.dropped += noted.dropped
         if noted.deadline is not None:
             self.deadlines.append(noted.deadline)
         for worker_id, deadline in noted.leases:
@@ -235,6 +238,8 @@ class Writer:
             leases = tx.tasks.lease_ends()
             for worker_id in tx.advisory_claims.workers():
                 leases[worker_id] = self._clock()  # looked at once, and then it is known
+            for worker_id in tx.file_marks.lock_holders():
+                leases[worker_id] = self._clock()
         tx.committed, tx.incarnation = system.revision, system.incarnation
         return Committed(system.revision, (), system.incarnation, due, tuple(leases.items()))
 
@@ -284,6 +289,7 @@ class Writer:
             tx.incarnation,
             min(times, default=None),
             tuple(group.leases.items()),
+            tuple(group.dropped),
         )
 
     def _attempt(self, tx: Transaction, job: _Job, group: "_Group") -> bool:
@@ -351,8 +357,12 @@ class Writer:
         again = self._line.all() if noted.recheck else self._line.of_workers(noted.freed)
         for job in again:
             self._line.may_again(job)
+        for path in noted.unlocked:
+            self._let_stand(path)
         if noted.readied or noted.roomy:
             self._offer(tx, group, [*noted.readied, *noted.roomy])
+        for path in noted.unlocked:
+            self._hand_on(tx, group, path)
         for job in again:
             if self._line.waiting(job) is not None:
                 self._attempt(tx, job, group)
@@ -377,6 +387,39 @@ class Writer:
                     places[:] = [place for place in places if wanted(place)]
             elif not waiting.shares and self._line.waiting(job) == waiting:
                 places.remove((waiting.tags, waiting.scope))  # it is not below their scope
+
+    def _let_stand(self, lock: str) -> None:
+        """Let the first of each kind that a lock kept from taking tasks be offered them in turn."""
+        kinds = set()
+        for job in self._line.for_lock(lock):
+            waiting = self._line.waiting(job)
+            if waiting is not None and waiting.for_task and waiting.kind not in kinds:
+                kinds.add(waiting.kind)
+                self._line.may_again(job)
+
+    def _hand_on(self, tx: Transaction, group: "_Group", lock: str) -> None:
+        """Give a lock that is free to one of those who wait for it.
+
+        Whoever finds it free and no task beside it speaks for all of his kind: they stand with
+        those who wait for a task from now on, and are not asked before there is one.
+        """
+        jobs = self._line.for_lock(lock)
+        if jobs and tx.file_marks.on(lock):
+            return  # with a task that was ready
+        dry = set()
+        for job in jobs:
+            waiting = self._line.waiting(job)
+            if waiting is None:
+                continue
+            if waiting.kind in dry:
+                self._line.may_again(job)
+            elif self._attempt(tx, job, group):
+                if tx.file_marks.on(lock):
+                    return
+            elif waiting.for_task and not waiting.shares:
+                after = self._line.waiting(job)
+                if after is not None and not after.cannot:
+                    dry.add(waiting.kind)
 
     def _dismiss_done(self, tx: Transaction, group: "_Group", *, anywhere: bool) -> None:
         """Tell those who wait when every task that they could wait for has ended.
