@@ -57,7 +57,8 @@ class ClaimServiceStub:
 
     Claiming what one holds already is a fresh start of the same claim: the lease is
     renewed, the claim revision stays. A task assigned to the worker begins by it. Claiming
-    exclusively what one holds by an advisory claim takes it over.
+    exclusively what one holds by an advisory claim takes it over. What is over budget is
+    neither taken nor renewed: it can be ended or given back until its lease runs out.
 
     Errors:
       NOT_FOUND / TASK_NOT_FOUND
@@ -75,6 +76,10 @@ class ClaimServiceStub:
       FAILED_PRECONDITION / TASK_DELETED
       FAILED_PRECONDITION / PAUSED               everything, or the task's subtree, until
                                                  somebody resumes; watch for it
+      FAILED_PRECONDITION / BUDGET_EXCEEDED      the budget of the task, or of one above it,
+                                                 is spent; the details say whose (metadata
+                                                 budget_task_id), what (budget), how much
+                                                 was spent and of how much (spent, limit)
 
     Retry with the same request_id.
     """
@@ -179,7 +184,8 @@ class ClaimServiceAsyncStub(ClaimServiceStub):
 
     Claiming what one holds already is a fresh start of the same claim: the lease is
     renewed, the claim revision stays. A task assigned to the worker begins by it. Claiming
-    exclusively what one holds by an advisory claim takes it over.
+    exclusively what one holds by an advisory claim takes it over. What is over budget is
+    neither taken nor renewed: it can be ended or given back until its lease runs out.
 
     Errors:
       NOT_FOUND / TASK_NOT_FOUND
@@ -197,6 +203,10 @@ class ClaimServiceAsyncStub(ClaimServiceStub):
       FAILED_PRECONDITION / TASK_DELETED
       FAILED_PRECONDITION / PAUSED               everything, or the task's subtree, until
                                                  somebody resumes; watch for it
+      FAILED_PRECONDITION / BUDGET_EXCEEDED      the budget of the task, or of one above it,
+                                                 is spent; the details say whose (metadata
+                                                 budget_task_id), what (budget), how much
+                                                 was spent and of how much (spent, limit)
 
     Retry with the same request_id.
     """
@@ -304,7 +314,8 @@ class ClaimServiceServicer(metaclass=_abc_1.ABCMeta):
 
         Claiming what one holds already is a fresh start of the same claim: the lease is
         renewed, the claim revision stays. A task assigned to the worker begins by it. Claiming
-        exclusively what one holds by an advisory claim takes it over.
+        exclusively what one holds by an advisory claim takes it over. What is over budget is
+        neither taken nor renewed: it can be ended or given back until its lease runs out.
 
         Errors:
           NOT_FOUND / TASK_NOT_FOUND
@@ -322,6 +333,10 @@ class ClaimServiceServicer(metaclass=_abc_1.ABCMeta):
           FAILED_PRECONDITION / TASK_DELETED
           FAILED_PRECONDITION / PAUSED               everything, or the task's subtree, until
                                                      somebody resumes; watch for it
+          FAILED_PRECONDITION / BUDGET_EXCEEDED      the budget of the task, or of one above it,
+                                                     is spent; the details say whose (metadata
+                                                     budget_task_id), what (budget), how much
+                                                     was spent and of how much (spent, limit)
 
         Retry with the same request_id.
         """

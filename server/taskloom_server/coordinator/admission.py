@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from taskloom_server.coordinator import workers
+from taskloom_server.coordinator import budgets, workers
 from taskloom_server.coordinator.lookup import blocker_ids, open_child_ids, require_live_task
 from taskloom_server.graph.errors import (
     ChildrenOpen,
@@ -107,7 +107,12 @@ def check_admission(tx: Transaction, worker: Worker, task: Task) -> DomainError 
             subjects=(workflow.initial_state,),
             metadata={"status": task.status, "worker_id": task.worker_id or ""},
         )
-    error = missing_tags(task, worker) or check_start(tx, task) or check_not_paused(tx, task)
+    error = (
+        missing_tags(task, worker)
+        or check_start(tx, task)
+        or check_not_paused(tx, task)
+        or budgets.check_within(tx, task)
+    )
     if error is not None:
         return error
     return _check_worker(tx, worker, held_beside(tx, worker, task))

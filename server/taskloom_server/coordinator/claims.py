@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import Unpack
 
-from taskloom_server.coordinator import advisory, workers
+from taskloom_server.coordinator import advisory, budgets, workers
 from taskloom_server.coordinator.admission import (
     Held,
     check_admission,
@@ -85,6 +85,9 @@ def claim_task(tx: Transaction, ask: Claim) -> Moved | DomainError:
     task = require_live_task(tx, ask.task_id)
     mine = task.claimed and task.worker_id == worker.id
     if mine and not _is_assigned(tx, task):
+        if task.lease_until is not None and (spent := budgets.check_within(tx, task)):
+            tx.workers.lives(worker, tx.now)
+            return spent
         return Moved(_renew(tx, worker, task, ask.lease_ms), [], tx.seen)
     if mine:
         ask = replace(ask, advisory=False)  # what is assigned to it is begun

@@ -1,0 +1,12 @@
+"""Holding back a task and all below it: by pauses, and by budgets that are spent."""
+
+from taskloom_server.graph.events import EventType
+from taskloom_server.graph.tasks import Task
+from taskloom_server.store.transaction import Transaction
+
+
+def shift_paused(tx: Transaction, task: Task, by: int) -> None:
+    """So many pauses or spent budgets more, or less, on a task and all below it."""
+    for one in tx.tasks.shift_paused(task.id, by, tx.revision, tx.now):
+        before = one._replace(paused=one.paused - by)
+        tx.tell_task(EventType.TASK_READY if one.ready else EventType.TASK_BLOCKED, one, before)
