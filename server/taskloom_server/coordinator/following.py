@@ -2,10 +2,11 @@
 
 from taskloom_server.coordinator.admission import claimed_by_other
 from taskloom_server.coordinator.changes import change
-from taskloom_server.coordinator.transitions import hold_back, let_go, move
+from taskloom_server.coordinator.lookup import require_task
+from taskloom_server.coordinator.transitions import begin, hold_back, let_go
 from taskloom_server.graph.errors import InvalidField
 from taskloom_server.graph.events import EventType
-from taskloom_server.graph.tasks import Task
+from taskloom_server.graph.tasks import Task, TaskChanges
 from taskloom_server.graph.workflows import Unknown, Workflow
 from taskloom_server.store.transaction import Transaction
 
@@ -22,29 +23,36 @@ def follow(tx: Transaction, task: Task, name: str, by: str | None, reason: str) 
     if task.claimed or task.advisory_claims:
         raise claimed_by_other(task)
     workflow = tx.workflows.get(task.workflow)
-    initial = task.status == workflow.initial_state
-    _check(task, workflow, to, to.initial_state if initial else task.status)
-    before = task
-    claimable = int(not initial and task.status == to.initial_state) or task.claimable
-    task = change(tx, task, {"workflow": to.name, "claimable": claimable})
-    tx.tell_task(EventType.TASK_UPDATED, task, before, worker_id=by, reason=reason)
-    blocked, blocks = workflow.blocks(task.status), to.blocks(task.status)
-    if initial and task.status != to.initial_state:
-        # Both initial states hold back what waits, so the move itself turns nothing.
-        if blocks != blocked:
-            (hold_back if blocks else let_go)(tx, task)
-        return move(tx, task, to.initial_state, EventType.TASK_MOVED, by=by, reason=reason)
-    if blocks != blocked:
-        (hold_back if blocks else let_go)(tx, task)
-    return task
+    status = to.initial_state if task.status == workflow.initial_state else task.status
+    _check(task, to, status, ended=task.completed_at is not None)
+    worked_ms = 0 if task.state_since is None else max(0, tx.now - task.state_since)
+    changes: TaskChanges = {
+        "workflow": to.name,
+        "status": status,
+        "claimable": int(status == to.initial_state),
+        "time_actual_ms": task.time_actual_ms + worked_ms,
+        "state_since": tx.now if to.states[status].timed else None,
+    }
+    moves = status != task.status
+    if moves:
+        changes["sequence_id"] = begin(tx, task._replace(status=status), by, reason)
+    after = change(tx, task, changes)
+    told = EventType.TASK_MOVED if moves else EventType.TASK_UPDATED
+    tx.tell_task(told, after, task, worker_id=by, reason=reason)
+    blocked, blocks = workflow.blocks(task.status), to.blocks(status)
+    if blocks and not blocked:
+        hold_back(tx, after)
+    elif blocked and not blocks:
+        let_go(tx, after)
+    return require_task(tx, task.id)
 
 
-def _check(task: Task, workflow: Workflow, to: Workflow, status: str) -> None:
+def _check(task: Task, to: Workflow, status: str, *, ended: bool) -> None:
     """Raise InvalidField unless the task is, in the other workflow, what it is in its own."""
-    state, now = to.states.get(status), workflow.states.get(task.status)
+    state = to.states.get(status)
     if state is None:
         raise InvalidField("workflow", f"{to.name!r} has no state {status!r}, which the task is in")
-    if now is not None and now.terminal != state.terminal:
+    if ended != state.terminal:
         ends = "ends" if state.terminal else "does not end"
         raise InvalidField("workflow", f"a task that is {status!r} {ends} in {to.name!r}")
     needs_worker = status in (to.claim_state, to.assign_state) or state.parked

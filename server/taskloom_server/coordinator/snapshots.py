@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import Enum
 from itertools import pairwise
 
+from taskloom_server.coordinator import budgets
 from taskloom_server.graph import cycles
 from taskloom_server.graph.errors import Cycle, InvalidSnapshot, NotEmpty, TaskExists
 from taskloom_server.graph.events import EventType
@@ -104,6 +105,9 @@ def import_snapshot(tx: Transaction, ask: Import) -> Imported:
         _restore_history(tx, snapshot.transitions, written)
         _restore_workers(tx, written)
     _tell(tx, written, snapshot)
+    for task in written:
+        if task.max_cost_usd is not None or task.max_subtree_attempts is not None:
+            budgets.set_limits(tx, task)
     return Imported(
         {
             "tasks": len(snapshot.tasks),

@@ -85,6 +85,8 @@ class _TaskRow(_Row):
     boost: _Share = 0.0
     active_at: _Time | None = None
     progressed_at: _Time | None = None
+    max_cost_usd: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    max_subtree_attempts: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
 
 
 class _DependencyRow(_Row):
@@ -307,6 +309,8 @@ def _task(
             boost=row.boost,
             active_at=row.updated_at if row.active_at is None else row.active_at,
             progressed_at=row.updated_at if row.progressed_at is None else row.progressed_at,
+            max_cost_usd=row.max_cost_usd,
+            max_subtree_attempts=row.max_subtree_attempts,
         )
     except InvalidField as error:
         raise InvalidSnapshot(f"{path}.{error}") from error
