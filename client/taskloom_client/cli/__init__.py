@@ -19,6 +19,8 @@ from taskloom_client.cli import (
     experiments,
     output,
     snapshots,
+    task_history,
+    task_surface,
     task_views,
     tasks,
     watch,
@@ -95,7 +97,7 @@ _add_group(
         "show": task_views.show,
         "why": task_views.why,
         "tree": task_views.tree,
-        "history": task_views.history,
+        "history": task_history.history,
         "update": tasks.update,
         "signal": tasks.signal,
         "boost": tasks.boost,
@@ -103,6 +105,13 @@ _add_group(
         "delete": tasks.delete,
         "link": tasks.link,
         "unlink": tasks.unlink,
+        "relink": task_surface.relink,
+        "move": task_surface.move,
+        "rename": task_surface.rename,
+        "restore": task_surface.restore,
+        "obliterate": task_surface.obliterate,
+        "scan": task_surface.scan,
+        "metrics": task_surface.metrics,
     },
 )
 _add(_GRAPH, {"watch": watch.watch})
@@ -110,7 +119,12 @@ _add_group(
     _CLAIMS,
     "worker",
     "Connect and disconnect workers, list them.",
-    {"list": workers.list_workers, "connect": workers.connect, "disconnect": workers.disconnect},
+    {
+        "list": workers.list_workers,
+        "connect": workers.connect,
+        "disconnect": workers.disconnect,
+        "thought": workers.thought,
+    },
 )
 _add(
     _CLAIMS,
