@@ -47,7 +47,7 @@ GOOD: dict[str, Fields] = {
     "DeleteTask": {"task_id": "a"},
     "LinkTasks": {"from_task_id": "a", "to_task_id": "b"},
     "UnlinkTasks": {"from_task_id": "a", "to_task_id": "b"},
-    "ListTransitions": {"task_id": "a"},
+    "ListTransitions": {},
     "ExplainTask": {"task_id": "a"},
     "SignalTask": {"task_id": "a"},
     "BoostTask": {"task_id": "a"},
@@ -70,6 +70,14 @@ GOOD: dict[str, Fields] = {
     "WatchTasks": {},
     "SearchTasks": {"query": "x"},
     "Query": {"sql": "SELECT 1"},
+    "SetThought": {"worker_id": "w"},
+    "UpdateTasks": {"updates": [v1.UpdateTaskRequest(task_id="a")]},
+    "RenameTask": {"task_id": "a", "new_task_id": "b"},
+    "RestoreTask": {"task_id": "a"},
+    "ObliterateTask": {"task_id": "a"},
+    "RelinkTasks": {},
+    "ScanTasks": {"task_id": "a"},
+    "GetMetrics": {},
 }
 REQUIRED = {
     "Disconnect": ["worker_id"],
@@ -80,7 +88,6 @@ REQUIRED = {
     "DeleteTask": ["task_id"],
     "LinkTasks": ["from_task_id", "to_task_id"],
     "UnlinkTasks": ["from_task_id", "to_task_id"],
-    "ListTransitions": ["task_id"],
     "ExplainTask": ["task_id"],
     "SignalTask": ["task_id"],
     "BoostTask": ["task_id"],
@@ -98,6 +105,12 @@ REQUIRED = {
     "Detach": ["task_id", "type"],
     "SearchTasks": ["query"],
     "Query": ["sql"],
+    "SetThought": ["worker_id"],
+    "UpdateTasks": ["updates"],
+    "RenameTask": ["task_id", "new_task_id"],
+    "RestoreTask": ["task_id"],
+    "ObliterateTask": ["task_id"],
+    "ScanTasks": ["task_id"],
 }
 # Every field that holds an id, a tag, or the name of a state, phase or type; [] means a list.
 IDS = {
@@ -114,13 +127,13 @@ IDS = {
         *["statuses[]", "tags_any[]", "tags_all[]"],
     ],
     "UpdateTask": [
-        *["task_id", "worker_id", "status", "phase", "assignee", "request_id"],
+        *["task_id", "worker_id", "status", "phase", "assignee", "workflow", "request_id"],
         *["tags.values[]", "needed_tags.values[]", "wanted_tags.values[]"],
     ],
     "DeleteTask": ["task_id", "worker_id", "request_id"],
     "LinkTasks": ["from_task_id", "to_task_id", "worker_id", "request_id"],
     "UnlinkTasks": ["from_task_id", "to_task_id", "worker_id", "request_id"],
-    "ListTransitions": ["task_id"],
+    "ListTransitions": ["task_id", "worker_id", "statuses[]"],
     "ExplainTask": ["task_id", "worker_id"],
     "SignalTask": ["task_id", "worker_id", "request_id"],
     "BoostTask": ["task_id", "worker_id", "request_id"],
@@ -146,6 +159,15 @@ IDS = {
         *["filter.owner", "filter.subtree_of", "filter.statuses[]", "filter.tags[]"],
         *["filter.task_ids[]", "filter.phases[]"],
     ],
+    "ListWorkers": ["tags_all[]"],
+    "SetThought": ["worker_id", "task_id", "request_id"],
+    "UpdateTasks": ["request_id"],
+    "RenameTask": ["task_id", "new_task_id", "worker_id", "request_id"],
+    "RestoreTask": ["task_id", "worker_id", "request_id"],
+    "ObliterateTask": ["task_id", "worker_id", "request_id"],
+    "RelinkTasks": ["worker_id", "request_id"],
+    "ScanTasks": ["task_id"],
+    "GetMetrics": ["task_id", "worker_id"],
 }
 ODD_IDS = {
     "a blank": " ",
@@ -219,6 +241,14 @@ def estimates() -> list[tuple[Fields, str]]:
     return each("time_estimate", wrong)
 
 
+def budgets() -> list[tuple[Fields, str]]:
+    """Wrong limits of budgets."""
+    return [
+        *each("max_cost_usd", [-0.01, float("nan"), float("inf"), float("-inf")]),
+        *each("max_subtree_attempts", [*SMALL_NEGATIVE, 1_000_001]),
+    ]
+
+
 # What is wrong, and the field that is to be named.
 WRONG: dict[str, list[tuple[Fields, str]]] = {
     "Connect": [
@@ -228,7 +258,51 @@ WRONG: dict[str, list[tuple[Fields, str]]] = {
         *each("tags", [TAGS]),
     ],
     "Disconnect": each("reason", ["x" * 4_001]),
-    "ListWorkers": each("page_size", SMALL_NEGATIVE),
+    "ListWorkers": [
+        *each("page_size", SMALL_NEGATIVE),
+        *each("stale_after", [Duration(seconds=-1), Duration(seconds=3_660 * DAY + 1)]),
+        *each("tags_all", [TAGS]),
+    ],
+    "SetThought": [
+        *each("thought", ["x" * 4_001]),
+        *each("claim_revision", NEGATIVE),
+        ({"claim_revision": 1}, "claim_revision"),
+    ],
+    "UpdateTasks": [
+        *each("updates", [[v1.UpdateTaskRequest(task_id="a")] * 1_001]),
+        *[
+            ({"updates": [v1.UpdateTaskRequest(task_id="a"), wrong]}, f"updates[1].{field}")
+            for wrong, field in (
+                (v1.UpdateTaskRequest(), "task_id"),
+                (v1.UpdateTaskRequest(task_id="a", request_id="r"), "request_id"),
+                (v1.UpdateTaskRequest(task_id="a", priority=11), "priority"),
+            )
+        ],
+    ],
+    "RenameTask": [*each("etag", NEGATIVE), *each("reason", ["x" * 4_001])],
+    "RestoreTask": each("reason", ["x" * 4_001]),
+    "ObliterateTask": each("reason", ["x" * 4_001]),
+    "RelinkTasks": [
+        *each("add", [[v1.Dependency(from_task_id="a", to_task_id="b")] * 1_001]),
+        ({"add": [v1.Dependency(from_task_id="a")]}, "add[0].to_task_id"),
+        ({"remove": [v1.Dependency(to_task_id="a")]}, "remove[0].from_task_id"),
+        *[
+            (
+                {"remove": [v1.Dependency(from_task_id="a", to_task_id="b", type=wrong)]},  # type: ignore[arg-type]
+                "remove[0].type",
+            )
+            for wrong in (7, -1)
+        ],
+    ],
+    "ScanTasks": [
+        *each("depth", SMALL_NEGATIVE),
+        *each("page_size", SMALL_NEGATIVE),
+        *[({"directions": [1, wrong]}, "directions[1]") for wrong in (0, 5, -1)],
+    ],
+    "GetMetrics": [
+        ({"recursive": True}, "recursive"),
+        ({"task_id": "a", "worker_id": "w"}, "worker_id"),
+    ],
     "CreateTask": [
         *each("title", [" \n", "x" * 1_001]),
         *each("description", ["x" * ((64 << 10) + 1), "é" * ((32 << 10) + 1)]),
@@ -238,6 +312,7 @@ WRONG: dict[str, list[tuple[Fields, str]]] = {
         *each("retry_delay", RETRY_DELAYS),
         *each("not_before", TIMES),
         *estimates(),
+        *budgets(),
         *each("tags", [TAGS]),
         *each("needed_tags", [TAGS]),
         *each("wanted_tags", [TAGS]),
@@ -265,13 +340,20 @@ WRONG: dict[str, list[tuple[Fields, str]]] = {
         *each("claim_revision", NEGATIVE),
         *each("etag", NEGATIVE),
         *each("reason", ["x" * 4_001]),
+        *each("workflow", [""]),
+        *budgets(),
+        ({"points": 1, "clear_points": True}, "clear_points"),
         ({"tags": v1.Tags(values=TAGS)}, "tags.values"),
         ({"needed_tags": v1.Tags(values=["x", ""])}, "needed_tags.values[1]"),
     ],
     "DeleteTask": each("reason", ["x" * 4_001]),
     "LinkTasks": each("type", [7, -1]),
     "UnlinkTasks": each("type", [7, -1]),
-    "ListTransitions": each("page_size", SMALL_NEGATIVE),
+    "ListTransitions": [
+        *each("page_size", SMALL_NEGATIVE),
+        *each("start_time", TIMES),
+        *each("end_time", TIMES),
+    ],
     "SignalTask": [
         *each("claim_revision", NEGATIVE),
         *each("type", [3, -1]),

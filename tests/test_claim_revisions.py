@@ -118,6 +118,7 @@ async def _everything(client: Client) -> tuple[object, ...]:
     marks = await client.files.ListFileMarks(v1.ListFileMarksRequest())
     notes = await client.attachments.ListAttachments(v1.ListAttachmentsRequest(task_id="task"))
     workers = await client.workers.ListWorkers(v1.ListWorkersRequest())
+    workers.ClearField("time")
     history = await client.tasks.ListTransitions(v1.ListTransitionsRequest(task_id="task"))
     return shown, marks, notes, workers, history
 

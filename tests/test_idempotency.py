@@ -67,6 +67,33 @@ CASES: dict[str, tuple[Message, Message]] = {
         v1.LogMetricsRequest(task_id="a", metrics=v1.Metrics(tokens_in=1, cost_usd=0.25)),
         v1.LogMetricsRequest(task_id="a", metrics=v1.Metrics(tokens_in=2, cost_usd=0.25)),
     ),
+    "SetThought": (
+        v1.SetThoughtRequest(worker_id="w", thought="hm"),
+        v1.SetThoughtRequest(worker_id="w", task_id="b", thought="hm"),
+    ),
+    "UpdateTasks": (
+        v1.UpdateTasksRequest(updates=[v1.UpdateTaskRequest(task_id="a", status="cancelled")]),
+        v1.UpdateTasksRequest(updates=[v1.UpdateTaskRequest(task_id="a", priority=1)]),
+    ),
+    "RenameTask": (
+        v1.RenameTaskRequest(task_id="a", new_task_id="x"),
+        v1.RenameTaskRequest(task_id="a", new_task_id="y"),
+    ),
+    "RestoreTask": (
+        v1.RestoreTaskRequest(task_id="gone"),
+        v1.RestoreTaskRequest(task_id="gone", cascade=True),
+    ),
+    "ObliterateTask": (
+        v1.ObliterateTaskRequest(task_id="a"),
+        v1.ObliterateTaskRequest(task_id="d"),
+    ),
+    "RelinkTasks": (
+        v1.RelinkTasksRequest(
+            remove=[v1.Dependency(from_task_id="a", to_task_id="c")],
+            add=[v1.Dependency(from_task_id="d", to_task_id="c")],
+        ),
+        v1.RelinkTasksRequest(remove=[v1.Dependency(from_task_id="a", to_task_id="c")]),
+    ),
     "ClaimTask": (
         v1.ClaimTaskRequest(worker_id="w", task_id="a"),
         v1.ClaimTaskRequest(worker_id="w", task_id="d"),
@@ -144,6 +171,8 @@ async def prepare(client: Client) -> None:
     await client.files.MarkFiles(v1.MarkFilesRequest(worker_id="w", paths=["a.py"]))
     note = v1.AttachRequest(task_id="a", type="note", content=b"x")
     await client.attachments.Attach(note)
+    await client.tasks.CreateTask(v1.CreateTaskRequest(id="gone", title="gone"))
+    await client.tasks.DeleteTask(v1.DeleteTaskRequest(task_id="gone"))
 
 
 async def everything(client: Client) -> list[Any]:

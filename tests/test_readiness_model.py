@@ -16,10 +16,10 @@ import pytest
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 from taskloom.v1 import task_pb2
-from taskloom_server.coordinator import claims, dependencies, system, tasks, workers
+from taskloom_server.coordinator import claims, dependencies, restoring, system, tasks, workers
 from taskloom_server.coordinator.admission import Held
 from taskloom_server.graph.errors import DomainError
-from taskloom_server.graph.tasks import Task
+from taskloom_server.graph.tasks import Dependency, Task
 from taskloom_server.graph.workers import ClaimOrder, Outcome
 from taskloom_server.service import show
 from taskloom_server.store.schema import prepare
@@ -71,6 +71,9 @@ class Node:
     attempts: int = 0
     worked_ms: int = 0
     since: int = 0
+    deletion: int = 0
+    """Which one: tasks that were deleted together share it."""
+    deleted_at: int = 0
 
 
 @dataclass
@@ -80,6 +83,7 @@ class _Model:
     now: int = 0
     nodes: dict[str, Node] = field(default_factory=dict)
     edges: set[tuple[str, str, str]] = field(default_factory=set)
+    deletions: int = 0
 
     # What follows from the tasks and the dependencies
 
@@ -299,8 +303,66 @@ class _Model:
             raise Refused("CHILDREN_OPEN")
         if not force and any(self.nodes[each].status in HELD for each in doomed):
             raise Refused("TASK_CLAIMED")
+        self.deletions += 1
         for each in doomed:
-            self.nodes[each].deleted = True
+            node = self.nodes[each]
+            node.deleted, node.deletion, node.deleted_at = True, self.deletions, self.now
+
+    def restore(self, id: str, cascade: bool) -> None:
+        if self.alive(id):
+            return
+        parent = self.parent(id)
+        if parent is not None:
+            self._check_alive(parent)
+            ended = self.nodes[parent].status in ENDED
+            if ended and self.nodes[id].status not in ("completed", "cancelled"):
+                raise Refused("PARENT_ENDED")
+        back, found = [id], [id]
+        while found and cascade:
+            here = found.pop()
+            together = [
+                to
+                for from_, to, type_ in self.edges
+                if (from_, type_) == (here, "contains")
+                and self.nodes[to].deleted
+                and self.nodes[to].deletion == self.nodes[id].deletion
+            ]
+            back += together
+            found += together
+        for each in back:
+            self.nodes[each].deleted = False
+        if any(self.in_a_cycle(each) for each in back):
+            for each in back:
+                self.nodes[each].deleted = True
+            raise Refused("CYCLE")
+        for each in back:
+            node = self.nodes[each]
+            if node.status == "working":
+                node.worked_ms += node.deleted_at - node.since
+                node.since = self.now
+            if node.status in HELD:
+                self._move(each, "pending")
+
+    def in_a_cycle(self, id: str) -> bool:
+        """Whether the task waits for something that waits for it."""
+        return any(
+            self.waits_for(awaited, id)
+            for from_, to, type_ in self.edges
+            if type_ != "duplicate" and self.alive(from_) and self.alive(to)
+            for waiting, awaited in [(from_, to) if type_ == "contains" else (to, from_)]
+            if waiting == id
+        )
+
+    def relink(self, gone: tuple[str, str, str], new: tuple[str, str, str]) -> None:
+        if gone not in self.edges:
+            raise Refused("DEPENDENCY_NOT_FOUND")
+        edges = set(self.edges)
+        try:
+            self.edges.discard(gone)
+            self.link(*new)
+        except Refused:
+            self.edges = edges
+            raise
 
 
 def _edges(from_: str, to: str, type_: str) -> set[tuple[str, str, str]]:
@@ -347,6 +409,14 @@ CALLS: dict[str, Callable[..., tuple[Any, Any]]] = {
         tasks.delete_task,
         tasks.DeleteTask(id, worker_id="", reason="", cascade=cascade, force=force),
     ),
+    "restore": lambda id, cascade: (
+        restoring.restore_task,
+        restoring.Restore(id, worker_id="", reason="", cascade=cascade),
+    ),
+    "relink": lambda gone, new: (
+        dependencies.relink_tasks,
+        dependencies.Relink((Dependency(*gone),), (Dependency(*new),), worker_id=""),
+    ),
 }
 TELLS_WHAT_IT_FREED = {
     "complete": 2,
@@ -356,6 +426,7 @@ TELLS_WHAT_IT_FREED = {
     "unassign": 1,
     "delete": 1,
     "unlink": 0,
+    "relink": 0,
 }
 """Verbs that tell, and the place in them of the task that they are about: of that the event of
 the move says by itself that it is ready."""
@@ -443,6 +514,7 @@ parent = st.one_of(st.just(""), task)
 blockers = st.lists(task, max_size=2, unique=True).map(tuple)
 
 
+edge = st.tuples(task, task, st.sampled_from(TYPES))
 SELDOM = ("working", "completed", "failed", "cancelled")
 ARGUMENTS: dict[str, list[st.SearchStrategy[Any]]] = {
     "create": [st.sampled_from(["x", "y"]), priority, parent, blockers],
@@ -457,8 +529,20 @@ ARGUMENTS: dict[str, list[st.SearchStrategy[Any]]] = {
     "assign": [task, worker],
     "unassign": [task],
     "delete": [task, either, either],
+    "restore": [task, either],
+    "relink": [edge, edge],
 }
-WEIGHTS = {"link": 4, "unlink": 2, "claim": 2, "claim_next": 4, "complete": 6, "update": 5}
+WEIGHTS = {
+    "restore": 3,
+    "relink": 3,
+    "delete": 2,
+    "link": 4,
+    "unlink": 2,
+    "claim": 2,
+    "claim_next": 4,
+    "complete": 6,
+    "update": 5,
+}
 names = st.sampled_from([name for name in ARGUMENTS for _ in range(WEIGHTS.get(name, 1))])
 verbs = names.flatmap(lambda name: st.tuples(st.just(name), *ARGUMENTS[name]))
 AIMED_FROM = {
@@ -475,6 +559,16 @@ def _aim(model: _Model, step: Verb) -> Verb:
     if arguments[0] == HOLDER:
         id = _next(model, arguments[1], HELD)
         return name, model.nodes[id].holder or WORKERS[0], id, *arguments[2:]
+    if name == "restore":
+        gone_ids = [each for each in TASKS if not model.alive(each)] or [arguments[0]]
+        return name, gone_ids[TASKS.index(arguments[0]) % len(gone_ids)], arguments[1]
+    if name == "relink" and model.edges:
+        there = sorted(model.edges)
+        gone = there[TASKS.index(arguments[0][0]) % len(there)]
+        new: tuple[str, str, str] = arguments[1]
+        if TASKS.index(new[0]) % 2:  # to another parent, or by another blocker
+            new = new[0], gone[1], gone[2]
+        return name, gone, new
     if name == "update" and arguments[1] in AIMED_FROM:
         return name, _next(model, arguments[0], AIMED_FROM[arguments[1]]), arguments[1]
     return step

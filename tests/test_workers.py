@@ -38,7 +38,9 @@ async def _disconnect(client: Client, id: str, **fields: Any) -> v1.DisconnectRe
 
 
 async def _list(client: Client, **fields: Any) -> v1.ListWorkersResponse:
-    return await client.workers.ListWorkers(v1.ListWorkersRequest(**fields))
+    answer = await client.workers.ListWorkers(v1.ListWorkersRequest(**fields))
+    answer.ClearField("time")  # which goes on where nothing happens
+    return answer
 
 
 async def _show(client: Client, id: str) -> v1.Worker:

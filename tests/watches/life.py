@@ -128,6 +128,20 @@ async def live(client: Client) -> int:
     return answer.revision
 
 
+async def live_on(client: Client) -> int:
+    """What happens after that, with the kinds of event that are rare; the revision at its end."""
+    await client.tasks.RestoreTask(v1.RestoreTaskRequest(task_id="lone", reason="or more"))
+    await client.tasks.RenameTask(v1.RenameTaskRequest(task_id="lone", new_task_id="alone"))
+    thought = v1.SetThoughtRequest(worker_id="bob", thought="nearly there")
+    await client.workers.SetThought(thought)
+    await update(client, "root", max_cost_usd=1.0)
+    metrics = v1.Metrics(cost_usd=1)
+    await client.tasks.LogMetrics(v1.LogMetricsRequest(task_id="right", metrics=metrics))
+    await update(client, "root", max_cost_usd=3.0)
+    gone = await client.tasks.ObliterateTask(v1.ObliterateTaskRequest(task_id="soft"))
+    return gone.revision
+
+
 class Busy:
     """Clients that write as fast as they can, until they are told to stop."""
 

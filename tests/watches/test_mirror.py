@@ -89,6 +89,40 @@ async def wander(client: Client, clock: "TestClock", seed: int) -> None:
         if task_id != ROOT and rng.random() < 0.1:
             await tasks.DeleteTask(v1.DeleteTaskRequest(task_id=task_id, cascade=True))
 
+    async def restore(task_id: str, worker_id: str) -> None:
+        cascade = rng.random() < 0.5
+        await tasks.RestoreTask(v1.RestoreTaskRequest(task_id=task_id, cascade=cascade))
+
+    async def rename(task_id: str, worker_id: str) -> None:
+        if task_id != ROOT and rng.random() < 0.4:
+            other = rng.choice([f"{task_id}-b", task_id])
+            old = f"{task_id}-b" if other == task_id else task_id
+            await tasks.RenameTask(v1.RenameTaskRequest(task_id=old, new_task_id=other))
+
+    async def move(task_id: str, worker_id: str) -> None:
+        task = (await tasks.GetTask(v1.GetTaskRequest(task_id=task_id))).task
+        contains, other = v1.DEPENDENCY_TYPE_CONTAINS, rng.choice(IDS[1:])
+        old = v1.Dependency(from_task_id=task.parent_id, to_task_id=task_id, type=contains)
+        new = v1.Dependency(from_task_id=other, to_task_id=task_id, type=contains)
+        await tasks.RelinkTasks(
+            v1.RelinkTasksRequest(remove=[old] if task.parent_id else [], add=[new])
+        )
+
+    async def obliterate(task_id: str, worker_id: str) -> None:
+        if task_id != ROOT and rng.random() < 0.1:
+            await tasks.ObliterateTask(v1.ObliterateTaskRequest(task_id=task_id))
+
+    async def think(task_id: str, worker_id: str) -> None:
+        thought = v1.SetThoughtRequest(worker_id=worker_id, thought=rng.choice(["", "hm", "ah"]))
+        await client.workers.SetThought(thought)
+
+    async def budget(task_id: str, worker_id: str) -> None:
+        await update(client, task_id, max_cost_usd=rng.choice([0, 1, 3]))
+
+    async def spend(task_id: str, worker_id: str) -> None:
+        metrics = v1.Metrics(cost_usd=rng.random())
+        await tasks.LogMetrics(v1.LogMetricsRequest(task_id=task_id, metrics=metrics))
+
     async def leave(task_id: str, worker_id: str) -> None:
         await client.workers.Disconnect(v1.DisconnectRequest(worker_id=worker_id))
         await enter(worker_id)
@@ -111,6 +145,7 @@ async def wander(client: Client, clock: "TestClock", seed: int) -> None:
 
     steps = [change, tag, enter_phase, assign, cancel, block, join, part, delete, leave, wait]
     steps += [pause, resume, resume, boost, signal, reopen]
+    steps += [restore, rename, move, obliterate, think, budget, spend]
     steps += [claim] * 8 + [release, complete, complete, fail]
     for worker_id in WORKERS:
         await enter(worker_id)

@@ -10,7 +10,7 @@ from google.protobuf.duration_pb2 import Duration
 from taskloom import v1
 from taskloom_client import Client
 
-from tests.watches.life import claim, connect, create, live, update
+from tests.watches.life import claim, connect, create, live, live_on, update
 from tests.watches.streams import (
     Message,
     events_of,
@@ -132,7 +132,8 @@ async def test_memory_and_table_tell_the_same(
         await create(client, "leased")
         await claim(client, "slow", "leased")
         clock.advance(61_000)
-        last = await live(client)
+        await live(client)
+        last = await live_on(client)
         from_memory = await until(stream, last)
     async with start_server(clock=clock) as server, Client(server.address) as client:
         from_table = await heard(client, last, start_revision=1)

@@ -24,6 +24,8 @@ from taskloom_client.cli import (
     output,
     search,
     snapshots,
+    task_history,
+    task_surface,
     task_views,
     tasks,
     watch,
@@ -101,7 +103,7 @@ _add_group(
         "show": task_views.show,
         "why": task_views.why,
         "tree": task_views.tree,
-        "history": task_views.history,
+        "history": task_history.history,
         "update": tasks.update,
         "signal": tasks.signal,
         "boost": tasks.boost,
@@ -110,6 +112,13 @@ _add_group(
         "link": tasks.link,
         "unlink": tasks.unlink,
         "gates": gates.gates,
+        "relink": task_surface.relink,
+        "move": task_surface.move,
+        "rename": task_surface.rename,
+        "restore": task_surface.restore,
+        "obliterate": task_surface.obliterate,
+        "scan": task_surface.scan,
+        "metrics": task_surface.metrics,
     },
 )
 _add(_GRAPH, {"watch": watch.watch})
@@ -123,6 +132,7 @@ _add_group(
         "disconnect": workers.disconnect,
         "add-overlay": workers.add_overlay,
         "remove-overlay": workers.remove_overlay,
+        "thought": workers.thought,
     },
 )
 _add(

@@ -55,6 +55,7 @@ async def status(session: Session) -> None:
             ),
             ("paused", _paused(answer.paused) if answer.HasField("paused") else "no"),
             *((f"paused {state.task_id}", _paused(state)) for state in answer.paused_subtrees),
+            ("over budget", ", ".join(answer.over_budget_task_ids)),
             ("tasks", f"{total:,}" + (f": {by_status}" if by_status else "")),
             (
                 "open",

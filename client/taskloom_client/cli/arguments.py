@@ -88,6 +88,27 @@ RetryDelay = Annotated[
         show_default=False,
     ),
 ]
+MaxCost = Annotated[
+    float | None,
+    typer.Option(
+        "--max-cost",
+        min=0,
+        metavar="USD",
+        help="Budget of it and all below it together; 0: none.",
+        show_default=False,
+    ),
+]
+MaxSubtreeAttempts = Annotated[
+    int | None,
+    typer.Option(
+        "--max-subtree-attempts",
+        min=0,
+        max=1_000_000,
+        metavar="N",
+        help="Likewise of failed attempts; 0: none.",
+        show_default=False,
+    ),
+]
 MaxAttempts = Annotated[
     int | None,
     typer.Option(

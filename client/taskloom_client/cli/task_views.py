@@ -1,4 +1,4 @@
-"""What is asked about tasks: list, show, why, tree, history."""
+"""What is asked about tasks: list, show, why, tree."""
 
 import asyncio
 from collections import defaultdict
@@ -19,7 +19,6 @@ from taskloom_client.cli.values import (
     duration_of,
     moment_of,
     show_degrees,
-    show_duration,
     show_temperature,
 )
 from taskloom_client.cli.workflows import require_statuses
@@ -210,6 +209,7 @@ def _fields(task: "v1.Task") -> "Iterable[tuple[str, str | Text]]":
     yield "not before", moment_of(task, "not_before")
     yield "attempts", f"{task.attempts} of {task.max_attempts}" if task.attempts else ""
     yield "retry delay", duration_of(task, "retry_delay")
+    yield "budget", _budget(task)
     yield "thought", task.current_thought
     yield "consumed", _consumed(task.metrics)
     yield "workflow", task.workflow
@@ -222,6 +222,14 @@ def _fields(task: "v1.Task") -> "Iterable[tuple[str, str | Text]]":
         by = f" by {task.deleted_by}" if task.deleted_by else ""
         because = f": {task.deleted_reason}" if task.deleted_reason else ""
         yield "deleted", moment_of(task, "delete_time") + by + because
+
+
+def _budget(task: "v1.Task") -> str:
+    """Such as "5 USD, 10 failed attempts"; empty for none."""
+    parts = [f"{task.max_cost_usd:g} USD"] if task.HasField("max_cost_usd") else []
+    if task.HasField("max_subtree_attempts"):
+        parts.append(f"{task.max_subtree_attempts} failed attempts")
+    return ", ".join(parts)
 
 
 def _advisory(claim: "v1.AdvisoryClaim") -> str:
@@ -359,46 +367,3 @@ def _label(task: "v1.Task") -> Text:
     label.append(f" by {task.worker_id}" if task.worker_id else "")
     label.append(", ready" if task.ready else "")
     return label.append("  ").append_text(output.styled(task.title))
-
-
-@remote
-async def history(session: Session, *, task_id: TaskId) -> None:
-    """List the transitions of a task, oldest first."""
-    request = v1.ListTransitionsRequest(task_id=task_id, page_size=_PAGE)
-    transitions: list[v1.Transition] = []
-    while True:
-        page = await session.client.tasks.ListTransitions(request)
-        transitions.extend(page.transitions)
-        if not page.next_page_token:
-            break
-        request.page_token = page.next_page_token
-    if session.json:
-        output.print_json([output.as_json(transition) for transition in transitions])
-        return
-    columns = [
-        output.Column("SINCE"),
-        output.Column("FOR", justify="right"),
-        output.Column("STATUS"),
-        output.Column("PHASE"),
-        output.Column("WORKER"),
-        output.Column("REASON", stretch=True),
-    ]
-    rows = [
-        [
-            moment_of(step, "start_time"),
-            _stay(step),
-            output.status_text(step.status) if step.HasField("status") else "",
-            step.phase if step.HasField("phase") else "",
-            step.worker_id,
-            step.reason,
-        ]
-        for step in transitions
-    ]
-    output.print_table(columns, rows)
-
-
-def _stay(step: "v1.Transition") -> str:
-    """How long it stayed so; empty for the latest one."""
-    if not step.HasField("end_time"):
-        return ""
-    return show_duration(step.end_time.ToDatetime() - step.start_time.ToDatetime())

@@ -12,6 +12,8 @@ from taskloom_client.cli.arguments import (
     Estimate,
     Force,
     MaxAttempts,
+    MaxCost,
+    MaxSubtreeAttempts,
     NotBefore,
     OnBehalfOf,
     Points,
@@ -74,6 +76,8 @@ async def add(
     not_before: NotBefore = None,
     max_attempts: MaxAttempts = None,
     retry_delay: RetryDelay = None,
+    max_cost: MaxCost = None,
+    max_subtree_attempts: MaxSubtreeAttempts = None,
     workflow: Annotated[
         str,
         typer.Option("--workflow", metavar="NAME", help="Else the parent's, or the default one."),
@@ -100,6 +104,8 @@ async def add(
             retry_delay=to_duration(retry_delay),
             workflow=workflow,
             worker_id=worker,
+            max_cost_usd=max_cost,
+            max_subtree_attempts=max_subtree_attempts,
         )
     )
     state = "ready" if answer.task.ready else answer.task.status
@@ -126,6 +132,12 @@ async def update(
     not_before: NotBefore = None,
     max_attempts: MaxAttempts = None,
     retry_delay: RetryDelay = None,
+    max_cost: MaxCost = None,
+    max_subtree_attempts: MaxSubtreeAttempts = None,
+    workflow: Annotated[
+        str | None,
+        typer.Option("--workflow", metavar="NAME", help="That it follows from now on."),
+    ] = None,
     tag: Annotated[
         list[str] | None,
         typer.Option("--tag", metavar="TAG", help="Its tags from now on; repeatable; empty: none."),
@@ -173,6 +185,9 @@ async def update(
         needed_tags=_tags(needs),
         wanted_tags=_tags(wants),
         assignee=assign,
+        max_cost_usd=max_cost,
+        max_subtree_attempts=max_subtree_attempts,
+        workflow=workflow,
     )
     if not request.ListFields():
         raise Failure("nothing to change is given", ExitCode.USAGE)

@@ -70,6 +70,14 @@ def parse_moment(text: str) -> datetime:
         ) from None
 
 
+def parse_moment_past(text: str) -> datetime:
+    """Read a moment that has passed: as ``parse_moment`` does, but 2h is 2 hours ago."""
+    try:
+        return datetime.now(UTC) - parse_duration(text)
+    except BadParameter:
+        return parse_moment(text)
+
+
 def parse_number(text: str) -> int:
     """Read a number that is not negative and that a 32-bit field can hold."""
     return _whole(text, 2**31 - 1)

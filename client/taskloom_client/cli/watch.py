@@ -305,7 +305,9 @@ def _subject(event: "v1.Event") -> str:
 def _details(event: "v1.Event") -> list[str]:
     details = []
     kind = event.WhichOneof("after")
-    if event.left_filter:
+    if event.type == v1.EVENT_TYPE_TASK_RENAMED:
+        details.append(f"-> {event.task.id}")
+    elif event.left_filter:
         details.append("(left the filter)")
     if event.type == v1.EVENT_TYPE_TASK_LISTED:
         details.append(event.task.status)

@@ -1,7 +1,7 @@
-"""Who takes part: list, connect, disconnect."""
+"""Who takes part: list, connect, disconnect, and what they think."""
 
 from datetime import timedelta
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from taskloom import v1
@@ -18,6 +18,9 @@ from taskloom_client.cli.values import (
     to_duration,
 )
 
+if TYPE_CHECKING:
+    from google.protobuf.timestamp_pb2 import Timestamp
+
 WorkerId = Annotated[str, typer.Argument(metavar="WORKER", show_default=False)]
 
 OverlayName = Annotated[str, typer.Argument(metavar="OVERLAY", show_default=False)]
@@ -28,9 +31,27 @@ async def list_workers(
     session: Session,
     *,
     all: Annotated[bool, typer.Option("--all", "-a", help="Also those that disconnected.")] = False,
+    stale_after: Annotated[
+        timedelta | None,
+        typer.Option(
+            "--stale-after",
+            metavar="TIME",
+            parser=parse_duration,
+            help="Only those that gave no sign of life for so long, such as 5m.",
+        ),
+    ] = None,
+    tag: Annotated[
+        list[str] | None,
+        typer.Option("--tag", metavar="TAG", help="Only those that have it; repeatable: all."),
+    ] = None,
 ) -> None:
     """List the workers, by id."""
-    request = v1.ListWorkersRequest(include_disconnected=all, page_size=1000)
+    request = v1.ListWorkersRequest(
+        include_disconnected=all,
+        page_size=1000,
+        stale_after=to_duration(stale_after),
+        tags_all=tag,
+    )
     workers: list[v1.Worker] = []
     while True:
         page = await session.client.workers.ListWorkers(request)
@@ -41,12 +62,12 @@ async def list_workers(
     if session.json:
         output.print_json([output.as_json(worker) for worker in workers])
     elif workers:
-        _print_workers(workers)
+        _print_workers(workers, page.time)
     else:
         output.note("no workers" if all else "no connected workers")
 
 
-def _print_workers(workers: "list[v1.Worker]") -> None:
+def _print_workers(workers: "list[v1.Worker]", now: "Timestamp") -> None:
     columns = [
         output.Column("WORKER"),
         output.Column("HOLDS", justify="right"),
@@ -56,7 +77,8 @@ def _print_workers(workers: "list[v1.Worker]") -> None:
         output.Column("GRACE UNTIL"),
         output.Column("GONE"),
         output.Column("ROLE"),
-        output.Column("TAGS", stretch=True),
+        output.Column("TAGS"),
+        output.Column("THOUGHT", stretch=True),
     ]
     rows = [
         [
@@ -64,11 +86,12 @@ def _print_workers(workers: "list[v1.Worker]") -> None:
             f"{worker.claims_held} of {worker.max_claims}",
             f"{worker.claims_granted:,}",
             f"{worker.claims_lost:,}",
-            moment_of(worker, "heartbeat_time"),
+            show_duration(now.ToDatetime() - worker.heartbeat_time.ToDatetime()) + " ago",
             moment_of(worker, "grace_expire_time"),
             "yes" if worker.HasField("disconnect_time") else "",
             worker.role,
             ", ".join(worker.tags),
+            worker.current_thought,
         ]
         for worker in workers
     ]
@@ -170,3 +193,25 @@ def _overlays_of(worker: "v1.Worker") -> str:
     overlays = ", ".join(worker.overlays)
     with_them = f" with {overlays}" if overlays else " without overlays"
     return f"{worker.id} goes by {worker.workflow}{with_them}"
+
+
+@remote
+async def thought(
+    session: Session,
+    *,
+    worker_id: WorkerId,
+    text: Annotated[
+        str, typer.Argument(metavar="TEXT", help="What it thinks; else none any more.")
+    ] = "",
+    task: Annotated[
+        str, typer.Option("--task", metavar="ID", help="About this task; else all it holds.")
+    ] = "",
+) -> None:
+    """Say what a worker thinks, for others to read."""
+    answer = await session.client.workers.SetThought(
+        v1.SetThoughtRequest(worker_id=worker_id, task_id=task, thought=text)
+    )
+    about = f" about {', '.join(answer.task_ids)}" if answer.task_ids else ""
+    session.tell(
+        answer, f"{worker_id} thinks{about}: {text}" if text else f"{worker_id} thinks no more"
+    )

@@ -199,6 +199,7 @@ class GetStatusResponse(_message.Message):
     PAUSED_SUBTREES_FIELD_NUMBER: _builtins.int
     UNMATCHED_TASKS_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
+    OVER_BUDGET_TASK_IDS_FIELD_NUMBER: _builtins.int
     version: _builtins.str
     """Of the server."""
     incarnation: _builtins.str
@@ -234,6 +235,10 @@ class GetStatusResponse(_message.Message):
     def paused_subtrees(self) -> _containers.RepeatedCompositeFieldContainer[Global___PauseState]:
         """Subtrees that are paused, by task id."""
 
+    @_builtins.property
+    def over_budget_task_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The tasks whose budgets are spent: they and all below them are not given out."""
+
     def __init__(
         self,
         *,
@@ -252,10 +257,11 @@ class GetStatusResponse(_message.Message):
         paused_subtrees: _abc.Iterable[Global___PauseState] | None = ...,
         unmatched_tasks: _builtins.int = ...,
         revision: _builtins.int = ...,
+        over_budget_task_ids: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["paused", b"paused", "server_time", b"server_time", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["claimed_tasks", b"claimed_tasks", "connected_workers", b"connected_workers", "delayed_tasks", b"delayed_tasks", "incarnation", b"incarnation", "oldest_revision", b"oldest_revision", "open_tasks", b"open_tasks", "paused", b"paused", "paused_subtrees", b"paused_subtrees", "ready_tasks", b"ready_tasks", "revision", b"revision", "server_time", b"server_time", "start_time", b"start_time", "tasks_by_status", b"tasks_by_status", "unmatched_tasks", b"unmatched_tasks", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["claimed_tasks", b"claimed_tasks", "connected_workers", b"connected_workers", "delayed_tasks", b"delayed_tasks", "incarnation", b"incarnation", "oldest_revision", b"oldest_revision", "open_tasks", b"open_tasks", "over_budget_task_ids", b"over_budget_task_ids", "paused", b"paused", "paused_subtrees", b"paused_subtrees", "ready_tasks", b"ready_tasks", "revision", b"revision", "server_time", b"server_time", "start_time", b"start_time", "tasks_by_status", b"tasks_by_status", "unmatched_tasks", b"unmatched_tasks", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -57,7 +57,8 @@ class ClaimServiceStub:
 
     Claiming what one holds already is a fresh start of the same claim: the lease is
     renewed, the claim revision stays. A task assigned to the worker begins by it. Claiming
-    exclusively what one holds by an advisory claim takes it over.
+    exclusively what one holds by an advisory claim takes it over. What is over budget is
+    neither taken nor renewed: it can be ended or given back until its lease runs out.
 
     `files` are marked with the claim, for the task, as by MarkFiles: the claim and its files
     come or fail together.
@@ -81,6 +82,10 @@ class ClaimServiceStub:
       FAILED_PRECONDITION / PAUSED               everything, or the task's subtree, until
                                                  somebody resumes; watch for it
       FAILED_PRECONDITION / FILE_LOCKED          a lock in `files` is another's; see MarkFiles
+      FAILED_PRECONDITION / BUDGET_EXCEEDED      the budget of the task, or of one above it,
+                                                 is spent; the details say whose (metadata
+                                                 budget_task_id), what (budget), how much
+                                                 was spent and of how much (spent, limit)
 
     Retry with the same request_id.
     """
@@ -202,7 +207,8 @@ class ClaimServiceAsyncStub(ClaimServiceStub):
 
     Claiming what one holds already is a fresh start of the same claim: the lease is
     renewed, the claim revision stays. A task assigned to the worker begins by it. Claiming
-    exclusively what one holds by an advisory claim takes it over.
+    exclusively what one holds by an advisory claim takes it over. What is over budget is
+    neither taken nor renewed: it can be ended or given back until its lease runs out.
 
     `files` are marked with the claim, for the task, as by MarkFiles: the claim and its files
     come or fail together.
@@ -226,6 +232,10 @@ class ClaimServiceAsyncStub(ClaimServiceStub):
       FAILED_PRECONDITION / PAUSED               everything, or the task's subtree, until
                                                  somebody resumes; watch for it
       FAILED_PRECONDITION / FILE_LOCKED          a lock in `files` is another's; see MarkFiles
+      FAILED_PRECONDITION / BUDGET_EXCEEDED      the budget of the task, or of one above it,
+                                                 is spent; the details say whose (metadata
+                                                 budget_task_id), what (budget), how much
+                                                 was spent and of how much (spent, limit)
 
     Retry with the same request_id.
     """
@@ -350,7 +360,8 @@ class ClaimServiceServicer(metaclass=_abc_1.ABCMeta):
 
         Claiming what one holds already is a fresh start of the same claim: the lease is
         renewed, the claim revision stays. A task assigned to the worker begins by it. Claiming
-        exclusively what one holds by an advisory claim takes it over.
+        exclusively what one holds by an advisory claim takes it over. What is over budget is
+        neither taken nor renewed: it can be ended or given back until its lease runs out.
 
         `files` are marked with the claim, for the task, as by MarkFiles: the claim and its files
         come or fail together.
@@ -374,6 +385,10 @@ class ClaimServiceServicer(metaclass=_abc_1.ABCMeta):
           FAILED_PRECONDITION / PAUSED               everything, or the task's subtree, until
                                                      somebody resumes; watch for it
           FAILED_PRECONDITION / FILE_LOCKED          a lock in `files` is another's; see MarkFiles
+          FAILED_PRECONDITION / BUDGET_EXCEEDED      the budget of the task, or of one above it,
+                                                     is spent; the details say whose (metadata
+                                                     budget_task_id), what (budget), how much
+                                                     was spent and of how much (spent, limit)
 
         Retry with the same request_id.
         """

@@ -60,10 +60,20 @@ class _EventTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_EventType.V
     disconnected, gave no sign of life for too long, or the task ended.
     """
     EVENT_TYPE_ADVISORY_CLAIM_ENDED: _EventType.ValueType  # 17
+    EVENT_TYPE_TASK_RESTORED: _EventType.ValueType  # 18
+    """A deleted task is back."""
+    EVENT_TYPE_TASK_RENAMED: _EventType.ValueType  # 19
+    """The task has another id: task_id is the one that it had, task.id the one it has. left_filter
+    is set, for the old id will not be heard of again; a TASK_UPDATED under the new id follows
+    in the same revision, and one for each task below. Whoever keeps dependencies, attachments
+    or marks by the task's id gives them the new one: nothing else is told of them.
+    """
     EVENT_TYPE_DEPENDENCY_ADDED: _EventType.ValueType  # 20
     EVENT_TYPE_DEPENDENCY_REMOVED: _EventType.ValueType  # 21
     EVENT_TYPE_WORKER_CONNECTED: _EventType.ValueType  # 30
     EVENT_TYPE_WORKER_DISCONNECTED: _EventType.ValueType  # 31
+    EVENT_TYPE_WORKER_THOUGHT: _EventType.ValueType  # 32
+    """It said what it thinks. Where it holds tasks, a TASK_UPDATED for each goes with it."""
     EVENT_TYPE_WORKER_UPDATED: _EventType.ValueType  # 33
     """Overlays were added to it, or removed."""
     EVENT_TYPE_FILE_MARKED: _EventType.ValueType  # 40
@@ -73,9 +83,18 @@ class _EventTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_EventType.V
     EVENT_TYPE_PAUSED: _EventType.ValueType  # 60
     """Of everything, or of the task that is named and all below it."""
     EVENT_TYPE_RESUMED: _EventType.ValueType  # 61
-    EVENT_TYPE_GATE_FORCED: _EventType.ValueType  # 70
+    EVENT_TYPE_BUDGET_SPENT: _EventType.ValueType  # 70
+    """The budget of this task, for it and all below it, is spent; or it is not any more, because
+    it was raised or what spent it went elsewhere. The reason says how much of what.
+    """
+    EVENT_TYPE_BUDGET_FREED: _EventType.ValueType  # 71
+    EVENT_TYPE_GATE_FORCED: _EventType.ValueType  # 75
     """The task went past a gate that was not satisfied, because somebody said force. After the
     event that tells of the move; the reason names the gates.
+    """
+    EVENT_TYPE_TASK_OBLITERATED: _EventType.ValueType  # 80
+    """The task is gone for good, with all its rows; there is no object after it. It was told as
+    deleted before.
     """
 
 class EventType(_EventType, metaclass=_EventTypeEnumTypeWrapper):
@@ -113,10 +132,20 @@ EVENT_TYPE_ADVISORY_CLAIM_MADE: EventType.ValueType  # 16
 disconnected, gave no sign of life for too long, or the task ended.
 """
 EVENT_TYPE_ADVISORY_CLAIM_ENDED: EventType.ValueType  # 17
+EVENT_TYPE_TASK_RESTORED: EventType.ValueType  # 18
+"""A deleted task is back."""
+EVENT_TYPE_TASK_RENAMED: EventType.ValueType  # 19
+"""The task has another id: task_id is the one that it had, task.id the one it has. left_filter
+is set, for the old id will not be heard of again; a TASK_UPDATED under the new id follows
+in the same revision, and one for each task below. Whoever keeps dependencies, attachments
+or marks by the task's id gives them the new one: nothing else is told of them.
+"""
 EVENT_TYPE_DEPENDENCY_ADDED: EventType.ValueType  # 20
 EVENT_TYPE_DEPENDENCY_REMOVED: EventType.ValueType  # 21
 EVENT_TYPE_WORKER_CONNECTED: EventType.ValueType  # 30
 EVENT_TYPE_WORKER_DISCONNECTED: EventType.ValueType  # 31
+EVENT_TYPE_WORKER_THOUGHT: EventType.ValueType  # 32
+"""It said what it thinks. Where it holds tasks, a TASK_UPDATED for each goes with it."""
 EVENT_TYPE_WORKER_UPDATED: EventType.ValueType  # 33
 """Overlays were added to it, or removed."""
 EVENT_TYPE_FILE_MARKED: EventType.ValueType  # 40
@@ -126,9 +155,18 @@ EVENT_TYPE_ATTACHMENT_REMOVED: EventType.ValueType  # 51
 EVENT_TYPE_PAUSED: EventType.ValueType  # 60
 """Of everything, or of the task that is named and all below it."""
 EVENT_TYPE_RESUMED: EventType.ValueType  # 61
-EVENT_TYPE_GATE_FORCED: EventType.ValueType  # 70
+EVENT_TYPE_BUDGET_SPENT: EventType.ValueType  # 70
+"""The budget of this task, for it and all below it, is spent; or it is not any more, because
+it was raised or what spent it went elsewhere. The reason says how much of what.
+"""
+EVENT_TYPE_BUDGET_FREED: EventType.ValueType  # 71
+EVENT_TYPE_GATE_FORCED: EventType.ValueType  # 75
 """The task went past a gate that was not satisfied, because somebody said force. After the
 event that tells of the move; the reason names the gates.
+"""
+EVENT_TYPE_TASK_OBLITERATED: EventType.ValueType  # 80
+"""The task is gone for good, with all its rows; there is no object after it. It was told as
+deleted before.
 """
 Global___EventType: _TypeAlias = EventType  # noqa: Y015
 

@@ -198,9 +198,12 @@ class Task(_message.Message):
     BOOST_FIELD_NUMBER: _builtins.int
     ADVISORY_CLAIMS_FIELD_NUMBER: _builtins.int
     RETRY_DELAY_FIELD_NUMBER: _builtins.int
+    MAX_COST_USD_FIELD_NUMBER: _builtins.int
+    MAX_SUBTREE_ATTEMPTS_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Unique among all tasks, deleted ones included. 1 to 128 characters, none of
-    them blank or a control character; never changed by the server.
+    them blank or a control character; never changed by the server by itself, but see
+    RenameTask.
     """
     title: _builtins.str
     description: _builtins.str
@@ -233,7 +236,7 @@ class Task(_message.Message):
     workflow: _builtins.str
     """The workflow whose rules the task follows."""
     current_thought: _builtins.str
-    """What its worker said last about it."""
+    """What a worker that held it said last about it; see SetThought."""
     deleted_by: _builtins.str
     deleted_reason: _builtins.str
     temperature: _builtins.float
@@ -243,6 +246,16 @@ class Task(_message.Message):
     """
     boost: _builtins.float
     """What people added to the temperature, 0 to 1, as of temperature_time; see BoostTask."""
+    max_cost_usd: _builtins.float
+    """A budget: what this task and all below it may cost together, in US dollars, as logged by
+    LogMetrics, deleted tasks included. Absent: no such budget. Once as much is spent, none of
+    these tasks is ready any more; see ClaimTask, Heartbeat and ExplainTask.
+    """
+    max_subtree_attempts: _builtins.int
+    """Likewise: how many attempts at this task and at all below it may fail together, the
+    attempts of each counted as in `attempts`. Absent: no such budget. max_attempts is the
+    limit of this task alone.
+    """
     @_builtins.property
     def tags(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Free labels, in no order."""
@@ -352,13 +365,24 @@ class Task(_message.Message):
         boost: _builtins.float = ...,
         advisory_claims: _abc.Iterable[Global___AdvisoryClaim] | None = ...,
         retry_delay: _duration_pb2.Duration | None = ...,
+        max_cost_usd: _builtins.float | None = ...,
+        max_subtree_attempts: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_points", b"_points", "claim_time", b"claim_time", "complete_time", b"complete_time", "create_time", b"create_time", "delete_time", b"delete_time", "lease_expire_time", b"lease_expire_time", "metrics", b"metrics", "not_before", b"not_before", "points", b"points", "ready_time", b"ready_time", "retry_delay", b"retry_delay", "start_time", b"start_time", "temperature_time", b"temperature_time", "time_actual", b"time_actual", "time_estimate", b"time_estimate", "update_time", b"update_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_cost_usd", b"_max_cost_usd", "_max_subtree_attempts", b"_max_subtree_attempts", "_points", b"_points", "claim_time", b"claim_time", "complete_time", b"complete_time", "create_time", b"create_time", "delete_time", b"delete_time", "lease_expire_time", b"lease_expire_time", "max_cost_usd", b"max_cost_usd", "max_subtree_attempts", b"max_subtree_attempts", "metrics", b"metrics", "not_before", b"not_before", "points", b"points", "ready_time", b"ready_time", "retry_delay", b"retry_delay", "start_time", b"start_time", "temperature_time", b"temperature_time", "time_actual", b"time_actual", "time_estimate", b"time_estimate", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_points", b"_points", "advisory_claims", b"advisory_claims", "attempts", b"attempts", "boost", b"boost", "claim_revision", b"claim_revision", "claim_time", b"claim_time", "complete_time", b"complete_time", "create_time", b"create_time", "current_thought", b"current_thought", "delete_time", b"delete_time", "deleted_by", b"deleted_by", "deleted_reason", b"deleted_reason", "description", b"description", "id", b"id", "lease_expire_time", b"lease_expire_time", "max_attempts", b"max_attempts", "metrics", b"metrics", "needed_tags", b"needed_tags", "not_before", b"not_before", "parent_id", b"parent_id", "phase", b"phase", "points", b"points", "priority", b"priority", "ready", b"ready", "ready_time", b"ready_time", "retry_delay", b"retry_delay", "revision", b"revision", "start_time", b"start_time", "status", b"status", "tags", b"tags", "temperature", b"temperature", "temperature_time", b"temperature_time", "time_actual", b"time_actual", "time_estimate", b"time_estimate", "title", b"title", "update_time", b"update_time", "wanted_tags", b"wanted_tags", "worker_id", b"worker_id", "workflow", b"workflow"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_cost_usd", b"_max_cost_usd", "_max_subtree_attempts", b"_max_subtree_attempts", "_points", b"_points", "advisory_claims", b"advisory_claims", "attempts", b"attempts", "boost", b"boost", "claim_revision", b"claim_revision", "claim_time", b"claim_time", "complete_time", b"complete_time", "create_time", b"create_time", "current_thought", b"current_thought", "delete_time", b"delete_time", "deleted_by", b"deleted_by", "deleted_reason", b"deleted_reason", "description", b"description", "id", b"id", "lease_expire_time", b"lease_expire_time", "max_attempts", b"max_attempts", "max_cost_usd", b"max_cost_usd", "max_subtree_attempts", b"max_subtree_attempts", "metrics", b"metrics", "needed_tags", b"needed_tags", "not_before", b"not_before", "parent_id", b"parent_id", "phase", b"phase", "points", b"points", "priority", b"priority", "ready", b"ready", "ready_time", b"ready_time", "retry_delay", b"retry_delay", "revision", b"revision", "start_time", b"start_time", "status", b"status", "tags", b"tags", "temperature", b"temperature", "temperature_time", b"temperature_time", "time_actual", b"time_actual", "time_estimate", b"time_estimate", "title", b"title", "update_time", b"update_time", "wanted_tags", b"wanted_tags", "worker_id", b"worker_id", "workflow", b"workflow"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__max_cost_usd: _TypeAlias = _typing.Literal["max_cost_usd"]  # noqa: Y015
+    _WhichOneofArgType__max_cost_usd: _TypeAlias = _typing.Literal["_max_cost_usd", b"_max_cost_usd"]  # noqa: Y015
+    _WhichOneofReturnType__max_subtree_attempts: _TypeAlias = _typing.Literal["max_subtree_attempts"]  # noqa: Y015
+    _WhichOneofArgType__max_subtree_attempts: _TypeAlias = _typing.Literal["_max_subtree_attempts", b"_max_subtree_attempts"]  # noqa: Y015
     _WhichOneofReturnType__points: _TypeAlias = _typing.Literal["points"]  # noqa: Y015
     _WhichOneofArgType__points: _TypeAlias = _typing.Literal["_points", b"_points"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_cost_usd) -> _WhichOneofReturnType__max_cost_usd | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_subtree_attempts) -> _WhichOneofReturnType__max_subtree_attempts | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__points) -> _WhichOneofReturnType__points | None: ...
 
 Global___Task: _TypeAlias = Task  # noqa: Y015

@@ -56,6 +56,8 @@ class _ObstacleTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Obstacle
     OBSTACLE_TYPE_CLAIM_LIMIT: _ObstacleType.ValueType  # 12
     """The worker holds its max_claims."""
     OBSTACLE_TYPE_COOLING_DOWN: _ObstacleType.ValueType  # 13
+    OBSTACLE_TYPE_BUDGET: _ObstacleType.ValueType  # 14
+    """The budget of the task, or of one above it, is spent; one obstacle for each."""
     OBSTACLE_TYPE_WIP_LIMIT: _ObstacleType.ValueType  # 15
     """The workflow's claim state has as many tasks as may be in it."""
 
@@ -86,6 +88,8 @@ OBSTACLE_TYPE_NOT_CONNECTED: ObstacleType.ValueType  # 11
 OBSTACLE_TYPE_CLAIM_LIMIT: ObstacleType.ValueType  # 12
 """The worker holds its max_claims."""
 OBSTACLE_TYPE_COOLING_DOWN: ObstacleType.ValueType  # 13
+OBSTACLE_TYPE_BUDGET: ObstacleType.ValueType  # 14
+"""The budget of the task, or of one above it, is spent; one obstacle for each."""
 OBSTACLE_TYPE_WIP_LIMIT: ObstacleType.ValueType  # 15
 """The workflow's claim state has as many tasks as may be in it."""
 Global___ObstacleType: _TypeAlias = ObstacleType  # noqa: Y015
@@ -130,6 +134,36 @@ SNIPPET_SOURCE_DESCRIPTION: SnippetSource.ValueType  # 2
 SNIPPET_SOURCE_ATTACHMENT: SnippetSource.ValueType  # 3
 Global___SnippetSource: _TypeAlias = SnippetSource  # noqa: Y015
 
+class _ScanDirection:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ScanDirectionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ScanDirection.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    SCAN_DIRECTION_UNSPECIFIED: _ScanDirection.ValueType  # 0
+    SCAN_DIRECTION_BEFORE: _ScanDirection.ValueType  # 1
+    """What blocks its start, and what blocks that."""
+    SCAN_DIRECTION_AFTER: _ScanDirection.ValueType  # 2
+    """What it blocks, and what that blocks."""
+    SCAN_DIRECTION_ABOVE: _ScanDirection.ValueType  # 3
+    """What contains it, up to the root."""
+    SCAN_DIRECTION_BELOW: _ScanDirection.ValueType  # 4
+    """What it contains."""
+
+class ScanDirection(_ScanDirection, metaclass=_ScanDirectionEnumTypeWrapper):
+    """Where to look from a task."""
+
+SCAN_DIRECTION_UNSPECIFIED: ScanDirection.ValueType  # 0
+SCAN_DIRECTION_BEFORE: ScanDirection.ValueType  # 1
+"""What blocks its start, and what blocks that."""
+SCAN_DIRECTION_AFTER: ScanDirection.ValueType  # 2
+"""What it blocks, and what that blocks."""
+SCAN_DIRECTION_ABOVE: ScanDirection.ValueType  # 3
+"""What contains it, up to the root."""
+SCAN_DIRECTION_BELOW: ScanDirection.ValueType  # 4
+"""What it contains."""
+Global___ScanDirection: _TypeAlias = ScanDirection  # noqa: Y015
+
 @_typing.final
 class CreateTaskRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
@@ -152,6 +186,8 @@ class CreateTaskRequest(_message.Message):
     WORKFLOW_FIELD_NUMBER: _builtins.int
     WORKER_ID_FIELD_NUMBER: _builtins.int
     RETRY_DELAY_FIELD_NUMBER: _builtins.int
+    MAX_COST_USD_FIELD_NUMBER: _builtins.int
+    MAX_SUBTREE_ATTEMPTS_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """1 to 128 characters, none blank or a control character. Empty: the server makes
     one up, readable and short.
@@ -175,6 +211,10 @@ class CreateTaskRequest(_message.Message):
     """Empty: the parent's, or the server's default."""
     worker_id: _builtins.str
     """Who creates it; empty: a person."""
+    max_cost_usd: _builtins.float
+    """As Task.max_cost_usd; absent or zero: no such budget."""
+    max_subtree_attempts: _builtins.int
+    """As Task.max_subtree_attempts; absent or zero: no such budget."""
     @_builtins.property
     def blocked_by(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The tasks that must end before this one can start. At most 1,000."""
@@ -222,15 +262,25 @@ class CreateTaskRequest(_message.Message):
         workflow: _builtins.str = ...,
         worker_id: _builtins.str = ...,
         retry_delay: _duration_pb2.Duration | None = ...,
+        max_cost_usd: _builtins.float | None = ...,
+        max_subtree_attempts: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_points", b"_points", "_priority", b"_priority", "not_before", b"not_before", "points", b"points", "priority", b"priority", "retry_delay", b"retry_delay", "time_estimate", b"time_estimate"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_cost_usd", b"_max_cost_usd", "_max_subtree_attempts", b"_max_subtree_attempts", "_points", b"_points", "_priority", b"_priority", "max_cost_usd", b"max_cost_usd", "max_subtree_attempts", b"max_subtree_attempts", "not_before", b"not_before", "points", b"points", "priority", b"priority", "retry_delay", b"retry_delay", "time_estimate", b"time_estimate"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_points", b"_points", "_priority", b"_priority", "blocked_by", b"blocked_by", "description", b"description", "id", b"id", "max_attempts", b"max_attempts", "needed_tags", b"needed_tags", "not_before", b"not_before", "parent_id", b"parent_id", "phase", b"phase", "points", b"points", "priority", b"priority", "request_id", b"request_id", "retry_delay", b"retry_delay", "tags", b"tags", "time_estimate", b"time_estimate", "title", b"title", "wanted_tags", b"wanted_tags", "worker_id", b"worker_id", "workflow", b"workflow"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_cost_usd", b"_max_cost_usd", "_max_subtree_attempts", b"_max_subtree_attempts", "_points", b"_points", "_priority", b"_priority", "blocked_by", b"blocked_by", "description", b"description", "id", b"id", "max_attempts", b"max_attempts", "max_cost_usd", b"max_cost_usd", "max_subtree_attempts", b"max_subtree_attempts", "needed_tags", b"needed_tags", "not_before", b"not_before", "parent_id", b"parent_id", "phase", b"phase", "points", b"points", "priority", b"priority", "request_id", b"request_id", "retry_delay", b"retry_delay", "tags", b"tags", "time_estimate", b"time_estimate", "title", b"title", "wanted_tags", b"wanted_tags", "worker_id", b"worker_id", "workflow", b"workflow"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__max_cost_usd: _TypeAlias = _typing.Literal["max_cost_usd"]  # noqa: Y015
+    _WhichOneofArgType__max_cost_usd: _TypeAlias = _typing.Literal["_max_cost_usd", b"_max_cost_usd"]  # noqa: Y015
+    _WhichOneofReturnType__max_subtree_attempts: _TypeAlias = _typing.Literal["max_subtree_attempts"]  # noqa: Y015
+    _WhichOneofArgType__max_subtree_attempts: _TypeAlias = _typing.Literal["_max_subtree_attempts", b"_max_subtree_attempts"]  # noqa: Y015
     _WhichOneofReturnType__points: _TypeAlias = _typing.Literal["points"]  # noqa: Y015
     _WhichOneofArgType__points: _TypeAlias = _typing.Literal["_points", b"_points"]  # noqa: Y015
     _WhichOneofReturnType__priority: _TypeAlias = _typing.Literal["priority"]  # noqa: Y015
     _WhichOneofArgType__priority: _TypeAlias = _typing.Literal["_priority", b"_priority"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_cost_usd) -> _WhichOneofReturnType__max_cost_usd | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_subtree_attempts) -> _WhichOneofReturnType__max_subtree_attempts | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__points) -> _WhichOneofReturnType__points | None: ...
     @_typing.overload
@@ -325,6 +375,8 @@ class TaskNode(_message.Message):
     MAX_ATTEMPTS_FIELD_NUMBER: _builtins.int
     CHILDREN_FIELD_NUMBER: _builtins.int
     RETRY_DELAY_FIELD_NUMBER: _builtins.int
+    MAX_COST_USD_FIELD_NUMBER: _builtins.int
+    MAX_SUBTREE_ATTEMPTS_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     title: _builtins.str
     description: _builtins.str
@@ -332,6 +384,8 @@ class TaskNode(_message.Message):
     points: _builtins.int
     phase: _builtins.str
     max_attempts: _builtins.int
+    max_cost_usd: _builtins.float
+    max_subtree_attempts: _builtins.int
     @_builtins.property
     def blocked_by(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     @_builtins.property
@@ -366,15 +420,25 @@ class TaskNode(_message.Message):
         max_attempts: _builtins.int = ...,
         children: _abc.Iterable[Global___TaskNode] | None = ...,
         retry_delay: _duration_pb2.Duration | None = ...,
+        max_cost_usd: _builtins.float | None = ...,
+        max_subtree_attempts: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_points", b"_points", "_priority", b"_priority", "not_before", b"not_before", "points", b"points", "priority", b"priority", "retry_delay", b"retry_delay", "time_estimate", b"time_estimate"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_cost_usd", b"_max_cost_usd", "_max_subtree_attempts", b"_max_subtree_attempts", "_points", b"_points", "_priority", b"_priority", "max_cost_usd", b"max_cost_usd", "max_subtree_attempts", b"max_subtree_attempts", "not_before", b"not_before", "points", b"points", "priority", b"priority", "retry_delay", b"retry_delay", "time_estimate", b"time_estimate"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_points", b"_points", "_priority", b"_priority", "blocked_by", b"blocked_by", "children", b"children", "description", b"description", "id", b"id", "max_attempts", b"max_attempts", "needed_tags", b"needed_tags", "not_before", b"not_before", "phase", b"phase", "points", b"points", "priority", b"priority", "retry_delay", b"retry_delay", "tags", b"tags", "time_estimate", b"time_estimate", "title", b"title", "wanted_tags", b"wanted_tags"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_cost_usd", b"_max_cost_usd", "_max_subtree_attempts", b"_max_subtree_attempts", "_points", b"_points", "_priority", b"_priority", "blocked_by", b"blocked_by", "children", b"children", "description", b"description", "id", b"id", "max_attempts", b"max_attempts", "max_cost_usd", b"max_cost_usd", "max_subtree_attempts", b"max_subtree_attempts", "needed_tags", b"needed_tags", "not_before", b"not_before", "phase", b"phase", "points", b"points", "priority", b"priority", "retry_delay", b"retry_delay", "tags", b"tags", "time_estimate", b"time_estimate", "title", b"title", "wanted_tags", b"wanted_tags"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__max_cost_usd: _TypeAlias = _typing.Literal["max_cost_usd"]  # noqa: Y015
+    _WhichOneofArgType__max_cost_usd: _TypeAlias = _typing.Literal["_max_cost_usd", b"_max_cost_usd"]  # noqa: Y015
+    _WhichOneofReturnType__max_subtree_attempts: _TypeAlias = _typing.Literal["max_subtree_attempts"]  # noqa: Y015
+    _WhichOneofArgType__max_subtree_attempts: _TypeAlias = _typing.Literal["_max_subtree_attempts", b"_max_subtree_attempts"]  # noqa: Y015
     _WhichOneofReturnType__points: _TypeAlias = _typing.Literal["points"]  # noqa: Y015
     _WhichOneofArgType__points: _TypeAlias = _typing.Literal["_points", b"_points"]  # noqa: Y015
     _WhichOneofReturnType__priority: _TypeAlias = _typing.Literal["priority"]  # noqa: Y015
     _WhichOneofArgType__priority: _TypeAlias = _typing.Literal["_priority", b"_priority"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_cost_usd) -> _WhichOneofReturnType__max_cost_usd | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_subtree_attempts) -> _WhichOneofReturnType__max_subtree_attempts | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__points) -> _WhichOneofReturnType__points | None: ...
     @_typing.overload
@@ -607,6 +671,10 @@ class UpdateTaskRequest(_message.Message):
     NEEDED_TAGS_FIELD_NUMBER: _builtins.int
     WANTED_TAGS_FIELD_NUMBER: _builtins.int
     RETRY_DELAY_FIELD_NUMBER: _builtins.int
+    MAX_COST_USD_FIELD_NUMBER: _builtins.int
+    MAX_SUBTREE_ATTEMPTS_FIELD_NUMBER: _builtins.int
+    CLEAR_POINTS_FIELD_NUMBER: _builtins.int
+    WORKFLOW_FIELD_NUMBER: _builtins.int
     FORCE_FIELD_NUMBER: _builtins.int
     task_id: _builtins.str
     worker_id: _builtins.str
@@ -627,6 +695,16 @@ class UpdateTaskRequest(_message.Message):
     """Why, for the history."""
     request_id: _builtins.str
     max_attempts: _builtins.int
+    max_cost_usd: _builtins.float
+    """As Task.max_cost_usd; present and zero: no such budget."""
+    max_subtree_attempts: _builtins.int
+    """As Task.max_subtree_attempts; present and zero: no such budget."""
+    clear_points: _builtins.bool
+    """Not estimated any more; goes with no `points`."""
+    workflow: _builtins.str
+    """Another workflow, for a task that nobody holds. It stays in its status, which the
+    workflow must have and end in alike; from the initial state it goes to the initial one.
+    """
     force: _builtins.bool
     """Go past gates of enforcement WARN. It is put into the history, and told as GATE_FORCED."""
     @_builtins.property
@@ -672,11 +750,15 @@ class UpdateTaskRequest(_message.Message):
         needed_tags: Global___Tags | None = ...,
         wanted_tags: Global___Tags | None = ...,
         retry_delay: _duration_pb2.Duration | None = ...,
+        max_cost_usd: _builtins.float | None = ...,
+        max_subtree_attempts: _builtins.int | None = ...,
+        clear_points: _builtins.bool = ...,
+        workflow: _builtins.str | None = ...,
         force: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_assignee", b"_assignee", "_description", b"_description", "_max_attempts", b"_max_attempts", "_phase", b"_phase", "_points", b"_points", "_priority", b"_priority", "_status", b"_status", "_title", b"_title", "assignee", b"assignee", "description", b"description", "max_attempts", b"max_attempts", "needed_tags", b"needed_tags", "not_before", b"not_before", "phase", b"phase", "points", b"points", "priority", b"priority", "retry_delay", b"retry_delay", "status", b"status", "tags", b"tags", "time_estimate", b"time_estimate", "title", b"title", "wanted_tags", b"wanted_tags"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_assignee", b"_assignee", "_description", b"_description", "_max_attempts", b"_max_attempts", "_max_cost_usd", b"_max_cost_usd", "_max_subtree_attempts", b"_max_subtree_attempts", "_phase", b"_phase", "_points", b"_points", "_priority", b"_priority", "_status", b"_status", "_title", b"_title", "_workflow", b"_workflow", "assignee", b"assignee", "description", b"description", "max_attempts", b"max_attempts", "max_cost_usd", b"max_cost_usd", "max_subtree_attempts", b"max_subtree_attempts", "needed_tags", b"needed_tags", "not_before", b"not_before", "phase", b"phase", "points", b"points", "priority", b"priority", "retry_delay", b"retry_delay", "status", b"status", "tags", b"tags", "time_estimate", b"time_estimate", "title", b"title", "wanted_tags", b"wanted_tags", "workflow", b"workflow"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_assignee", b"_assignee", "_description", b"_description", "_max_attempts", b"_max_attempts", "_phase", b"_phase", "_points", b"_points", "_priority", b"_priority", "_status", b"_status", "_title", b"_title", "assignee", b"assignee", "claim_revision", b"claim_revision", "description", b"description", "etag", b"etag", "force", b"force", "max_attempts", b"max_attempts", "needed_tags", b"needed_tags", "not_before", b"not_before", "phase", b"phase", "points", b"points", "priority", b"priority", "reason", b"reason", "request_id", b"request_id", "retry_delay", b"retry_delay", "status", b"status", "tags", b"tags", "task_id", b"task_id", "time_estimate", b"time_estimate", "title", b"title", "wanted_tags", b"wanted_tags", "worker_id", b"worker_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_assignee", b"_assignee", "_description", b"_description", "_max_attempts", b"_max_attempts", "_max_cost_usd", b"_max_cost_usd", "_max_subtree_attempts", b"_max_subtree_attempts", "_phase", b"_phase", "_points", b"_points", "_priority", b"_priority", "_status", b"_status", "_title", b"_title", "_workflow", b"_workflow", "assignee", b"assignee", "claim_revision", b"claim_revision", "clear_points", b"clear_points", "description", b"description", "etag", b"etag", "force", b"force", "max_attempts", b"max_attempts", "max_cost_usd", b"max_cost_usd", "max_subtree_attempts", b"max_subtree_attempts", "needed_tags", b"needed_tags", "not_before", b"not_before", "phase", b"phase", "points", b"points", "priority", b"priority", "reason", b"reason", "request_id", b"request_id", "retry_delay", b"retry_delay", "status", b"status", "tags", b"tags", "task_id", b"task_id", "time_estimate", b"time_estimate", "title", b"title", "wanted_tags", b"wanted_tags", "worker_id", b"worker_id", "workflow", b"workflow"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__assignee: _TypeAlias = _typing.Literal["assignee"]  # noqa: Y015
     _WhichOneofArgType__assignee: _TypeAlias = _typing.Literal["_assignee", b"_assignee"]  # noqa: Y015
@@ -684,6 +766,10 @@ class UpdateTaskRequest(_message.Message):
     _WhichOneofArgType__description: _TypeAlias = _typing.Literal["_description", b"_description"]  # noqa: Y015
     _WhichOneofReturnType__max_attempts: _TypeAlias = _typing.Literal["max_attempts"]  # noqa: Y015
     _WhichOneofArgType__max_attempts: _TypeAlias = _typing.Literal["_max_attempts", b"_max_attempts"]  # noqa: Y015
+    _WhichOneofReturnType__max_cost_usd: _TypeAlias = _typing.Literal["max_cost_usd"]  # noqa: Y015
+    _WhichOneofArgType__max_cost_usd: _TypeAlias = _typing.Literal["_max_cost_usd", b"_max_cost_usd"]  # noqa: Y015
+    _WhichOneofReturnType__max_subtree_attempts: _TypeAlias = _typing.Literal["max_subtree_attempts"]  # noqa: Y015
+    _WhichOneofArgType__max_subtree_attempts: _TypeAlias = _typing.Literal["_max_subtree_attempts", b"_max_subtree_attempts"]  # noqa: Y015
     _WhichOneofReturnType__phase: _TypeAlias = _typing.Literal["phase"]  # noqa: Y015
     _WhichOneofArgType__phase: _TypeAlias = _typing.Literal["_phase", b"_phase"]  # noqa: Y015
     _WhichOneofReturnType__points: _TypeAlias = _typing.Literal["points"]  # noqa: Y015
@@ -694,12 +780,18 @@ class UpdateTaskRequest(_message.Message):
     _WhichOneofArgType__status: _TypeAlias = _typing.Literal["_status", b"_status"]  # noqa: Y015
     _WhichOneofReturnType__title: _TypeAlias = _typing.Literal["title"]  # noqa: Y015
     _WhichOneofArgType__title: _TypeAlias = _typing.Literal["_title", b"_title"]  # noqa: Y015
+    _WhichOneofReturnType__workflow: _TypeAlias = _typing.Literal["workflow"]  # noqa: Y015
+    _WhichOneofArgType__workflow: _TypeAlias = _typing.Literal["_workflow", b"_workflow"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__assignee) -> _WhichOneofReturnType__assignee | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__description) -> _WhichOneofReturnType__description | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__max_attempts) -> _WhichOneofReturnType__max_attempts | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_cost_usd) -> _WhichOneofReturnType__max_cost_usd | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_subtree_attempts) -> _WhichOneofReturnType__max_subtree_attempts | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__phase) -> _WhichOneofReturnType__phase | None: ...
     @_typing.overload
@@ -710,6 +802,8 @@ class UpdateTaskRequest(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__status) -> _WhichOneofReturnType__status | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__title) -> _WhichOneofReturnType__title | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__workflow) -> _WhichOneofReturnType__workflow | None: ...
 
 Global___UpdateTaskRequest: _TypeAlias = UpdateTaskRequest  # noqa: Y015
 
@@ -977,21 +1071,48 @@ class ListTransitionsRequest(_message.Message):
     TASK_ID_FIELD_NUMBER: _builtins.int
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    START_TIME_FIELD_NUMBER: _builtins.int
+    END_TIME_FIELD_NUMBER: _builtins.int
+    STATUSES_FIELD_NUMBER: _builtins.int
+    WORKER_ID_FIELD_NUMBER: _builtins.int
+    NEWEST_FIRST_FIELD_NUMBER: _builtins.int
     task_id: _builtins.str
+    """Empty: of all tasks."""
     page_size: _builtins.int
     """At most so many; 0: 50, and never more than 1,000."""
     page_token: _builtins.str
     """next_page_token of the page before, with otherwise the same request."""
+    worker_id: _builtins.str
+    """Only those that this worker caused."""
+    newest_first: _builtins.bool
+    """The latest first."""
+    @_builtins.property
+    def start_time(self) -> _timestamp_pb2.Timestamp:
+        """Only those that began at this time or later. Absent: from the beginning."""
+
+    @_builtins.property
+    def end_time(self) -> _timestamp_pb2.Timestamp:
+        """Only those that began before this time. Absent: to the present."""
+
+    @_builtins.property
+    def statuses(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Only those into one of these statuses. Empty: any, and changes of phase alone."""
+
     def __init__(
         self,
         *,
         task_id: _builtins.str = ...,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
+        start_time: _timestamp_pb2.Timestamp | None = ...,
+        end_time: _timestamp_pb2.Timestamp | None = ...,
+        statuses: _abc.Iterable[_builtins.str] | None = ...,
+        worker_id: _builtins.str = ...,
+        newest_first: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token", "task_id", b"task_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "newest_first", b"newest_first", "page_size", b"page_size", "page_token", b"page_token", "start_time", b"start_time", "statuses", b"statuses", "task_id", b"task_id", "worker_id", b"worker_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1602,3 +1723,591 @@ class SnippetPart(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SnippetPart: _TypeAlias = SnippetPart  # noqa: Y015
+
+@_typing.final
+class UpdateTasksRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    UPDATES_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    @_builtins.property
+    def updates(self) -> _containers.RepeatedCompositeFieldContainer[Global___UpdateTaskRequest]:
+        """The changes in their order, 1 to 1,000 of them; none has a request_id of its own."""
+
+    def __init__(
+        self,
+        *,
+        updates: _abc.Iterable[Global___UpdateTaskRequest] | None = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["request_id", b"request_id", "updates", b"updates"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UpdateTasksRequest: _TypeAlias = UpdateTasksRequest  # noqa: Y015
+
+@_typing.final
+class UpdateTasksResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TASKS_FIELD_NUMBER: _builtins.int
+    UNBLOCKED_TASK_IDS_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    revision: _builtins.int
+    @_builtins.property
+    def tasks(self) -> _containers.RepeatedCompositeFieldContainer[_task_pb2.Task]:
+        """The tasks that were named, each once, in that order, as they are after all the changes."""
+
+    @_builtins.property
+    def unblocked_task_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Tasks that became ready by this."""
+
+    def __init__(
+        self,
+        *,
+        tasks: _abc.Iterable[_task_pb2.Task] | None = ...,
+        unblocked_task_ids: _abc.Iterable[_builtins.str] | None = ...,
+        revision: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["revision", b"revision", "tasks", b"tasks", "unblocked_task_ids", b"unblocked_task_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UpdateTasksResponse: _TypeAlias = UpdateTasksResponse  # noqa: Y015
+
+@_typing.final
+class RenameTaskRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TASK_ID_FIELD_NUMBER: _builtins.int
+    NEW_TASK_ID_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
+    WORKER_ID_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    task_id: _builtins.str
+    new_task_id: _builtins.str
+    """As CreateTaskRequest.id; required."""
+    etag: _builtins.int
+    """Task.revision as the caller knows it; 0: not checked."""
+    worker_id: _builtins.str
+    """Who renames it; empty: a person."""
+    reason: _builtins.str
+    request_id: _builtins.str
+    def __init__(
+        self,
+        *,
+        task_id: _builtins.str = ...,
+        new_task_id: _builtins.str = ...,
+        etag: _builtins.int = ...,
+        worker_id: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["etag", b"etag", "new_task_id", b"new_task_id", "reason", b"reason", "request_id", b"request_id", "task_id", b"task_id", "worker_id", b"worker_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RenameTaskRequest: _TypeAlias = RenameTaskRequest  # noqa: Y015
+
+@_typing.final
+class RenameTaskResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TASK_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    revision: _builtins.int
+    @_builtins.property
+    def task(self) -> _task_pb2.Task: ...
+    def __init__(
+        self,
+        *,
+        task: _task_pb2.Task | None = ...,
+        revision: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["task", b"task"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["revision", b"revision", "task", b"task"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RenameTaskResponse: _TypeAlias = RenameTaskResponse  # noqa: Y015
+
+@_typing.final
+class RestoreTaskRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TASK_ID_FIELD_NUMBER: _builtins.int
+    CASCADE_FIELD_NUMBER: _builtins.int
+    WORKER_ID_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    task_id: _builtins.str
+    cascade: _builtins.bool
+    """Also what was deleted below it together with it."""
+    worker_id: _builtins.str
+    """Who restores it; empty: a person."""
+    reason: _builtins.str
+    request_id: _builtins.str
+    def __init__(
+        self,
+        *,
+        task_id: _builtins.str = ...,
+        cascade: _builtins.bool = ...,
+        worker_id: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cascade", b"cascade", "reason", b"reason", "request_id", b"request_id", "task_id", b"task_id", "worker_id", b"worker_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RestoreTaskRequest: _TypeAlias = RestoreTaskRequest  # noqa: Y015
+
+@_typing.final
+class RestoreTaskResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TASKS_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    revision: _builtins.int
+    @_builtins.property
+    def tasks(self) -> _containers.RepeatedCompositeFieldContainer[_task_pb2.Task]:
+        """The task, and with cascade those below it, each before its children. Empty: it was not
+        deleted.
+        """
+
+    def __init__(
+        self,
+        *,
+        tasks: _abc.Iterable[_task_pb2.Task] | None = ...,
+        revision: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["revision", b"revision", "tasks", b"tasks"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RestoreTaskResponse: _TypeAlias = RestoreTaskResponse  # noqa: Y015
+
+@_typing.final
+class ObliterateTaskRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TASK_ID_FIELD_NUMBER: _builtins.int
+    CASCADE_FIELD_NUMBER: _builtins.int
+    FORCE_FIELD_NUMBER: _builtins.int
+    WORKER_ID_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    task_id: _builtins.str
+    cascade: _builtins.bool
+    """Also everything below it, deleted or not."""
+    force: _builtins.bool
+    """Also where it, or one below, is claimed: the claims are lost."""
+    worker_id: _builtins.str
+    """Who does it; empty: a person."""
+    reason: _builtins.str
+    request_id: _builtins.str
+    def __init__(
+        self,
+        *,
+        task_id: _builtins.str = ...,
+        cascade: _builtins.bool = ...,
+        force: _builtins.bool = ...,
+        worker_id: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cascade", b"cascade", "force", b"force", "reason", b"reason", "request_id", b"request_id", "task_id", b"task_id", "worker_id", b"worker_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ObliterateTaskRequest: _TypeAlias = ObliterateTaskRequest  # noqa: Y015
+
+@_typing.final
+class ObliterateTaskResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TASK_IDS_FIELD_NUMBER: _builtins.int
+    UNBLOCKED_TASK_IDS_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    revision: _builtins.int
+    @_builtins.property
+    def task_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The task and, with cascade, all below it."""
+
+    @_builtins.property
+    def unblocked_task_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Tasks that became ready by this."""
+
+    def __init__(
+        self,
+        *,
+        task_ids: _abc.Iterable[_builtins.str] | None = ...,
+        unblocked_task_ids: _abc.Iterable[_builtins.str] | None = ...,
+        revision: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["revision", b"revision", "task_ids", b"task_ids", "unblocked_task_ids", b"unblocked_task_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ObliterateTaskResponse: _TypeAlias = ObliterateTaskResponse  # noqa: Y015
+
+@_typing.final
+class RelinkTasksRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REMOVE_FIELD_NUMBER: _builtins.int
+    ADD_FIELD_NUMBER: _builtins.int
+    WORKER_ID_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    worker_id: _builtins.str
+    """Who relinks; empty: a person."""
+    request_id: _builtins.str
+    @_builtins.property
+    def remove(self) -> _containers.RepeatedCompositeFieldContainer[_task_pb2.Dependency]:
+        """At most 1,000 of each. A type that is absent is DEPENDENCY_TYPE_BLOCKS."""
+
+    @_builtins.property
+    def add(self) -> _containers.RepeatedCompositeFieldContainer[_task_pb2.Dependency]: ...
+    def __init__(
+        self,
+        *,
+        remove: _abc.Iterable[_task_pb2.Dependency] | None = ...,
+        add: _abc.Iterable[_task_pb2.Dependency] | None = ...,
+        worker_id: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["add", b"add", "remove", b"remove", "request_id", b"request_id", "worker_id", b"worker_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RelinkTasksRequest: _TypeAlias = RelinkTasksRequest  # noqa: Y015
+
+@_typing.final
+class RelinkTasksResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REMOVED_FIELD_NUMBER: _builtins.int
+    ADDED_FIELD_NUMBER: _builtins.int
+    UNBLOCKED_TASK_IDS_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    revision: _builtins.int
+    @_builtins.property
+    def removed(self) -> _containers.RepeatedCompositeFieldContainer[_task_pb2.Dependency]:
+        """Those that are gone."""
+
+    @_builtins.property
+    def added(self) -> _containers.RepeatedCompositeFieldContainer[_task_pb2.Dependency]:
+        """Those that are new."""
+
+    @_builtins.property
+    def unblocked_task_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Tasks that are ready by this and were not before."""
+
+    def __init__(
+        self,
+        *,
+        removed: _abc.Iterable[_task_pb2.Dependency] | None = ...,
+        added: _abc.Iterable[_task_pb2.Dependency] | None = ...,
+        unblocked_task_ids: _abc.Iterable[_builtins.str] | None = ...,
+        revision: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["added", b"added", "removed", b"removed", "revision", b"revision", "unblocked_task_ids", b"unblocked_task_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RelinkTasksResponse: _TypeAlias = RelinkTasksResponse  # noqa: Y015
+
+@_typing.final
+class ScanTasksRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TASK_ID_FIELD_NUMBER: _builtins.int
+    DIRECTIONS_FIELD_NUMBER: _builtins.int
+    DEPTH_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    task_id: _builtins.str
+    depth: _builtins.int
+    """How far, in dependencies; 0: as far as there is."""
+    page_size: _builtins.int
+    """At most so many; 0: 50, and never more than 1,000."""
+    page_token: _builtins.str
+    """next_page_token of the page before, with otherwise the same request."""
+    @_builtins.property
+    def directions(self) -> _containers.RepeatedScalarFieldContainer[Global___ScanDirection.ValueType]:
+        """Empty: all four."""
+
+    def __init__(
+        self,
+        *,
+        task_id: _builtins.str = ...,
+        directions: _abc.Iterable[Global___ScanDirection.ValueType] | None = ...,
+        depth: _builtins.int = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["depth", b"depth", "directions", b"directions", "page_size", b"page_size", "page_token", b"page_token", "task_id", b"task_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ScanTasksRequest: _TypeAlias = ScanTasksRequest  # noqa: Y015
+
+@_typing.final
+class ScanTasksResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TASKS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Empty on the last page."""
+    revision: _builtins.int
+    @_builtins.property
+    def tasks(self) -> _containers.RepeatedCompositeFieldContainer[Global___ScannedTask]: ...
+    def __init__(
+        self,
+        *,
+        tasks: _abc.Iterable[Global___ScannedTask] | None = ...,
+        next_page_token: _builtins.str = ...,
+        revision: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "revision", b"revision", "tasks", b"tasks"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ScanTasksResponse: _TypeAlias = ScanTasksResponse  # noqa: Y015
+
+@_typing.final
+class ScannedTask(_message.Message):
+    """A task as it was found from another one."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TASK_FIELD_NUMBER: _builtins.int
+    DIRECTION_FIELD_NUMBER: _builtins.int
+    DISTANCE_FIELD_NUMBER: _builtins.int
+    direction: Global___ScanDirection.ValueType
+    distance: _builtins.int
+    """How many dependencies lie between; a blocker, a child or a parent is at 1."""
+    @_builtins.property
+    def task(self) -> _task_pb2.Task: ...
+    def __init__(
+        self,
+        *,
+        task: _task_pb2.Task | None = ...,
+        direction: Global___ScanDirection.ValueType = ...,
+        distance: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["task", b"task"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["direction", b"direction", "distance", b"distance", "task", b"task"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ScannedTask: _TypeAlias = ScannedTask  # noqa: Y015
+
+@_typing.final
+class GetMetricsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TASK_ID_FIELD_NUMBER: _builtins.int
+    RECURSIVE_FIELD_NUMBER: _builtins.int
+    WORKER_ID_FIELD_NUMBER: _builtins.int
+    INCLUDE_RUNNING_FIELD_NUMBER: _builtins.int
+    task_id: _builtins.str
+    """Of this task. Empty: see worker_id."""
+    recursive: _builtins.bool
+    """With task_id: of the task and all below it."""
+    worker_id: _builtins.str
+    """What this worker logged, of the tasks that it worked on, and how long it did. Goes without
+    task_id. Both empty: of everything.
+    """
+    include_running: _builtins.bool
+    """Also count stays that still last, up to now, but for those of tasks that have ended."""
+    def __init__(
+        self,
+        *,
+        task_id: _builtins.str = ...,
+        recursive: _builtins.bool = ...,
+        worker_id: _builtins.str = ...,
+        include_running: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["include_running", b"include_running", "recursive", b"recursive", "task_id", b"task_id", "worker_id", b"worker_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetMetricsRequest: _TypeAlias = GetMetricsRequest  # noqa: Y015
+
+@_typing.final
+class GetMetricsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class TasksByStatusEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.int
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    METRICS_FIELD_NUMBER: _builtins.int
+    TASKS_BY_STATUS_FIELD_NUMBER: _builtins.int
+    TIME_IN_STATUS_FIELD_NUMBER: _builtins.int
+    TIME_ACTUAL_FIELD_NUMBER: _builtins.int
+    ATTEMPTS_FIELD_NUMBER: _builtins.int
+    BUDGET_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    attempts: _builtins.int
+    """Failed attempts at these tasks. For a worker: absent."""
+    revision: _builtins.int
+    @_builtins.property
+    def metrics(self) -> _task_pb2.Metrics:
+        """What was consumed. A worker's share is what it logged itself; what was logged without a
+        worker_id is nobody's. A sum beyond 2^63 - 1 is told as that.
+        """
+
+    @_builtins.property
+    def tasks_by_status(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
+        """How many tasks of each status there are. A worker's: those that it holds, or held last."""
+
+    @_builtins.property
+    def time_in_status(self) -> _containers.RepeatedCompositeFieldContainer[Global___StatusTime]:
+        """How long tasks were in each status together. A worker's: the stays that it began."""
+
+    @_builtins.property
+    def time_actual(self) -> _duration_pb2.Duration:
+        """The times of timed states among them; for a task, what its time_actual says."""
+
+    @_builtins.property
+    def budget(self) -> Global___Budget:
+        """The budget of the task of the request, and what the task and all below it spent of it; absent
+        where it has none.
+        """
+
+    def __init__(
+        self,
+        *,
+        metrics: _task_pb2.Metrics | None = ...,
+        tasks_by_status: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
+        time_in_status: _abc.Iterable[Global___StatusTime] | None = ...,
+        time_actual: _duration_pb2.Duration | None = ...,
+        attempts: _builtins.int | None = ...,
+        budget: Global___Budget | None = ...,
+        revision: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_attempts", b"_attempts", "attempts", b"attempts", "budget", b"budget", "metrics", b"metrics", "time_actual", b"time_actual"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_attempts", b"_attempts", "attempts", b"attempts", "budget", b"budget", "metrics", b"metrics", "revision", b"revision", "tasks_by_status", b"tasks_by_status", "time_actual", b"time_actual", "time_in_status", b"time_in_status"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__attempts: _TypeAlias = _typing.Literal["attempts"]  # noqa: Y015
+    _WhichOneofArgType__attempts: _TypeAlias = _typing.Literal["_attempts", b"_attempts"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__attempts) -> _WhichOneofReturnType__attempts | None: ...
+
+Global___GetMetricsResponse: _TypeAlias = GetMetricsResponse  # noqa: Y015
+
+@_typing.final
+class StatusTime(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STATUS_FIELD_NUMBER: _builtins.int
+    DURATION_FIELD_NUMBER: _builtins.int
+    STAYS_FIELD_NUMBER: _builtins.int
+    status: _builtins.str
+    stays: _builtins.int
+    """How many stays that is, those that still last included if they were asked for."""
+    @_builtins.property
+    def duration(self) -> _duration_pb2.Duration: ...
+    def __init__(
+        self,
+        *,
+        status: _builtins.str = ...,
+        duration: _duration_pb2.Duration | None = ...,
+        stays: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["duration", b"duration"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["duration", b"duration", "status", b"status", "stays", b"stays"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StatusTime: _TypeAlias = StatusTime  # noqa: Y015
+
+@_typing.final
+class Budget(_message.Message):
+    """A budget, and how much of it is spent."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MAX_COST_USD_FIELD_NUMBER: _builtins.int
+    COST_USD_FIELD_NUMBER: _builtins.int
+    MAX_ATTEMPTS_FIELD_NUMBER: _builtins.int
+    ATTEMPTS_FIELD_NUMBER: _builtins.int
+    SPENT_FIELD_NUMBER: _builtins.int
+    max_cost_usd: _builtins.float
+    cost_usd: _builtins.float
+    max_attempts: _builtins.int
+    attempts: _builtins.int
+    spent: _builtins.bool
+    """True: none of the tasks that it is for is given out any more."""
+    def __init__(
+        self,
+        *,
+        max_cost_usd: _builtins.float | None = ...,
+        cost_usd: _builtins.float = ...,
+        max_attempts: _builtins.int | None = ...,
+        attempts: _builtins.int = ...,
+        spent: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_attempts", b"_max_attempts", "_max_cost_usd", b"_max_cost_usd", "max_attempts", b"max_attempts", "max_cost_usd", b"max_cost_usd"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_attempts", b"_max_attempts", "_max_cost_usd", b"_max_cost_usd", "attempts", b"attempts", "cost_usd", b"cost_usd", "max_attempts", b"max_attempts", "max_cost_usd", b"max_cost_usd", "spent", b"spent"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__max_attempts: _TypeAlias = _typing.Literal["max_attempts"]  # noqa: Y015
+    _WhichOneofArgType__max_attempts: _TypeAlias = _typing.Literal["_max_attempts", b"_max_attempts"]  # noqa: Y015
+    _WhichOneofReturnType__max_cost_usd: _TypeAlias = _typing.Literal["max_cost_usd"]  # noqa: Y015
+    _WhichOneofArgType__max_cost_usd: _TypeAlias = _typing.Literal["_max_cost_usd", b"_max_cost_usd"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_attempts) -> _WhichOneofReturnType__max_attempts | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_cost_usd) -> _WhichOneofReturnType__max_cost_usd | None: ...
+
+Global___Budget: _TypeAlias = Budget  # noqa: Y015

@@ -60,10 +60,30 @@ class TaskServiceStub:
                 request_serializer=taskloom_dot_v1_dot_task__service__pb2.UpdateTaskRequest.SerializeToString,
                 response_deserializer=taskloom_dot_v1_dot_task__service__pb2.UpdateTaskResponse.FromString,
                 _registered_method=True)
+        self.UpdateTasks = channel.unary_unary(
+                '/taskloom.v1.TaskService/UpdateTasks',
+                request_serializer=taskloom_dot_v1_dot_task__service__pb2.UpdateTasksRequest.SerializeToString,
+                response_deserializer=taskloom_dot_v1_dot_task__service__pb2.UpdateTasksResponse.FromString,
+                _registered_method=True)
+        self.RenameTask = channel.unary_unary(
+                '/taskloom.v1.TaskService/RenameTask',
+                request_serializer=taskloom_dot_v1_dot_task__service__pb2.RenameTaskRequest.SerializeToString,
+                response_deserializer=taskloom_dot_v1_dot_task__service__pb2.RenameTaskResponse.FromString,
+                _registered_method=True)
         self.DeleteTask = channel.unary_unary(
                 '/taskloom.v1.TaskService/DeleteTask',
                 request_serializer=taskloom_dot_v1_dot_task__service__pb2.DeleteTaskRequest.SerializeToString,
                 response_deserializer=taskloom_dot_v1_dot_task__service__pb2.DeleteTaskResponse.FromString,
+                _registered_method=True)
+        self.RestoreTask = channel.unary_unary(
+                '/taskloom.v1.TaskService/RestoreTask',
+                request_serializer=taskloom_dot_v1_dot_task__service__pb2.RestoreTaskRequest.SerializeToString,
+                response_deserializer=taskloom_dot_v1_dot_task__service__pb2.RestoreTaskResponse.FromString,
+                _registered_method=True)
+        self.ObliterateTask = channel.unary_unary(
+                '/taskloom.v1.TaskService/ObliterateTask',
+                request_serializer=taskloom_dot_v1_dot_task__service__pb2.ObliterateTaskRequest.SerializeToString,
+                response_deserializer=taskloom_dot_v1_dot_task__service__pb2.ObliterateTaskResponse.FromString,
                 _registered_method=True)
         self.LinkTasks = channel.unary_unary(
                 '/taskloom.v1.TaskService/LinkTasks',
@@ -74,6 +94,16 @@ class TaskServiceStub:
                 '/taskloom.v1.TaskService/UnlinkTasks',
                 request_serializer=taskloom_dot_v1_dot_task__service__pb2.UnlinkTasksRequest.SerializeToString,
                 response_deserializer=taskloom_dot_v1_dot_task__service__pb2.UnlinkTasksResponse.FromString,
+                _registered_method=True)
+        self.RelinkTasks = channel.unary_unary(
+                '/taskloom.v1.TaskService/RelinkTasks',
+                request_serializer=taskloom_dot_v1_dot_task__service__pb2.RelinkTasksRequest.SerializeToString,
+                response_deserializer=taskloom_dot_v1_dot_task__service__pb2.RelinkTasksResponse.FromString,
+                _registered_method=True)
+        self.ScanTasks = channel.unary_unary(
+                '/taskloom.v1.TaskService/ScanTasks',
+                request_serializer=taskloom_dot_v1_dot_task__service__pb2.ScanTasksRequest.SerializeToString,
+                response_deserializer=taskloom_dot_v1_dot_task__service__pb2.ScanTasksResponse.FromString,
                 _registered_method=True)
         self.ListTransitions = channel.unary_unary(
                 '/taskloom.v1.TaskService/ListTransitions',
@@ -109,6 +139,11 @@ class TaskServiceStub:
                 '/taskloom.v1.TaskService/SearchTasks',
                 request_serializer=taskloom_dot_v1_dot_task__service__pb2.SearchTasksRequest.SerializeToString,
                 response_deserializer=taskloom_dot_v1_dot_task__service__pb2.SearchTasksResponse.FromString,
+                _registered_method=True)
+        self.GetMetrics = channel.unary_unary(
+                '/taskloom.v1.TaskService/GetMetrics',
+                request_serializer=taskloom_dot_v1_dot_task__service__pb2.GetMetricsRequest.SerializeToString,
+                response_deserializer=taskloom_dot_v1_dot_task__service__pb2.GetMetricsResponse.FromString,
                 _registered_method=True)
 
 
@@ -199,6 +234,9 @@ class TaskServiceServicer:
         workflow's gates on that ask must be attached. Gates do not keep a task that is taken up,
         given back, or given up: the initial, the disconnect, the fail and the cancel state are open.
 
+        The id is changed by RenameTask, the parent by LinkTasks, UnlinkTasks and RelinkTasks, the
+        thought by SetThought; what was measured cannot be set.
+
         Errors:
         NOT_FOUND / TASK_NOT_FOUND, WORKER_NOT_FOUND
         ABORTED / ETAG_MISMATCH     somebody changed the task since: read it again
@@ -206,7 +244,9 @@ class TaskServiceServicer:
         FAILED_PRECONDITION / ILLEGAL_TRANSITION   the details list the exits
         FAILED_PRECONDITION / DEPENDENCIES_UNMET   a start; the details list the blockers
         FAILED_PRECONDITION / CHILDREN_OPEN        a completion; likewise the children
-        FAILED_PRECONDITION / TASK_CLAIMED         an assignment; the detail names the holder
+        FAILED_PRECONDITION / TASK_CLAIMED         an assignment, or another workflow; the
+        detail names the holder
+        NOT_FOUND / WORKFLOW_NOT_FOUND
         FAILED_PRECONDITION / TASK_DELETED
         FAILED_PRECONDITION / GATE_UNSATISFIED     the details list the gates; attach what they
         ask, or say force where all may be forced
@@ -220,9 +260,44 @@ class TaskServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def UpdateTasks(self, request, context):
+        """Changes several tasks, or one several times, in one revision: all of it, or nothing.
+
+        The changes are made one after the other, each as UpdateTask would make it.
+
+        Errors: as UpdateTask. The message and the path of a field begin with the change that was
+        refused, "updates[3]", and the metadata carry its `index`.
+
+        Retry with the same request_id.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RenameTask(self, request, context):
+        """Gives a task another id, everywhere at once: in the graph, the history, attachments, marks
+        and pauses. Claims go on, and their holders use the new id: a call with the old one is
+        TASK_NOT_FOUND, and says in its message and metadata (renamed_to) what the id is now, until
+        another task takes it. Events of before keep the id of their time.
+
+        To rename a task to the id that it has changes nothing.
+
+        Errors:
+        NOT_FOUND / TASK_NOT_FOUND
+        ALREADY_EXISTS / TASK_EXISTS   the new id is taken, maybe by a deleted task
+        ABORTED / ETAG_MISMATCH
+        FAILED_PRECONDITION / TASK_DELETED
+
+        Retry with the same request_id.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def DeleteTask(self, request, context):
         """Deletes a task softly: it stays in the tables, with who and why, and vanishes
-        from lists, claims and the graph. What it blocked is blocked by it no longer.
+        from lists, claims and the graph. What it blocked is blocked by it no longer. RestoreTask
+        brings it back.
 
         Deleting a deleted task changes nothing.
 
@@ -233,6 +308,45 @@ class TaskServiceServicer:
         PERMISSION_DENIED / ROLE_FORBIDS      force, which the worker's role may not say
 
         Retry freely.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RestoreTask(self, request, context):
+        """Brings a deleted task back, in the status that it had, with its dependencies; what it
+        blocks waits for it anew. A task that was held when it was deleted is free: it goes to its
+        workflow's disconnect state.
+
+        Restoring what is not deleted changes nothing.
+
+        Errors:
+        NOT_FOUND / TASK_NOT_FOUND
+        FAILED_PRECONDITION / TASK_DELETED   its parent is deleted: restore that first
+        FAILED_PRECONDITION / PARENT_ENDED   its parent has ended meanwhile, and it has not:
+        reopen the parent, or unlink the two
+        INVALID_ARGUMENT / CYCLE             dependencies were added meanwhile with which it
+        closes a cycle; the detail lists the tasks along it
+
+        Retry freely.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ObliterateTask(self, request, context):
+        """Removes a task for good, deleted before or not: the task, its history, dependencies,
+        attachments, marks and logged metrics. There is no way back. The id is free again.
+
+        Events that tell of the task stay in the log until they are compacted, and answers that
+        are remembered for a request_id until they expire.
+
+        Errors:
+        NOT_FOUND / TASK_NOT_FOUND
+        FAILED_PRECONDITION / CHILDREN_OPEN   it has children, maybe deleted ones: say cascade
+        FAILED_PRECONDITION / TASK_CLAIMED    it, or one below, is claimed: say force
+
+        Retry with the same request_id.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -269,8 +383,45 @@ class TaskServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RelinkTasks(self, request, context):
+        """Removes dependencies and adds others, at once: all of it, or nothing. What is in the way
+        is judged, and a parent completes by itself, by the result only. So a task is moved
+        from one parent to another, or a blocker put in another's place, without anybody seeing
+        it in between.
+
+        A dependency to be removed must be there: if it is not, somebody else changed it. One to
+        be added that is there already is left as it is.
+
+        Errors: as LinkTasks, and
+        NOT_FOUND / DEPENDENCY_NOT_FOUND   one to be removed; the message names it
+
+        Retry with the same request_id.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ScanTasks(self, request, context):
+        """Lists the tasks around one: what it waits for, what waits for it, what contains it, and
+        what it contains, near ones first. Deleted tasks, and what is found only through them, are
+        left out.
+
+        The order is by direction, distance and age; a task may come in several directions, and
+        once in each, with the shortest distance. A page shows one moment, as in ListTasks.
+
+        Errors:
+        NOT_FOUND / TASK_NOT_FOUND
+        FAILED_PRECONDITION / TASK_DELETED
+
+        Retry freely.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListTransitions(self, request, context):
-        """Lists the transitions of a task, oldest first.
+        """Lists the transitions of a task, or of all tasks, oldest first, those that pass all the
+        filters.
 
         Errors:
         NOT_FOUND / TASK_NOT_FOUND
@@ -345,6 +496,9 @@ class TaskServiceServicer:
         ABORTED / CLAIM_LOST   claim_revision is given and not the claim's
         INVALID_ARGUMENT / INVALID_FIELD   a negative amount, or a sum beyond 2^63 - 1
 
+        Budgets never refuse it, for what is spent is spent; but once one is, the tasks that it is
+        for are not given out any more.
+
         Retry with the same request_id, or the amounts count twice.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -391,6 +545,23 @@ class TaskServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetMetrics(self, request, context):
+        """Sums up what a task, a task and all below it, a worker, or everything consumed, and how the
+        tasks stand.
+
+        Deleted tasks count in what was consumed and in times, since they consumed it, but not among
+        `tasks_by_status`.
+
+        Errors:
+        NOT_FOUND / TASK_NOT_FOUND
+        NOT_FOUND / WORKER_NOT_FOUND   the worker never connected
+
+        Retry freely.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_TaskServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -419,10 +590,30 @@ def add_TaskServiceServicer_to_server(servicer, server):
                     request_deserializer=taskloom_dot_v1_dot_task__service__pb2.UpdateTaskRequest.FromString,
                     response_serializer=taskloom_dot_v1_dot_task__service__pb2.UpdateTaskResponse.SerializeToString,
             ),
+            'UpdateTasks': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateTasks,
+                    request_deserializer=taskloom_dot_v1_dot_task__service__pb2.UpdateTasksRequest.FromString,
+                    response_serializer=taskloom_dot_v1_dot_task__service__pb2.UpdateTasksResponse.SerializeToString,
+            ),
+            'RenameTask': grpc.unary_unary_rpc_method_handler(
+                    servicer.RenameTask,
+                    request_deserializer=taskloom_dot_v1_dot_task__service__pb2.RenameTaskRequest.FromString,
+                    response_serializer=taskloom_dot_v1_dot_task__service__pb2.RenameTaskResponse.SerializeToString,
+            ),
             'DeleteTask': grpc.unary_unary_rpc_method_handler(
                     servicer.DeleteTask,
                     request_deserializer=taskloom_dot_v1_dot_task__service__pb2.DeleteTaskRequest.FromString,
                     response_serializer=taskloom_dot_v1_dot_task__service__pb2.DeleteTaskResponse.SerializeToString,
+            ),
+            'RestoreTask': grpc.unary_unary_rpc_method_handler(
+                    servicer.RestoreTask,
+                    request_deserializer=taskloom_dot_v1_dot_task__service__pb2.RestoreTaskRequest.FromString,
+                    response_serializer=taskloom_dot_v1_dot_task__service__pb2.RestoreTaskResponse.SerializeToString,
+            ),
+            'ObliterateTask': grpc.unary_unary_rpc_method_handler(
+                    servicer.ObliterateTask,
+                    request_deserializer=taskloom_dot_v1_dot_task__service__pb2.ObliterateTaskRequest.FromString,
+                    response_serializer=taskloom_dot_v1_dot_task__service__pb2.ObliterateTaskResponse.SerializeToString,
             ),
             'LinkTasks': grpc.unary_unary_rpc_method_handler(
                     servicer.LinkTasks,
@@ -433,6 +624,16 @@ def add_TaskServiceServicer_to_server(servicer, server):
                     servicer.UnlinkTasks,
                     request_deserializer=taskloom_dot_v1_dot_task__service__pb2.UnlinkTasksRequest.FromString,
                     response_serializer=taskloom_dot_v1_dot_task__service__pb2.UnlinkTasksResponse.SerializeToString,
+            ),
+            'RelinkTasks': grpc.unary_unary_rpc_method_handler(
+                    servicer.RelinkTasks,
+                    request_deserializer=taskloom_dot_v1_dot_task__service__pb2.RelinkTasksRequest.FromString,
+                    response_serializer=taskloom_dot_v1_dot_task__service__pb2.RelinkTasksResponse.SerializeToString,
+            ),
+            'ScanTasks': grpc.unary_unary_rpc_method_handler(
+                    servicer.ScanTasks,
+                    request_deserializer=taskloom_dot_v1_dot_task__service__pb2.ScanTasksRequest.FromString,
+                    response_serializer=taskloom_dot_v1_dot_task__service__pb2.ScanTasksResponse.SerializeToString,
             ),
             'ListTransitions': grpc.unary_unary_rpc_method_handler(
                     servicer.ListTransitions,
@@ -468,6 +669,11 @@ def add_TaskServiceServicer_to_server(servicer, server):
                     servicer.SearchTasks,
                     request_deserializer=taskloom_dot_v1_dot_task__service__pb2.SearchTasksRequest.FromString,
                     response_serializer=taskloom_dot_v1_dot_task__service__pb2.SearchTasksResponse.SerializeToString,
+            ),
+            'GetMetrics': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetMetrics,
+                    request_deserializer=taskloom_dot_v1_dot_task__service__pb2.GetMetricsRequest.FromString,
+                    response_serializer=taskloom_dot_v1_dot_task__service__pb2.GetMetricsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -617,6 +823,60 @@ class TaskService:
             _registered_method=True)
 
     @staticmethod
+    def UpdateTasks(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/taskloom.v1.TaskService/UpdateTasks',
+            taskloom_dot_v1_dot_task__service__pb2.UpdateTasksRequest.SerializeToString,
+            taskloom_dot_v1_dot_task__service__pb2.UpdateTasksResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RenameTask(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/taskloom.v1.TaskService/RenameTask',
+            taskloom_dot_v1_dot_task__service__pb2.RenameTaskRequest.SerializeToString,
+            taskloom_dot_v1_dot_task__service__pb2.RenameTaskResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def DeleteTask(request,
             target,
             options=(),
@@ -633,6 +893,60 @@ class TaskService:
             '/taskloom.v1.TaskService/DeleteTask',
             taskloom_dot_v1_dot_task__service__pb2.DeleteTaskRequest.SerializeToString,
             taskloom_dot_v1_dot_task__service__pb2.DeleteTaskResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RestoreTask(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/taskloom.v1.TaskService/RestoreTask',
+            taskloom_dot_v1_dot_task__service__pb2.RestoreTaskRequest.SerializeToString,
+            taskloom_dot_v1_dot_task__service__pb2.RestoreTaskResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ObliterateTask(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/taskloom.v1.TaskService/ObliterateTask',
+            taskloom_dot_v1_dot_task__service__pb2.ObliterateTaskRequest.SerializeToString,
+            taskloom_dot_v1_dot_task__service__pb2.ObliterateTaskResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -687,6 +1001,60 @@ class TaskService:
             '/taskloom.v1.TaskService/UnlinkTasks',
             taskloom_dot_v1_dot_task__service__pb2.UnlinkTasksRequest.SerializeToString,
             taskloom_dot_v1_dot_task__service__pb2.UnlinkTasksResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RelinkTasks(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/taskloom.v1.TaskService/RelinkTasks',
+            taskloom_dot_v1_dot_task__service__pb2.RelinkTasksRequest.SerializeToString,
+            taskloom_dot_v1_dot_task__service__pb2.RelinkTasksResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ScanTasks(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/taskloom.v1.TaskService/ScanTasks',
+            taskloom_dot_v1_dot_task__service__pb2.ScanTasksRequest.SerializeToString,
+            taskloom_dot_v1_dot_task__service__pb2.ScanTasksResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -876,6 +1244,33 @@ class TaskService:
             '/taskloom.v1.TaskService/SearchTasks',
             taskloom_dot_v1_dot_task__service__pb2.SearchTasksRequest.SerializeToString,
             taskloom_dot_v1_dot_task__service__pb2.SearchTasksResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetMetrics(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/taskloom.v1.TaskService/GetMetrics',
+            taskloom_dot_v1_dot_task__service__pb2.GetMetricsRequest.SerializeToString,
+            taskloom_dot_v1_dot_task__service__pb2.GetMetricsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -103,6 +103,9 @@ class TaskServiceStub:
     workflow's gates on that ask must be attached. Gates do not keep a task that is taken up,
     given back, or given up: the initial, the disconnect, the fail and the cancel state are open.
 
+    The id is changed by RenameTask, the parent by LinkTasks, UnlinkTasks and RelinkTasks, the
+    thought by SetThought; what was measured cannot be set.
+
     Errors:
       NOT_FOUND / TASK_NOT_FOUND, WORKER_NOT_FOUND
       ABORTED / ETAG_MISMATCH     somebody changed the task since: read it again
@@ -110,7 +113,9 @@ class TaskServiceStub:
       FAILED_PRECONDITION / ILLEGAL_TRANSITION   the details list the exits
       FAILED_PRECONDITION / DEPENDENCIES_UNMET   a start; the details list the blockers
       FAILED_PRECONDITION / CHILDREN_OPEN        a completion; likewise the children
-      FAILED_PRECONDITION / TASK_CLAIMED         an assignment; the detail names the holder
+      FAILED_PRECONDITION / TASK_CLAIMED         an assignment, or another workflow; the
+                                                 detail names the holder
+      NOT_FOUND / WORKFLOW_NOT_FOUND
       FAILED_PRECONDITION / TASK_DELETED
       FAILED_PRECONDITION / GATE_UNSATISFIED     the details list the gates; attach what they
                                                  ask, or say force where all may be forced
@@ -120,9 +125,36 @@ class TaskServiceStub:
 
     Retry with the same request_id.
     """
+    UpdateTasks: _grpc.UnaryUnaryMultiCallable[_task_service_pb2.UpdateTasksRequest, _task_service_pb2.UpdateTasksResponse]
+    """Changes several tasks, or one several times, in one revision: all of it, or nothing.
+
+    The changes are made one after the other, each as UpdateTask would make it.
+
+    Errors: as UpdateTask. The message and the path of a field begin with the change that was
+    refused, "updates[3]", and the metadata carry its `index`.
+
+    Retry with the same request_id.
+    """
+    RenameTask: _grpc.UnaryUnaryMultiCallable[_task_service_pb2.RenameTaskRequest, _task_service_pb2.RenameTaskResponse]
+    """Gives a task another id, everywhere at once: in the graph, the history, attachments, marks
+    and pauses. Claims go on, and their holders use the new id: a call with the old one is
+    TASK_NOT_FOUND, and says in its message and metadata (renamed_to) what the id is now, until
+    another task takes it. Events of before keep the id of their time.
+
+    To rename a task to the id that it has changes nothing.
+
+    Errors:
+      NOT_FOUND / TASK_NOT_FOUND
+      ALREADY_EXISTS / TASK_EXISTS   the new id is taken, maybe by a deleted task
+      ABORTED / ETAG_MISMATCH
+      FAILED_PRECONDITION / TASK_DELETED
+
+    Retry with the same request_id.
+    """
     DeleteTask: _grpc.UnaryUnaryMultiCallable[_task_service_pb2.DeleteTaskRequest, _task_service_pb2.DeleteTaskResponse]
     """Deletes a task softly: it stays in the tables, with who and why, and vanishes
-    from lists, claims and the graph. What it blocked is blocked by it no longer.
+    from lists, claims and the graph. What it blocked is blocked by it no longer. RestoreTask
+    brings it back.
 
     Deleting a deleted task changes nothing.
 
@@ -133,6 +165,37 @@ class TaskServiceStub:
       PERMISSION_DENIED / ROLE_FORBIDS      force, which the worker's role may not say
 
     Retry freely.
+    """
+    RestoreTask: _grpc.UnaryUnaryMultiCallable[_task_service_pb2.RestoreTaskRequest, _task_service_pb2.RestoreTaskResponse]
+    """Brings a deleted task back, in the status that it had, with its dependencies; what it
+    blocks waits for it anew. A task that was held when it was deleted is free: it goes to its
+    workflow's disconnect state.
+
+    Restoring what is not deleted changes nothing.
+
+    Errors:
+      NOT_FOUND / TASK_NOT_FOUND
+      FAILED_PRECONDITION / TASK_DELETED   its parent is deleted: restore that first
+      FAILED_PRECONDITION / PARENT_ENDED   its parent has ended meanwhile, and it has not:
+                                           reopen the parent, or unlink the two
+      INVALID_ARGUMENT / CYCLE             dependencies were added meanwhile with which it
+                                           closes a cycle; the detail lists the tasks along it
+
+    Retry freely.
+    """
+    ObliterateTask: _grpc.UnaryUnaryMultiCallable[_task_service_pb2.ObliterateTaskRequest, _task_service_pb2.ObliterateTaskResponse]
+    """Removes a task for good, deleted before or not: the task, its history, dependencies,
+    attachments, marks and logged metrics. There is no way back. The id is free again.
+
+    Events that tell of the task stay in the log until they are compacted, and answers that
+    are remembered for a request_id until they expire.
+
+    Errors:
+      NOT_FOUND / TASK_NOT_FOUND
+      FAILED_PRECONDITION / CHILDREN_OPEN   it has children, maybe deleted ones: say cascade
+      FAILED_PRECONDITION / TASK_CLAIMED    it, or one below, is claimed: say force
+
+    Retry with the same request_id.
     """
     LinkTasks: _grpc.UnaryUnaryMultiCallable[_task_service_pb2.LinkTasksRequest, _task_service_pb2.LinkTasksResponse]
     """Adds a dependency. One that is there already changes nothing.
@@ -157,8 +220,37 @@ class TaskServiceStub:
 
     Retry freely.
     """
+    RelinkTasks: _grpc.UnaryUnaryMultiCallable[_task_service_pb2.RelinkTasksRequest, _task_service_pb2.RelinkTasksResponse]
+    """Removes dependencies and adds others, at once: all of it, or nothing. What is in the way
+    is judged, and a parent completes by itself, by the result only. So a task is moved
+    from one parent to another, or a blocker put in another's place, without anybody seeing
+    it in between.
+
+    A dependency to be removed must be there: if it is not, somebody else changed it. One to
+    be added that is there already is left as it is.
+
+    Errors: as LinkTasks, and
+      NOT_FOUND / DEPENDENCY_NOT_FOUND   one to be removed; the message names it
+
+    Retry with the same request_id.
+    """
+    ScanTasks: _grpc.UnaryUnaryMultiCallable[_task_service_pb2.ScanTasksRequest, _task_service_pb2.ScanTasksResponse]
+    """Lists the tasks around one: what it waits for, what waits for it, what contains it, and
+    what it contains, near ones first. Deleted tasks, and what is found only through them, are
+    left out.
+
+    The order is by direction, distance and age; a task may come in several directions, and
+    once in each, with the shortest distance. A page shows one moment, as in ListTasks.
+
+    Errors:
+      NOT_FOUND / TASK_NOT_FOUND
+      FAILED_PRECONDITION / TASK_DELETED
+
+    Retry freely.
+    """
     ListTransitions: _grpc.UnaryUnaryMultiCallable[_task_service_pb2.ListTransitionsRequest, _task_service_pb2.ListTransitionsResponse]
-    """Lists the transitions of a task, oldest first.
+    """Lists the transitions of a task, or of all tasks, oldest first, those that pass all the
+    filters.
 
     Errors:
       NOT_FOUND / TASK_NOT_FOUND
@@ -213,6 +305,9 @@ class TaskServiceStub:
       ABORTED / CLAIM_LOST   claim_revision is given and not the claim's
       INVALID_ARGUMENT / INVALID_FIELD   a negative amount, or a sum beyond 2^63 - 1
 
+    Budgets never refuse it, for what is spent is spent; but once one is, the tasks that it is
+    for are not given out any more.
+
     Retry with the same request_id, or the amounts count twice.
     """
     SearchTasks: _grpc.UnaryUnaryMultiCallable[_task_service_pb2.SearchTasksRequest, _task_service_pb2.SearchTasksResponse]
@@ -248,6 +343,19 @@ class TaskServiceStub:
       NOT_FOUND / TASK_NOT_FOUND         the parent
       RESOURCE_EXHAUSTED / QUERY_TOO_EXPENSIVE   stopped after 5 s: ask for fewer words, or
                                                  longer ones
+
+    Retry freely.
+    """
+    GetMetrics: _grpc.UnaryUnaryMultiCallable[_task_service_pb2.GetMetricsRequest, _task_service_pb2.GetMetricsResponse]
+    """Sums up what a task, a task and all below it, a worker, or everything consumed, and how the
+    tasks stand.
+
+    Deleted tasks count in what was consumed and in times, since they consumed it, but not among
+    `tasks_by_status`.
+
+    Errors:
+      NOT_FOUND / TASK_NOT_FOUND
+      NOT_FOUND / WORKER_NOT_FOUND   the worker never connected
 
     Retry freely.
     """
@@ -324,6 +432,9 @@ class TaskServiceAsyncStub(TaskServiceStub):
     workflow's gates on that ask must be attached. Gates do not keep a task that is taken up,
     given back, or given up: the initial, the disconnect, the fail and the cancel state are open.
 
+    The id is changed by RenameTask, the parent by LinkTasks, UnlinkTasks and RelinkTasks, the
+    thought by SetThought; what was measured cannot be set.
+
     Errors:
       NOT_FOUND / TASK_NOT_FOUND, WORKER_NOT_FOUND
       ABORTED / ETAG_MISMATCH     somebody changed the task since: read it again
@@ -331,7 +442,9 @@ class TaskServiceAsyncStub(TaskServiceStub):
       FAILED_PRECONDITION / ILLEGAL_TRANSITION   the details list the exits
       FAILED_PRECONDITION / DEPENDENCIES_UNMET   a start; the details list the blockers
       FAILED_PRECONDITION / CHILDREN_OPEN        a completion; likewise the children
-      FAILED_PRECONDITION / TASK_CLAIMED         an assignment; the detail names the holder
+      FAILED_PRECONDITION / TASK_CLAIMED         an assignment, or another workflow; the
+                                                 detail names the holder
+      NOT_FOUND / WORKFLOW_NOT_FOUND
       FAILED_PRECONDITION / TASK_DELETED
       FAILED_PRECONDITION / GATE_UNSATISFIED     the details list the gates; attach what they
                                                  ask, or say force where all may be forced
@@ -341,9 +454,36 @@ class TaskServiceAsyncStub(TaskServiceStub):
 
     Retry with the same request_id.
     """
+    UpdateTasks: _aio.UnaryUnaryMultiCallable[_task_service_pb2.UpdateTasksRequest, _task_service_pb2.UpdateTasksResponse]  # type: ignore[assignment]
+    """Changes several tasks, or one several times, in one revision: all of it, or nothing.
+
+    The changes are made one after the other, each as UpdateTask would make it.
+
+    Errors: as UpdateTask. The message and the path of a field begin with the change that was
+    refused, "updates[3]", and the metadata carry its `index`.
+
+    Retry with the same request_id.
+    """
+    RenameTask: _aio.UnaryUnaryMultiCallable[_task_service_pb2.RenameTaskRequest, _task_service_pb2.RenameTaskResponse]  # type: ignore[assignment]
+    """Gives a task another id, everywhere at once: in the graph, the history, attachments, marks
+    and pauses. Claims go on, and their holders use the new id: a call with the old one is
+    TASK_NOT_FOUND, and says in its message and metadata (renamed_to) what the id is now, until
+    another task takes it. Events of before keep the id of their time.
+
+    To rename a task to the id that it has changes nothing.
+
+    Errors:
+      NOT_FOUND / TASK_NOT_FOUND
+      ALREADY_EXISTS / TASK_EXISTS   the new id is taken, maybe by a deleted task
+      ABORTED / ETAG_MISMATCH
+      FAILED_PRECONDITION / TASK_DELETED
+
+    Retry with the same request_id.
+    """
     DeleteTask: _aio.UnaryUnaryMultiCallable[_task_service_pb2.DeleteTaskRequest, _task_service_pb2.DeleteTaskResponse]  # type: ignore[assignment]
     """Deletes a task softly: it stays in the tables, with who and why, and vanishes
-    from lists, claims and the graph. What it blocked is blocked by it no longer.
+    from lists, claims and the graph. What it blocked is blocked by it no longer. RestoreTask
+    brings it back.
 
     Deleting a deleted task changes nothing.
 
@@ -354,6 +494,37 @@ class TaskServiceAsyncStub(TaskServiceStub):
       PERMISSION_DENIED / ROLE_FORBIDS      force, which the worker's role may not say
 
     Retry freely.
+    """
+    RestoreTask: _aio.UnaryUnaryMultiCallable[_task_service_pb2.RestoreTaskRequest, _task_service_pb2.RestoreTaskResponse]  # type: ignore[assignment]
+    """Brings a deleted task back, in the status that it had, with its dependencies; what it
+    blocks waits for it anew. A task that was held when it was deleted is free: it goes to its
+    workflow's disconnect state.
+
+    Restoring what is not deleted changes nothing.
+
+    Errors:
+      NOT_FOUND / TASK_NOT_FOUND
+      FAILED_PRECONDITION / TASK_DELETED   its parent is deleted: restore that first
+      FAILED_PRECONDITION / PARENT_ENDED   its parent has ended meanwhile, and it has not:
+                                           reopen the parent, or unlink the two
+      INVALID_ARGUMENT / CYCLE             dependencies were added meanwhile with which it
+                                           closes a cycle; the detail lists the tasks along it
+
+    Retry freely.
+    """
+    ObliterateTask: _aio.UnaryUnaryMultiCallable[_task_service_pb2.ObliterateTaskRequest, _task_service_pb2.ObliterateTaskResponse]  # type: ignore[assignment]
+    """Removes a task for good, deleted before or not: the task, its history, dependencies,
+    attachments, marks and logged metrics. There is no way back. The id is free again.
+
+    Events that tell of the task stay in the log until they are compacted, and answers that
+    are remembered for a request_id until they expire.
+
+    Errors:
+      NOT_FOUND / TASK_NOT_FOUND
+      FAILED_PRECONDITION / CHILDREN_OPEN   it has children, maybe deleted ones: say cascade
+      FAILED_PRECONDITION / TASK_CLAIMED    it, or one below, is claimed: say force
+
+    Retry with the same request_id.
     """
     LinkTasks: _aio.UnaryUnaryMultiCallable[_task_service_pb2.LinkTasksRequest, _task_service_pb2.LinkTasksResponse]  # type: ignore[assignment]
     """Adds a dependency. One that is there already changes nothing.
@@ -378,8 +549,37 @@ class TaskServiceAsyncStub(TaskServiceStub):
 
     Retry freely.
     """
+    RelinkTasks: _aio.UnaryUnaryMultiCallable[_task_service_pb2.RelinkTasksRequest, _task_service_pb2.RelinkTasksResponse]  # type: ignore[assignment]
+    """Removes dependencies and adds others, at once: all of it, or nothing. What is in the way
+    is judged, and a parent completes by itself, by the result only. So a task is moved
+    from one parent to another, or a blocker put in another's place, without anybody seeing
+    it in between.
+
+    A dependency to be removed must be there: if it is not, somebody else changed it. One to
+    be added that is there already is left as it is.
+
+    Errors: as LinkTasks, and
+      NOT_FOUND / DEPENDENCY_NOT_FOUND   one to be removed; the message names it
+
+    Retry with the same request_id.
+    """
+    ScanTasks: _aio.UnaryUnaryMultiCallable[_task_service_pb2.ScanTasksRequest, _task_service_pb2.ScanTasksResponse]  # type: ignore[assignment]
+    """Lists the tasks around one: what it waits for, what waits for it, what contains it, and
+    what it contains, near ones first. Deleted tasks, and what is found only through them, are
+    left out.
+
+    The order is by direction, distance and age; a task may come in several directions, and
+    once in each, with the shortest distance. A page shows one moment, as in ListTasks.
+
+    Errors:
+      NOT_FOUND / TASK_NOT_FOUND
+      FAILED_PRECONDITION / TASK_DELETED
+
+    Retry freely.
+    """
     ListTransitions: _aio.UnaryUnaryMultiCallable[_task_service_pb2.ListTransitionsRequest, _task_service_pb2.ListTransitionsResponse]  # type: ignore[assignment]
-    """Lists the transitions of a task, oldest first.
+    """Lists the transitions of a task, or of all tasks, oldest first, those that pass all the
+    filters.
 
     Errors:
       NOT_FOUND / TASK_NOT_FOUND
@@ -434,6 +634,9 @@ class TaskServiceAsyncStub(TaskServiceStub):
       ABORTED / CLAIM_LOST   claim_revision is given and not the claim's
       INVALID_ARGUMENT / INVALID_FIELD   a negative amount, or a sum beyond 2^63 - 1
 
+    Budgets never refuse it, for what is spent is spent; but once one is, the tasks that it is
+    for are not given out any more.
+
     Retry with the same request_id, or the amounts count twice.
     """
     SearchTasks: _aio.UnaryUnaryMultiCallable[_task_service_pb2.SearchTasksRequest, _task_service_pb2.SearchTasksResponse]  # type: ignore[assignment]
@@ -469,6 +672,19 @@ class TaskServiceAsyncStub(TaskServiceStub):
       NOT_FOUND / TASK_NOT_FOUND         the parent
       RESOURCE_EXHAUSTED / QUERY_TOO_EXPENSIVE   stopped after 5 s: ask for fewer words, or
                                                  longer ones
+
+    Retry freely.
+    """
+    GetMetrics: _aio.UnaryUnaryMultiCallable[_task_service_pb2.GetMetricsRequest, _task_service_pb2.GetMetricsResponse]  # type: ignore[assignment]
+    """Sums up what a task, a task and all below it, a worker, or everything consumed, and how the
+    tasks stand.
+
+    Deleted tasks count in what was consumed and in times, since they consumed it, but not among
+    `tasks_by_status`.
+
+    Errors:
+      NOT_FOUND / TASK_NOT_FOUND
+      NOT_FOUND / WORKER_NOT_FOUND   the worker never connected
 
     Retry freely.
     """
@@ -572,6 +788,9 @@ class TaskServiceServicer(metaclass=_abc_1.ABCMeta):
         workflow's gates on that ask must be attached. Gates do not keep a task that is taken up,
         given back, or given up: the initial, the disconnect, the fail and the cancel state are open.
 
+        The id is changed by RenameTask, the parent by LinkTasks, UnlinkTasks and RelinkTasks, the
+        thought by SetThought; what was measured cannot be set.
+
         Errors:
           NOT_FOUND / TASK_NOT_FOUND, WORKER_NOT_FOUND
           ABORTED / ETAG_MISMATCH     somebody changed the task since: read it again
@@ -579,7 +798,9 @@ class TaskServiceServicer(metaclass=_abc_1.ABCMeta):
           FAILED_PRECONDITION / ILLEGAL_TRANSITION   the details list the exits
           FAILED_PRECONDITION / DEPENDENCIES_UNMET   a start; the details list the blockers
           FAILED_PRECONDITION / CHILDREN_OPEN        a completion; likewise the children
-          FAILED_PRECONDITION / TASK_CLAIMED         an assignment; the detail names the holder
+          FAILED_PRECONDITION / TASK_CLAIMED         an assignment, or another workflow; the
+                                                     detail names the holder
+          NOT_FOUND / WORKFLOW_NOT_FOUND
           FAILED_PRECONDITION / TASK_DELETED
           FAILED_PRECONDITION / GATE_UNSATISFIED     the details list the gates; attach what they
                                                      ask, or say force where all may be forced
@@ -591,13 +812,52 @@ class TaskServiceServicer(metaclass=_abc_1.ABCMeta):
         """
 
     @_abc_1.abstractmethod
+    def UpdateTasks(
+        self,
+        request: _task_service_pb2.UpdateTasksRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_task_service_pb2.UpdateTasksResponse, _abc.Awaitable[_task_service_pb2.UpdateTasksResponse]]:
+        """Changes several tasks, or one several times, in one revision: all of it, or nothing.
+
+        The changes are made one after the other, each as UpdateTask would make it.
+
+        Errors: as UpdateTask. The message and the path of a field begin with the change that was
+        refused, "updates[3]", and the metadata carry its `index`.
+
+        Retry with the same request_id.
+        """
+
+    @_abc_1.abstractmethod
+    def RenameTask(
+        self,
+        request: _task_service_pb2.RenameTaskRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_task_service_pb2.RenameTaskResponse, _abc.Awaitable[_task_service_pb2.RenameTaskResponse]]:
+        """Gives a task another id, everywhere at once: in the graph, the history, attachments, marks
+        and pauses. Claims go on, and their holders use the new id: a call with the old one is
+        TASK_NOT_FOUND, and says in its message and metadata (renamed_to) what the id is now, until
+        another task takes it. Events of before keep the id of their time.
+
+        To rename a task to the id that it has changes nothing.
+
+        Errors:
+          NOT_FOUND / TASK_NOT_FOUND
+          ALREADY_EXISTS / TASK_EXISTS   the new id is taken, maybe by a deleted task
+          ABORTED / ETAG_MISMATCH
+          FAILED_PRECONDITION / TASK_DELETED
+
+        Retry with the same request_id.
+        """
+
+    @_abc_1.abstractmethod
     def DeleteTask(
         self,
         request: _task_service_pb2.DeleteTaskRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_task_service_pb2.DeleteTaskResponse, _abc.Awaitable[_task_service_pb2.DeleteTaskResponse]]:
         """Deletes a task softly: it stays in the tables, with who and why, and vanishes
-        from lists, claims and the graph. What it blocked is blocked by it no longer.
+        from lists, claims and the graph. What it blocked is blocked by it no longer. RestoreTask
+        brings it back.
 
         Deleting a deleted task changes nothing.
 
@@ -608,6 +868,49 @@ class TaskServiceServicer(metaclass=_abc_1.ABCMeta):
           PERMISSION_DENIED / ROLE_FORBIDS      force, which the worker's role may not say
 
         Retry freely.
+        """
+
+    @_abc_1.abstractmethod
+    def RestoreTask(
+        self,
+        request: _task_service_pb2.RestoreTaskRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_task_service_pb2.RestoreTaskResponse, _abc.Awaitable[_task_service_pb2.RestoreTaskResponse]]:
+        """Brings a deleted task back, in the status that it had, with its dependencies; what it
+        blocks waits for it anew. A task that was held when it was deleted is free: it goes to its
+        workflow's disconnect state.
+
+        Restoring what is not deleted changes nothing.
+
+        Errors:
+          NOT_FOUND / TASK_NOT_FOUND
+          FAILED_PRECONDITION / TASK_DELETED   its parent is deleted: restore that first
+          FAILED_PRECONDITION / PARENT_ENDED   its parent has ended meanwhile, and it has not:
+                                               reopen the parent, or unlink the two
+          INVALID_ARGUMENT / CYCLE             dependencies were added meanwhile with which it
+                                               closes a cycle; the detail lists the tasks along it
+
+        Retry freely.
+        """
+
+    @_abc_1.abstractmethod
+    def ObliterateTask(
+        self,
+        request: _task_service_pb2.ObliterateTaskRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_task_service_pb2.ObliterateTaskResponse, _abc.Awaitable[_task_service_pb2.ObliterateTaskResponse]]:
+        """Removes a task for good, deleted before or not: the task, its history, dependencies,
+        attachments, marks and logged metrics. There is no way back. The id is free again.
+
+        Events that tell of the task stay in the log until they are compacted, and answers that
+        are remembered for a request_id until they expire.
+
+        Errors:
+          NOT_FOUND / TASK_NOT_FOUND
+          FAILED_PRECONDITION / CHILDREN_OPEN   it has children, maybe deleted ones: say cascade
+          FAILED_PRECONDITION / TASK_CLAIMED    it, or one below, is claimed: say force
+
+        Retry with the same request_id.
         """
 
     @_abc_1.abstractmethod
@@ -646,12 +949,53 @@ class TaskServiceServicer(metaclass=_abc_1.ABCMeta):
         """
 
     @_abc_1.abstractmethod
+    def RelinkTasks(
+        self,
+        request: _task_service_pb2.RelinkTasksRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_task_service_pb2.RelinkTasksResponse, _abc.Awaitable[_task_service_pb2.RelinkTasksResponse]]:
+        """Removes dependencies and adds others, at once: all of it, or nothing. What is in the way
+        is judged, and a parent completes by itself, by the result only. So a task is moved
+        from one parent to another, or a blocker put in another's place, without anybody seeing
+        it in between.
+
+        A dependency to be removed must be there: if it is not, somebody else changed it. One to
+        be added that is there already is left as it is.
+
+        Errors: as LinkTasks, and
+          NOT_FOUND / DEPENDENCY_NOT_FOUND   one to be removed; the message names it
+
+        Retry with the same request_id.
+        """
+
+    @_abc_1.abstractmethod
+    def ScanTasks(
+        self,
+        request: _task_service_pb2.ScanTasksRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_task_service_pb2.ScanTasksResponse, _abc.Awaitable[_task_service_pb2.ScanTasksResponse]]:
+        """Lists the tasks around one: what it waits for, what waits for it, what contains it, and
+        what it contains, near ones first. Deleted tasks, and what is found only through them, are
+        left out.
+
+        The order is by direction, distance and age; a task may come in several directions, and
+        once in each, with the shortest distance. A page shows one moment, as in ListTasks.
+
+        Errors:
+          NOT_FOUND / TASK_NOT_FOUND
+          FAILED_PRECONDITION / TASK_DELETED
+
+        Retry freely.
+        """
+
+    @_abc_1.abstractmethod
     def ListTransitions(
         self,
         request: _task_service_pb2.ListTransitionsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_task_service_pb2.ListTransitionsResponse, _abc.Awaitable[_task_service_pb2.ListTransitionsResponse]]:
-        """Lists the transitions of a task, oldest first.
+        """Lists the transitions of a task, or of all tasks, oldest first, those that pass all the
+        filters.
 
         Errors:
           NOT_FOUND / TASK_NOT_FOUND
@@ -736,6 +1080,9 @@ class TaskServiceServicer(metaclass=_abc_1.ABCMeta):
           ABORTED / CLAIM_LOST   claim_revision is given and not the claim's
           INVALID_ARGUMENT / INVALID_FIELD   a negative amount, or a sum beyond 2^63 - 1
 
+        Budgets never refuse it, for what is spent is spent; but once one is, the tasks that it is
+        for are not given out any more.
+
         Retry with the same request_id, or the amounts count twice.
         """
 
@@ -777,6 +1124,25 @@ class TaskServiceServicer(metaclass=_abc_1.ABCMeta):
           NOT_FOUND / TASK_NOT_FOUND         the parent
           RESOURCE_EXHAUSTED / QUERY_TOO_EXPENSIVE   stopped after 5 s: ask for fewer words, or
                                                      longer ones
+
+        Retry freely.
+        """
+
+    @_abc_1.abstractmethod
+    def GetMetrics(
+        self,
+        request: _task_service_pb2.GetMetricsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_task_service_pb2.GetMetricsResponse, _abc.Awaitable[_task_service_pb2.GetMetricsResponse]]:
+        """Sums up what a task, a task and all below it, a worker, or everything consumed, and how the
+        tasks stand.
+
+        Deleted tasks count in what was consumed and in times, since they consumed it, but not among
+        `tasks_by_status`.
+
+        Errors:
+          NOT_FOUND / TASK_NOT_FOUND
+          NOT_FOUND / WORKER_NOT_FOUND   the worker never connected
 
         Retry freely.
         """

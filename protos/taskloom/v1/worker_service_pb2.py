@@ -29,7 +29,7 @@ from taskloom.v1 import task_pb2 as taskloom_dot_v1_dot_task__pb2
 from taskloom.v1 import worker_pb2 as taskloom_dot_v1_dot_worker__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n taskloom/v1/worker_service.proto\x12\x0btaskloom.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18taskloom/v1/prompt.proto\x1a\x16taskloom/v1/task.proto\x1a\x18taskloom/v1/worker.proto\"\xd5\x01\n\x0e\x43onnectRequest\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12\x10\n\x08workflow\x18\x02 \x01(\t\x12\x0c\n\x04tags\x18\x03 \x03(\t\x12\x12\n\nmax_claims\x18\x04 \x01(\x05\x12(\n\x05lease\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12,\n\tcool_down\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x10\n\x08overlays\x18\x14 \x03(\t\x12\x12\n\nrequest_id\x18\x0f \x01(\t\"\xbc\x01\n\x0f\x43onnectResponse\x12#\n\x06worker\x18\x01 \x01(\x0b\x32\x13.taskloom.v1.Worker\x12%\n\nheld_tasks\x18\x02 \x03(\x0b\x32\x11.taskloom.v1.Task\x12\x13\n\x0bincarnation\x18\x03 \x01(\t\x12$\n\x07prompts\x18\r \x03(\x0b\x32\x13.taskloom.v1.Prompt\x12\x10\n\x08warnings\x18\x0e \x03(\t\x12\x10\n\x08revision\x18\x0f \x01(\x03\"J\n\x11\x44isconnectRequest\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x0f \x01(\t\"f\n\x12\x44isconnectResponse\x12#\n\x06worker\x18\x01 \x01(\x0b\x32\x13.taskloom.v1.Worker\x12\x19\n\x11released_task_ids\x18\x02 \x03(\t\x12\x10\n\x08revision\x18\x0f \x01(\x03\"%\n\x10HeartbeatRequest\x12\x11\n\tworker_id\x18\x01 \x01(\t\"\x81\x01\n\x11HeartbeatResponse\x12#\n\x06worker\x18\x01 \x01(\x0b\x32\x13.taskloom.v1.Worker\x12\x35\n\x11lease_expire_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08revision\x18\x0f \x01(\x03\"Y\n\x12ListWorkersRequest\x12\x1c\n\x14include_disconnected\x18\x01 \x01(\x08\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"f\n\x13ListWorkersResponse\x12$\n\x07workers\x18\x01 \x03(\x0b\x32\x13.taskloom.v1.Worker\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x10\n\x08revision\x18\x0f \x01(\x03\"K\n\x11\x41\x64\x64OverlayRequest\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12\x0f\n\x07overlay\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x0f \x01(\t\"K\n\x12\x41\x64\x64OverlayResponse\x12#\n\x06worker\x18\x01 \x01(\x0b\x32\x13.taskloom.v1.Worker\x12\x10\n\x08revision\x18\x0f \x01(\x03\"N\n\x14RemoveOverlayRequest\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12\x0f\n\x07overlay\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x0f \x01(\t\"N\n\x15RemoveOverlayResponse\x12#\n\x06worker\x18\x01 \x01(\x0b\x32\x13.taskloom.v1.Worker\x12\x10\n\x08revision\x18\x0f \x01(\x03\x32\xe9\x03\n\rWorkerService\x12\x44\n\x07\x43onnect\x12\x1b.taskloom.v1.ConnectRequest\x1a\x1c.taskloom.v1.ConnectResponse\x12M\n\nDisconnect\x12\x1e.taskloom.v1.DisconnectRequest\x1a\x1f.taskloom.v1.DisconnectResponse\x12J\n\tHeartbeat\x12\x1d.taskloom.v1.HeartbeatRequest\x1a\x1e.taskloom.v1.HeartbeatResponse\x12P\n\x0bListWorkers\x12\x1f.taskloom.v1.ListWorkersRequest\x1a .taskloom.v1.ListWorkersResponse\x12M\n\nAddOverlay\x12\x1e.taskloom.v1.AddOverlayRequest\x1a\x1f.taskloom.v1.AddOverlayResponse\x12V\n\rRemoveOverlay\x12!.taskloom.v1.RemoveOverlayRequest\x1a\".taskloom.v1.RemoveOverlayResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n taskloom/v1/worker_service.proto\x12\x0btaskloom.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18taskloom/v1/prompt.proto\x1a\x16taskloom/v1/task.proto\x1a\x18taskloom/v1/worker.proto\"\xd5\x01\n\x0e\x43onnectRequest\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12\x10\n\x08workflow\x18\x02 \x01(\t\x12\x0c\n\x04tags\x18\x03 \x03(\t\x12\x12\n\nmax_claims\x18\x04 \x01(\x05\x12(\n\x05lease\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12,\n\tcool_down\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x10\n\x08overlays\x18\x14 \x03(\t\x12\x12\n\nrequest_id\x18\x0f \x01(\t\"\xbc\x01\n\x0f\x43onnectResponse\x12#\n\x06worker\x18\x01 \x01(\x0b\x32\x13.taskloom.v1.Worker\x12%\n\nheld_tasks\x18\x02 \x03(\x0b\x32\x11.taskloom.v1.Task\x12\x13\n\x0bincarnation\x18\x03 \x01(\t\x12$\n\x07prompts\x18\r \x03(\x0b\x32\x13.taskloom.v1.Prompt\x12\x10\n\x08warnings\x18\x0e \x03(\t\x12\x10\n\x08revision\x18\x0f \x01(\x03\"J\n\x11\x44isconnectRequest\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x0f \x01(\t\"f\n\x12\x44isconnectResponse\x12#\n\x06worker\x18\x01 \x01(\x0b\x32\x13.taskloom.v1.Worker\x12\x19\n\x11released_task_ids\x18\x02 \x03(\t\x12\x10\n\x08revision\x18\x0f \x01(\x03\"%\n\x10HeartbeatRequest\x12\x11\n\tworker_id\x18\x01 \x01(\t\"\x9f\x01\n\x11HeartbeatResponse\x12#\n\x06worker\x18\x01 \x01(\x0b\x32\x13.taskloom.v1.Worker\x12\x35\n\x11lease_expire_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1c\n\x14over_budget_task_ids\x18\x03 \x03(\t\x12\x10\n\x08revision\x18\x0f \x01(\x03\"t\n\x11SetThoughtRequest\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12\x0f\n\x07task_id\x18\x02 \x01(\t\x12\x16\n\x0e\x63laim_revision\x18\x03 \x01(\x03\x12\x0f\n\x07thought\x18\x04 \x01(\t\x12\x12\n\nrequest_id\x18\x0f \x01(\t\"]\n\x12SetThoughtResponse\x12#\n\x06worker\x18\x01 \x01(\x0b\x32\x13.taskloom.v1.Worker\x12\x10\n\x08task_ids\x18\x02 \x03(\t\x12\x10\n\x08revision\x18\x0f \x01(\x03\"\x9b\x01\n\x12ListWorkersRequest\x12\x1c\n\x14include_disconnected\x18\x01 \x01(\x08\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\x12.\n\x0bstale_after\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x10\n\x08tags_all\x18\x05 \x03(\t\"\x90\x01\n\x13ListWorkersResponse\x12$\n\x07workers\x18\x01 \x03(\x0b\x32\x13.taskloom.v1.Worker\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12(\n\x04time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08revision\x18\x0f \x01(\x03\"K\n\x11\x41\x64\x64OverlayRequest\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12\x0f\n\x07overlay\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x0f \x01(\t\"K\n\x12\x41\x64\x64OverlayResponse\x12#\n\x06worker\x18\x01 \x01(\x0b\x32\x13.taskloom.v1.Worker\x12\x10\n\x08revision\x18\x0f \x01(\x03\"N\n\x14RemoveOverlayRequest\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12\x0f\n\x07overlay\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x0f \x01(\t\"N\n\x15RemoveOverlayResponse\x12#\n\x06worker\x18\x01 \x01(\x0b\x32\x13.taskloom.v1.Worker\x12\x10\n\x08revision\x18\x0f \x01(\x03\x32\xb8\x04\n\rWorkerService\x12\x44\n\x07\x43onnect\x12\x1b.taskloom.v1.ConnectRequest\x1a\x1c.taskloom.v1.ConnectResponse\x12M\n\nDisconnect\x12\x1e.taskloom.v1.DisconnectRequest\x1a\x1f.taskloom.v1.DisconnectResponse\x12J\n\tHeartbeat\x12\x1d.taskloom.v1.HeartbeatRequest\x1a\x1e.taskloom.v1.HeartbeatResponse\x12M\n\nSetThought\x12\x1e.taskloom.v1.SetThoughtRequest\x1a\x1f.taskloom.v1.SetThoughtResponse\x12P\n\x0bListWorkers\x12\x1f.taskloom.v1.ListWorkersRequest\x1a .taskloom.v1.ListWorkersResponse\x12M\n\nAddOverlay\x12\x1e.taskloom.v1.AddOverlayRequest\x1a\x1f.taskloom.v1.AddOverlayResponse\x12V\n\rRemoveOverlay\x12!.taskloom.v1.RemoveOverlayRequest\x1a\".taskloom.v1.RemoveOverlayResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -47,19 +47,23 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_HEARTBEATREQUEST']._serialized_start=777
   _globals['_HEARTBEATREQUEST']._serialized_end=814
   _globals['_HEARTBEATRESPONSE']._serialized_start=817
-  _globals['_HEARTBEATRESPONSE']._serialized_end=946
-  _globals['_LISTWORKERSREQUEST']._serialized_start=948
-  _globals['_LISTWORKERSREQUEST']._serialized_end=1037
-  _globals['_LISTWORKERSRESPONSE']._serialized_start=1039
-  _globals['_LISTWORKERSRESPONSE']._serialized_end=1141
-  _globals['_ADDOVERLAYREQUEST']._serialized_start=1143
-  _globals['_ADDOVERLAYREQUEST']._serialized_end=1218
-  _globals['_ADDOVERLAYRESPONSE']._serialized_start=1220
-  _globals['_ADDOVERLAYRESPONSE']._serialized_end=1295
-  _globals['_REMOVEOVERLAYREQUEST']._serialized_start=1297
-  _globals['_REMOVEOVERLAYREQUEST']._serialized_end=1375
-  _globals['_REMOVEOVERLAYRESPONSE']._serialized_start=1377
-  _globals['_REMOVEOVERLAYRESPONSE']._serialized_end=1455
-  _globals['_WORKERSERVICE']._serialized_start=1458
-  _globals['_WORKERSERVICE']._serialized_end=1947
+  _globals['_HEARTBEATRESPONSE']._serialized_end=976
+  _globals['_SETTHOUGHTREQUEST']._serialized_start=978
+  _globals['_SETTHOUGHTREQUEST']._serialized_end=1094
+  _globals['_SETTHOUGHTRESPONSE']._serialized_start=1096
+  _globals['_SETTHOUGHTRESPONSE']._serialized_end=1189
+  _globals['_LISTWORKERSREQUEST']._serialized_start=1192
+  _globals['_LISTWORKERSREQUEST']._serialized_end=1347
+  _globals['_LISTWORKERSRESPONSE']._serialized_start=1350
+  _globals['_LISTWORKERSRESPONSE']._serialized_end=1494
+  _globals['_ADDOVERLAYREQUEST']._serialized_start=1496
+  _globals['_ADDOVERLAYREQUEST']._serialized_end=1571
+  _globals['_ADDOVERLAYRESPONSE']._serialized_start=1573
+  _globals['_ADDOVERLAYRESPONSE']._serialized_end=1648
+  _globals['_REMOVEOVERLAYREQUEST']._serialized_start=1650
+  _globals['_REMOVEOVERLAYREQUEST']._serialized_end=1728
+  _globals['_REMOVEOVERLAYRESPONSE']._serialized_start=1730
+  _globals['_REMOVEOVERLAYRESPONSE']._serialized_end=1808
+  _globals['_WORKERSERVICE']._serialized_start=1811
+  _globals['_WORKERSERVICE']._serialized_end=2379
 # @@protoc_insertion_point(module_scope)

@@ -236,28 +236,101 @@ class HeartbeatResponse(_message.Message):
 
     WORKER_FIELD_NUMBER: _builtins.int
     LEASE_EXPIRE_TIME_FIELD_NUMBER: _builtins.int
+    OVER_BUDGET_TASK_IDS_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
     @_builtins.property
     def worker(self) -> _worker_pb2.Worker: ...
     @_builtins.property
     def lease_expire_time(self) -> _timestamp_pb2.Timestamp:
-        """All claims of the worker last until then at least. Absent when it holds none."""
+        """All claims of the worker last until then at least, but for those over budget. Absent when
+        it holds none.
+        """
+
+    @_builtins.property
+    def over_budget_task_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The tasks it holds that are over budget: their claims are not renewed. What each is held
+        until is its lease_expire_time.
+        """
 
     def __init__(
         self,
         *,
         worker: _worker_pb2.Worker | None = ...,
         lease_expire_time: _timestamp_pb2.Timestamp | None = ...,
+        over_budget_task_ids: _abc.Iterable[_builtins.str] | None = ...,
         revision: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["lease_expire_time", b"lease_expire_time", "worker", b"worker"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["lease_expire_time", b"lease_expire_time", "revision", b"revision", "worker", b"worker"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lease_expire_time", b"lease_expire_time", "over_budget_task_ids", b"over_budget_task_ids", "revision", b"revision", "worker", b"worker"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___HeartbeatResponse: _TypeAlias = HeartbeatResponse  # noqa: Y015
+
+@_typing.final
+class SetThoughtRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WORKER_ID_FIELD_NUMBER: _builtins.int
+    TASK_ID_FIELD_NUMBER: _builtins.int
+    CLAIM_REVISION_FIELD_NUMBER: _builtins.int
+    THOUGHT_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    worker_id: _builtins.str
+    task_id: _builtins.str
+    """A task that it holds, by a claim of either mode; empty: all that it holds."""
+    claim_revision: _builtins.int
+    """The claim to which the thought belongs; 0: not checked. Goes with task_id only."""
+    thought: _builtins.str
+    """At most 4,000 characters. Empty: takes the last one back."""
+    request_id: _builtins.str
+    def __init__(
+        self,
+        *,
+        worker_id: _builtins.str = ...,
+        task_id: _builtins.str = ...,
+        claim_revision: _builtins.int = ...,
+        thought: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["claim_revision", b"claim_revision", "request_id", b"request_id", "task_id", b"task_id", "thought", b"thought", "worker_id", b"worker_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetThoughtRequest: _TypeAlias = SetThoughtRequest  # noqa: Y015
+
+@_typing.final
+class SetThoughtResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WORKER_FIELD_NUMBER: _builtins.int
+    TASK_IDS_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    revision: _builtins.int
+    @_builtins.property
+    def worker(self) -> _worker_pb2.Worker: ...
+    @_builtins.property
+    def task_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The tasks that carry the thought now."""
+
+    def __init__(
+        self,
+        *,
+        worker: _worker_pb2.Worker | None = ...,
+        task_ids: _abc.Iterable[_builtins.str] | None = ...,
+        revision: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["worker", b"worker"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["revision", b"revision", "task_ids", b"task_ids", "worker", b"worker"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetThoughtResponse: _TypeAlias = SetThoughtResponse  # noqa: Y015
 
 @_typing.final
 class ListWorkersRequest(_message.Message):
@@ -266,22 +339,36 @@ class ListWorkersRequest(_message.Message):
     INCLUDE_DISCONNECTED_FIELD_NUMBER: _builtins.int
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    STALE_AFTER_FIELD_NUMBER: _builtins.int
+    TAGS_ALL_FIELD_NUMBER: _builtins.int
     include_disconnected: _builtins.bool
     """Also those that disconnected."""
     page_size: _builtins.int
     """At most so many; 0: 50, and never more than 1,000."""
     page_token: _builtins.str
     """next_page_token of the page before, with otherwise the same request."""
+    @_builtins.property
+    def stale_after(self) -> _duration_pb2.Duration:
+        """Only workers whose last sign of life is at least so long ago, up to 10 years. Absent or
+        zero: any.
+        """
+
+    @_builtins.property
+    def tags_all(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Only workers that have all of these tags."""
+
     def __init__(
         self,
         *,
         include_disconnected: _builtins.bool = ...,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
+        stale_after: _duration_pb2.Duration | None = ...,
+        tags_all: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["stale_after", b"stale_after"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["include_disconnected", b"include_disconnected", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["include_disconnected", b"include_disconnected", "page_size", b"page_size", "page_token", b"page_token", "stale_after", b"stale_after", "tags_all", b"tags_all"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -293,22 +380,28 @@ class ListWorkersResponse(_message.Message):
 
     WORKERS_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    TIME_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
     """Empty on the last page."""
     revision: _builtins.int
     @_builtins.property
     def workers(self) -> _containers.RepeatedCompositeFieldContainer[_worker_pb2.Worker]: ...
+    @_builtins.property
+    def time(self) -> _timestamp_pb2.Timestamp:
+        """When it was so, by the server's clock: each worker has been silent since its heartbeat_time."""
+
     def __init__(
         self,
         *,
         workers: _abc.Iterable[_worker_pb2.Worker] | None = ...,
         next_page_token: _builtins.str = ...,
+        time: _timestamp_pb2.Timestamp | None = ...,
         revision: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "revision", b"revision", "workers", b"workers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "revision", b"revision", "time", b"time", "workers", b"workers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -50,6 +50,11 @@ class WorkerServiceStub:
                 request_serializer=taskloom_dot_v1_dot_worker__service__pb2.HeartbeatRequest.SerializeToString,
                 response_deserializer=taskloom_dot_v1_dot_worker__service__pb2.HeartbeatResponse.FromString,
                 _registered_method=True)
+        self.SetThought = channel.unary_unary(
+                '/taskloom.v1.WorkerService/SetThought',
+                request_serializer=taskloom_dot_v1_dot_worker__service__pb2.SetThoughtRequest.SerializeToString,
+                response_deserializer=taskloom_dot_v1_dot_worker__service__pb2.SetThoughtResponse.FromString,
+                _registered_method=True)
         self.ListWorkers = channel.unary_unary(
                 '/taskloom.v1.WorkerService/ListWorkers',
                 request_serializer=taskloom_dot_v1_dot_worker__service__pb2.ListWorkersRequest.SerializeToString,
@@ -110,7 +115,10 @@ class WorkerServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Heartbeat(self, request, context):
-        """Says that the worker lives, which renews all its claims.
+        """Says that the worker lives, which renews all its claims, but for those on tasks over
+        budget: `over_budget_task_ids` names them. They last as long as they did when the budget
+        was spent, so that the work at hand can be ended or given back, and run out then like
+        any lease.
 
         Every mutation that names a worker and succeeds does the same, so only an agent at
         work on one long task needs it; a third of the lease is a good interval.
@@ -124,8 +132,26 @@ class WorkerServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SetThought(self, request, context):
+        """Says what the worker thinks, for all to read: on its registration, on the task it names
+        or else on all tasks it holds, and in the stream. It is a sign of life.
+
+        The same thought again is a sign of life and changes nothing else.
+
+        Errors:
+        NOT_FOUND / WORKER_NOT_FOUND   unknown or disconnected: connect again
+        NOT_FOUND / TASK_NOT_FOUND
+        ABORTED / CLAIM_LOST           the worker does not hold the task, or not by this claim
+        FAILED_PRECONDITION / TASK_DELETED
+
+        Retry freely.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListWorkers(self, request, context):
-        """Lists workers, by id.
+        """Lists the workers that pass all the filters, by id.
 
         Errors:
         INVALID_ARGUMENT / INVALID_FIELD   the page token is of another query
@@ -187,6 +213,11 @@ def add_WorkerServiceServicer_to_server(servicer, server):
                     servicer.Heartbeat,
                     request_deserializer=taskloom_dot_v1_dot_worker__service__pb2.HeartbeatRequest.FromString,
                     response_serializer=taskloom_dot_v1_dot_worker__service__pb2.HeartbeatResponse.SerializeToString,
+            ),
+            'SetThought': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetThought,
+                    request_deserializer=taskloom_dot_v1_dot_worker__service__pb2.SetThoughtRequest.FromString,
+                    response_serializer=taskloom_dot_v1_dot_worker__service__pb2.SetThoughtResponse.SerializeToString,
             ),
             'ListWorkers': grpc.unary_unary_rpc_method_handler(
                     servicer.ListWorkers,
@@ -286,6 +317,33 @@ class WorkerService:
             '/taskloom.v1.WorkerService/Heartbeat',
             taskloom_dot_v1_dot_worker__service__pb2.HeartbeatRequest.SerializeToString,
             taskloom_dot_v1_dot_worker__service__pb2.HeartbeatResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetThought(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/taskloom.v1.WorkerService/SetThought',
+            taskloom_dot_v1_dot_worker__service__pb2.SetThoughtRequest.SerializeToString,
+            taskloom_dot_v1_dot_worker__service__pb2.SetThoughtResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -84,7 +84,10 @@ class WorkerServiceStub:
     Retry freely.
     """
     Heartbeat: _grpc.UnaryUnaryMultiCallable[_worker_service_pb2.HeartbeatRequest, _worker_service_pb2.HeartbeatResponse]
-    """Says that the worker lives, which renews all its claims.
+    """Says that the worker lives, which renews all its claims, but for those on tasks over
+    budget: `over_budget_task_ids` names them. They last as long as they did when the budget
+    was spent, so that the work at hand can be ended or given back, and run out then like
+    any lease.
 
     Every mutation that names a worker and succeeds does the same, so only an agent at
     work on one long task needs it; a third of the lease is a good interval.
@@ -94,8 +97,22 @@ class WorkerServiceStub:
 
     Retry freely.
     """
+    SetThought: _grpc.UnaryUnaryMultiCallable[_worker_service_pb2.SetThoughtRequest, _worker_service_pb2.SetThoughtResponse]
+    """Says what the worker thinks, for all to read: on its registration, on the task it names
+    or else on all tasks it holds, and in the stream. It is a sign of life.
+
+    The same thought again is a sign of life and changes nothing else.
+
+    Errors:
+      NOT_FOUND / WORKER_NOT_FOUND   unknown or disconnected: connect again
+      NOT_FOUND / TASK_NOT_FOUND
+      ABORTED / CLAIM_LOST           the worker does not hold the task, or not by this claim
+      FAILED_PRECONDITION / TASK_DELETED
+
+    Retry freely.
+    """
     ListWorkers: _grpc.UnaryUnaryMultiCallable[_worker_service_pb2.ListWorkersRequest, _worker_service_pb2.ListWorkersResponse]
-    """Lists workers, by id.
+    """Lists the workers that pass all the filters, by id.
 
     Errors:
       INVALID_ARGUMENT / INVALID_FIELD   the page token is of another query
@@ -165,7 +182,10 @@ class WorkerServiceAsyncStub(WorkerServiceStub):
     Retry freely.
     """
     Heartbeat: _aio.UnaryUnaryMultiCallable[_worker_service_pb2.HeartbeatRequest, _worker_service_pb2.HeartbeatResponse]  # type: ignore[assignment]
-    """Says that the worker lives, which renews all its claims.
+    """Says that the worker lives, which renews all its claims, but for those on tasks over
+    budget: `over_budget_task_ids` names them. They last as long as they did when the budget
+    was spent, so that the work at hand can be ended or given back, and run out then like
+    any lease.
 
     Every mutation that names a worker and succeeds does the same, so only an agent at
     work on one long task needs it; a third of the lease is a good interval.
@@ -175,8 +195,22 @@ class WorkerServiceAsyncStub(WorkerServiceStub):
 
     Retry freely.
     """
+    SetThought: _aio.UnaryUnaryMultiCallable[_worker_service_pb2.SetThoughtRequest, _worker_service_pb2.SetThoughtResponse]  # type: ignore[assignment]
+    """Says what the worker thinks, for all to read: on its registration, on the task it names
+    or else on all tasks it holds, and in the stream. It is a sign of life.
+
+    The same thought again is a sign of life and changes nothing else.
+
+    Errors:
+      NOT_FOUND / WORKER_NOT_FOUND   unknown or disconnected: connect again
+      NOT_FOUND / TASK_NOT_FOUND
+      ABORTED / CLAIM_LOST           the worker does not hold the task, or not by this claim
+      FAILED_PRECONDITION / TASK_DELETED
+
+    Retry freely.
+    """
     ListWorkers: _aio.UnaryUnaryMultiCallable[_worker_service_pb2.ListWorkersRequest, _worker_service_pb2.ListWorkersResponse]  # type: ignore[assignment]
-    """Lists workers, by id.
+    """Lists the workers that pass all the filters, by id.
 
     Errors:
       INVALID_ARGUMENT / INVALID_FIELD   the page token is of another query
@@ -261,7 +295,10 @@ class WorkerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _worker_service_pb2.HeartbeatRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_worker_service_pb2.HeartbeatResponse, _abc.Awaitable[_worker_service_pb2.HeartbeatResponse]]:
-        """Says that the worker lives, which renews all its claims.
+        """Says that the worker lives, which renews all its claims, but for those on tasks over
+        budget: `over_budget_task_ids` names them. They last as long as they did when the budget
+        was spent, so that the work at hand can be ended or given back, and run out then like
+        any lease.
 
         Every mutation that names a worker and succeeds does the same, so only an agent at
         work on one long task needs it; a third of the lease is a good interval.
@@ -273,12 +310,32 @@ class WorkerServiceServicer(metaclass=_abc_1.ABCMeta):
         """
 
     @_abc_1.abstractmethod
+    def SetThought(
+        self,
+        request: _worker_service_pb2.SetThoughtRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_worker_service_pb2.SetThoughtResponse, _abc.Awaitable[_worker_service_pb2.SetThoughtResponse]]:
+        """Says what the worker thinks, for all to read: on its registration, on the task it names
+        or else on all tasks it holds, and in the stream. It is a sign of life.
+
+        The same thought again is a sign of life and changes nothing else.
+
+        Errors:
+          NOT_FOUND / WORKER_NOT_FOUND   unknown or disconnected: connect again
+          NOT_FOUND / TASK_NOT_FOUND
+          ABORTED / CLAIM_LOST           the worker does not hold the task, or not by this claim
+          FAILED_PRECONDITION / TASK_DELETED
+
+        Retry freely.
+        """
+
+    @_abc_1.abstractmethod
     def ListWorkers(
         self,
         request: _worker_service_pb2.ListWorkersRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_worker_service_pb2.ListWorkersResponse, _abc.Awaitable[_worker_service_pb2.ListWorkersResponse]]:
-        """Lists workers, by id.
+        """Lists the workers that pass all the filters, by id.
 
         Errors:
           INVALID_ARGUMENT / INVALID_FIELD   the page token is of another query

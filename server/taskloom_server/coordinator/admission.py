@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from taskloom_server.coordinator import wip, workers
+from taskloom_server.coordinator import budgets, wip, workers
 from taskloom_server.coordinator.lookup import blocker_ids, open_child_ids, require_live_task
 from taskloom_server.graph.errors import (
     ChildrenOpen,
@@ -110,7 +110,12 @@ def check_admission(
             subjects=(workflow.initial_state,),
             metadata={"status": task.status, "worker_id": task.worker_id or ""},
         )
-    error = missing_tags(task, worker) or check_start(tx, task) or check_not_paused(tx, task)
+    error = (
+        missing_tags(task, worker)
+        or check_start(tx, task)
+        or check_not_paused(tx, task)
+        or budgets.check_within(tx, task)
+    )
     if error is None and not advisory:
         error = wip.refusal(tx, workflow, task, workflow.claim_state)
     if error is not None:

@@ -22,6 +22,8 @@ def change(tx: Transaction, task: Task, changes: TaskChanges) -> Task:
     )
     if not after.claimed or after.lease_ms is None:
         return after._replace(lease_expires_at=None)
+    if after.lease_until is not None:
+        return after._replace(lease_expires_at=after.lease_until)
     if not differing.keys().isdisjoint(("lease_since", "claim_revision", "lease_ms")):
         return after._replace(lease_expires_at=tx.lease_end_of(after.worker_id))
     return after

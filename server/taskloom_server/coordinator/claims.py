@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Unpack
 
-from taskloom_server.coordinator import advisory, marks, wip, workers
+from taskloom_server.coordinator import advisory, budgets, marks, wip, workers
 from taskloom_server.coordinator.admission import (
     Held,
     check_admission,
@@ -104,6 +104,9 @@ def claim_task(tx: Transaction, ask: Claim) -> Moved | DomainError:
     if mine and not _is_assigned(tx, task):
         if locks:
             return _refused_files(tx, worker, locks)
+        if task.lease_until is not None and (spent := budgets.check_within(tx, task)):
+            tx.workers.lives(worker, tx.now)
+            return spent
         task = _renew(tx, worker, task, ask.lease_ms)
         conflicts = _mark(tx, worker, task, ask)
         step = Step(workflow_for(tx, task, worker), task, worker)

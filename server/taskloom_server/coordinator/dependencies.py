@@ -4,13 +4,18 @@ from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from taskloom_server.coordinator import workers
+from taskloom_server.coordinator import budgets, workers
 from taskloom_server.coordinator.changes import change
 from taskloom_server.coordinator.lookup import below, require_live_task, require_task
+from taskloom_server.coordinator.pauses import shift_paused
 from taskloom_server.coordinator.roles import Right, check_right
-from taskloom_server.coordinator.transitions import count_blocker, count_child, shift_paused
+from taskloom_server.coordinator.transitions import (
+    count_blocker,
+    count_child,
+    rolling_up_later,
+)
 from taskloom_server.graph import cycles
-from taskloom_server.graph.errors import Cycle, ParentEnded, ParentExists
+from taskloom_server.graph.errors import Cycle, DependencyNotFound, ParentEnded, ParentExists
 from taskloom_server.graph.events import EventType
 from taskloom_server.graph.tasks import CONTAINS, START_BLOCKING, Dependency, Task
 from taskloom_server.store.transaction import Transaction
@@ -44,6 +49,25 @@ class Unlinked:
     revision: int
 
 
+@dataclass(frozen=True, slots=True)
+class Relink:
+    """Dependencies that are to go, and others that are to be."""
+
+    remove: tuple[Dependency, ...]
+    add: tuple[Dependency, ...]
+    worker_id: str  # empty: a person
+
+
+@dataclass(frozen=True, slots=True)
+class Relinked:
+    """The dependencies that are gone, those that are new, and the tasks that became ready by it."""
+
+    removed: list[Dependency]
+    added: list[Dependency]
+    unblocked: list[str]
+    revision: int
+
+
 def link_tasks(tx: Transaction, ask: Link) -> Linked:
     """Add a dependency.
 
@@ -72,6 +96,44 @@ def unlink_tasks(tx: Transaction, ask: Link) -> Unlinked:
     for dependency in removed:
         _remove(tx, dependency, by=ask.worker_id or None)
     return Unlinked(removed, tx.unblocked(), tx.seen)
+
+
+def relink_tasks(tx: Transaction, ask: Relink) -> Relinked:
+    """Remove dependencies and add others; parents roll up by what comes of it only.
+
+    Raises TaskNotFound, TaskDeleted, DependencyNotFound, Cycle, ParentExists, ParentEnded.
+    """
+    workers.sign_of_life(tx, ask.worker_id)
+    by = ask.worker_id or None
+    for dependency in (*ask.remove, *ask.add):
+        require_task(tx, dependency.from_task_id, "task (from)")
+        require_task(tx, dependency.to_task_id, "task (to)")
+    was_ready = {d.to_task_id for d in (*ask.remove, *ask.add) if _is_ready(tx, d.to_task_id)}
+    was_ready |= {d.from_task_id for d in ask.remove if _is_ready(tx, d.from_task_id)}
+    with rolling_up_later(tx):
+        for dependency in ask.remove:
+            from_task_id, to_task_id, dep_type = dependency
+            if dependency not in tx.dependencies.between(from_task_id, to_task_id):
+                raise DependencyNotFound(
+                    f"{from_task_id!r} {dep_type} {to_task_id!r} is not there (any more)",
+                    subjects=(from_task_id, to_task_id),
+                )
+            _remove(tx, dependency, by)
+        added = []
+        for dependency in ask.add:
+            require_live_task(tx, dependency.from_task_id, "task (from)")
+            require_live_task(tx, dependency.to_task_id, "task (to)")
+            if add(tx, dependency, by):
+                added.append(dependency)
+    unblocked = [
+        id_ for id_ in dict.fromkeys(tx.unblocked()) if id_ not in was_ready and _is_ready(tx, id_)
+    ]
+    return Relinked(list(ask.remove), added, unblocked, tx.seen)
+
+
+def _is_ready(tx: Transaction, task_id: str) -> bool:
+    task = tx.tasks.get(task_id)
+    return task is not None and task.ready
 
 
 def add(tx: Transaction, dependency: Dependency, by: str | None) -> bool:
@@ -122,11 +184,21 @@ def _remove(tx: Transaction, dependency: Dependency, by: str | None) -> None:
 
 def set_parent(tx: Transaction, task: Task, parent_id: str | None, by: str | None) -> Task:
     """Put a task below another parent, or none; all below it are told of, too."""
-    parent = tx.tasks.get(parent_id) if parent_id else None
-    paused = (parent.paused if parent else 0) + (tx.pauses.get(task.id) is not None)
-    if paused != task.paused:
-        shift_paused(tx, task, paused - task.paused)
+    above = [tx.tasks.get(id_) if id_ else None for id_ in (task.parent_id, parent_id)]
+    paused_before, paused = (parent.paused if parent else 0 for parent in above)
+    if paused != paused_before:
+        for one in shift_paused(tx, task, paused - paused_before):
+            advance(tx, one)
         task = require_task(tx, task.id)
+    child = _put_below(tx, task, parent_id, by)
+    budgets_before, budgets_over = (parent.budgets if parent else 0 for parent in above)
+    if budgets_before or budgets_over:
+        budgets.moved(tx, child, above, budgets_over - budgets_before)
+        child = require_task(tx, child.id)
+    return child
+
+
+def _put_below(tx: Transaction, task: Task, parent_id: str | None, by: str | None) -> Task:
     if task.deleted_at is not None:  # that was told, and nothing is told of it after that
         return change(tx, task, {"parent_id": parent_id})
     moving = [(one, tx.tasks.ancestors(one.parent_id)) for one in below(tx, task)]

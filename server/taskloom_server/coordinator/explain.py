@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from taskloom_server.coordinator import wip
+from taskloom_server.coordinator import budgets, wip
 from taskloom_server.coordinator.admission import by_whom, held_beside, pauses_over
 from taskloom_server.coordinator.lookup import blocker_ids, open_child_ids, require_task
 from taskloom_server.graph.errors import WorkerNotFound
@@ -168,7 +168,7 @@ def _standing(task: Task) -> str:
 
 
 def _of_system(tx: Transaction, task: Task) -> Iterator[Obstacle]:
-    """What somebody has paused."""
+    """What somebody has paused, or what is spent."""
     paused = tx.system.get().paused
     if paused is not None:
         yield Obstacle(ObstacleType.PAUSED, f"all claims are paused {by_whom(paused)}", "resume")
@@ -179,6 +179,15 @@ def _of_system(tx: Transaction, task: Task) -> Iterator[Obstacle]:
             ObstacleType.SUBTREE_PAUSED,
             f"{what} paused {by_whom(pause)}",
             f"resume task {top!r}",
+            task_ids=(top,),
+        )
+    for budget in budgets.spent_over(tx, task):
+        top = budget.task_id
+        whose = "its budget" if top == task.id else f"the budget of {top!r} and all below it"
+        yield Obstacle(
+            ObstacleType.BUDGET,
+            f"over budget: {budget} are spent of {whose}",
+            f"raise the budget of {top!r} with UpdateTask",
             task_ids=(top,),
         )
 

@@ -10,11 +10,18 @@ from taskloom_server.store.transaction import Transaction
 
 
 def require_task(tx: Transaction, task_id: str, role: str = "task") -> Task:
-    """The task of this id, deleted or not. Raises TaskNotFound."""
+    """The task of this id, deleted or not. Raises TaskNotFound, with its id since a rename."""
     task = tx.tasks.get(task_id)
-    if task is None:
+    if task is not None:
+        return task
+    renamed_to = tx.task_ids.renamed_to(task_id)
+    if renamed_to is None:
         raise TaskNotFound(f"there is no {role} {task_id!r}", subjects=(task_id,))
-    return task
+    raise TaskNotFound(
+        f"there is no {role} {task_id!r}; it was renamed to {renamed_to!r}",
+        subjects=(task_id,),
+        metadata={"renamed_to": renamed_to},
+    )
 
 
 def require_live_task(tx: Transaction, task_id: str, role: str = "task") -> Task:

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from taskloom_server.coordinator import snapshot_merge, snapshot_tasks, system
+from taskloom_server.coordinator import budgets, snapshot_merge, snapshot_tasks, system
 from taskloom_server.coordinator.snapshot_plan import Import, Plan, plan
 from taskloom_server.graph.errors import NotEmpty, TaskClaimed
 from taskloom_server.graph.events import EventType
@@ -110,6 +110,9 @@ def import_snapshot(tx: Transaction, ask: Import) -> Imported:
     removed[DEPENDENCIES] += len(made.dropped)
     removed[TASKS] += len(changed)
     snapshot_merge.settle(tx, made, written)
+    for task in written:
+        if task.max_cost_usd is not None or task.max_subtree_attempts is not None:
+            budgets.set_limits(tx, task)
     keeps_history = ask.keeps_the_past and HISTORY in ask.snapshot.tables
     imported = Imported(
         rows={

@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 
 from taskloom_server.coordinator.lookup import require_live_task, require_task
-from taskloom_server.coordinator.transitions import shift_paused
+from taskloom_server.coordinator.pauses import shift_paused
+from taskloom_server.coordinator.transitions import advance
 from taskloom_server.graph.events import EventType
 from taskloom_server.graph.workers import Pause
 from taskloom_server.store.transaction import Transaction
@@ -17,6 +18,7 @@ class Status:
     now: int
     paused: Pause | None
     paused_subtrees: list[Pause]
+    over_budget: list[str]  # the tasks whose budgets are spent
     by_status: dict[str, int]
     ready: int
     unmatched: int  # of the ready ones: those that no connected worker has the tags for
@@ -41,7 +43,8 @@ def get_status(tx: Transaction, _: None) -> Status:
         system.incarnation,
         tx.now,
         system.paused,
-        [pause for pause in tx.pauses.all() if _stands(tx, pause)],
+        [pause for pause in tx.pauses.all() if _stands(tx, pause.task_id or "")],
+        [budget.task_id for budget in tx.budgets.spent() if _stands(tx, budget.task_id)],
         by_status,
         sum(ready.values()),
         sum(count for requirement, count in ready.items() if requirement not in matched),
@@ -54,9 +57,9 @@ def get_status(tx: Transaction, _: None) -> Status:
     )
 
 
-def _stands(tx: Transaction, pause: Pause) -> bool:
-    """Whether there is still something that it pauses."""
-    task = tx.tasks.get(pause.task_id or "")
+def _stands(tx: Transaction, task_id: str) -> bool:
+    """Whether there is still something that is held back."""
+    task = tx.tasks.get(task_id)
     return task is not None and task.deleted_at is None
 
 
@@ -87,7 +90,8 @@ def resume(tx: Transaction, ask: Pause) -> int:
             tx.pauses.delete(task.id)
             told = ask._replace(at=tx.now)
             tx.tell(EventType.RESUMED, told, task_id=task.id, reason=ask.reason)
-            shift_paused(tx, task, -1)
+            for one in shift_paused(tx, task, -1):
+                advance(tx, one)
     elif tx.system.get().paused is not None:
         tx.system.pause(None)
         tx.ask_again()

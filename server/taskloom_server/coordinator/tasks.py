@@ -1,11 +1,10 @@
 """Tasks: creating, reading, changing and deleting them."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from taskloom_server.coordinator import advisory, dependencies, marks, wip, workers
+from taskloom_server.coordinator import advisory, budgets, dependencies, marks, wip, workers
 from taskloom_server.coordinator.admission import (
     check_admission,
     check_children,
@@ -15,6 +14,7 @@ from taskloom_server.coordinator.admission import (
 )
 from taskloom_server.coordinator.changes import change, warmth
 from taskloom_server.coordinator.claims import assign
+from taskloom_server.coordinator.following import follow
 from taskloom_server.coordinator.gates import noting, pass_gates, tell_forced
 from taskloom_server.coordinator.lookup import below, require_live_task, require_task, workflow_for
 from taskloom_server.coordinator.roles import Right, check_right
@@ -44,15 +44,12 @@ from taskloom_server.graph.tasks import (
     Dependency,
     Task,
     TaskChanges,
-    Transition,
     new_task,
 )
 from taskloom_server.graph.temperature import Activity, Heat, born, heat_of
 from taskloom_server.graph.workflows import Unknown, Workflow
 from taskloom_server.store.listing import Filters, Order, key_of
 from taskloom_server.store.transaction import Transaction
-
-_MAX_METRIC = 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +70,8 @@ class NewTask:
     not_before: int | None = None
     max_attempts: int = DEFAULT_MAX_ATTEMPTS
     retry_delay_ms: int | None = None
+    max_cost_usd: float | None = None
+    max_subtree_attempts: int | None = None
     children: tuple["NewTask", ...] = ()
     path: str = ""
 
@@ -140,6 +139,7 @@ class UpdateTask:
     phase: str | None = None  # empty: no phase
     assignee: str | None = None  # empty: nobody
     force: bool = False  # past gates that may be forced
+    workflow: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,35 +173,6 @@ class Deleted:
     revision: int
 
 
-@dataclass(frozen=True, slots=True)
-class ListTransitions:
-    """A page of a task's history, from the one after ``after``."""
-
-    task_id: str
-    after: int
-    limit: int
-
-
-@dataclass(frozen=True, slots=True)
-class TransitionPage:
-    """Transitions, and the place from which the next page goes on."""
-
-    transitions: list[Transition]
-    next_after: tuple[int] | None
-    revision: int
-
-
-@dataclass(frozen=True, slots=True)
-class LogMetrics:
-    """Amounts to add to what a task consumed."""
-
-    task_id: str
-    worker_id: str
-    claim_revision: int
-    metrics: tuple[int, ...]  # eight
-    cost_usd: float
-
-
 def create_tasks(tx: Transaction, ask: CreateTasks) -> Created:
     """Add a tree of tasks, or a single one.
 
@@ -221,11 +192,8 @@ def create_tasks(tx: Transaction, ask: CreateTasks) -> Created:
 
     planned = _plan(tx, ask.root, ask.parent_id)
     ours = {one.id for one in planned}
-    paused = 0 if parent is None else parent.paused
     tasks = [
-        _insert(
-            tx, one, workflow, by, unmet_blockers=_unmet(tx, one, ours, workflow), paused=paused
-        )
+        _insert(tx, one, workflow, by, parent, unmet_blockers=_unmet(tx, one, ours, workflow))
         for one in planned
     ]
     for task in tasks:
@@ -239,6 +207,9 @@ def create_tasks(tx: Transaction, ask: CreateTasks) -> Created:
         dependencies.check_acyclic(tx, [one.id for one in planned])
     if ask.parent_id and workflow.blocks(workflow.initial_state):
         count_child(tx, ask.parent_id, +1)
+    for task in tasks:
+        if task.max_cost_usd is not None or task.max_subtree_attempts is not None:
+            budgets.set_limits(tx, task)
     return Created(tasks, tx.seen, tx.noted.warnings)
 
 
@@ -296,10 +267,11 @@ def _insert(
     one: _Planned,
     workflow: Workflow,
     by: str | None,
+    parent: Task | None,
     *,
     unmet_blockers: int,
-    paused: int,
 ) -> Task:
+    """``parent``: of the whole tree, whose pauses and budgets are over all of it."""
     node = one.node
     _check_phase(tx, workflow, node.phase, f"{node.path}phase")
     state = workflow.states[workflow.initial_state]
@@ -326,7 +298,10 @@ def _insert(
         unmet_blockers=unmet_blockers,
         open_children=len(node.children) if workflow.blocks(workflow.initial_state) else 0,
         claimable=1,
-        paused=paused,
+        paused=parent.paused if parent else 0,
+        budgets=parent.budgets if parent else 0,
+        max_cost_usd=node.max_cost_usd,
+        max_subtree_attempts=node.max_subtree_attempts,
         requirement_id=tx.requirements.id_of(node.needed_tags, node.wanted_tags, workflow.name),
         state_since=tx.now if state.timed else None,
         heat=born(node.priority, tx.now, tx.weights).heat,
@@ -390,7 +365,7 @@ def update_task(tx: Transaction, ask: UpdateTask) -> Updated:
 
     Raises TaskNotFound, WorkerNotFound, TaskDeleted, EtagMismatch, ClaimLost,
     IllegalTransition, DependenciesUnmet, ChildrenOpen, TaskClaimed, GateUnsatisfied, WipLimit,
-    RoleForbids, InvalidField.
+    RoleForbids, WorkflowNotFound, InvalidField.
     """
     worker = workers.sign_of_life(tx, ask.worker_id)
     if ask.assignee:
@@ -399,12 +374,10 @@ def update_task(tx: Transaction, ask: UpdateTask) -> Updated:
         check_right(tx, worker, Right.FORCE)
     by = ask.worker_id or None
     task = found = require_live_task(tx, ask.task_id)
-    if ask.etag and ask.etag != task.revision:
-        raise EtagMismatch(
-            f"task {task.id!r} is at revision {task.revision}, not {ask.etag}; read it again",
-            metadata={"revision": str(task.revision)},
-        )
+    check_etag(task, ask.etag)
     check_claim(tx, task, ask.worker_id, ask.claim_revision)
+    if ask.workflow is not None:
+        task = follow(tx, task, ask.workflow, by, ask.reason)
     workflow = workflow_for(tx, task, worker)
     if ask.phase is not None:
         _check_phase(tx, workflow, ask.phase, "phase")
@@ -446,11 +419,22 @@ def update_task(tx: Transaction, ask: UpdateTask) -> Updated:
                 task = advance(tx, task)
     if ask.assignee is not None:
         task = _assign(tx, task, ask.assignee, workflow, ask)
+    if "max_cost_usd" in changes or "max_subtree_attempts" in changes:
+        task = budgets.set_limits(tx, task)
     tell_forced(tx, task, by, forced)
     # What an assignment has to say is for the assignee.
     told = tx.workers.get(ask.assignee) if ask.assignee else worker
     step = Step(workflow, task, told, (found.status, found.phase))
     return Updated(task, tx.unblocked(), tx.seen, step, tx.noted.warnings)
+
+
+def check_etag(task: Task, etag: int) -> None:
+    """Raise EtagMismatch if a revision of the task is shown, and is not the one it has."""
+    if etag and etag != task.revision:
+        raise EtagMismatch(
+            f"task {task.id!r} is at revision {task.revision}, not {etag}; read it again",
+            metadata={"revision": str(task.revision)},
+        )
 
 
 def _check_move(
@@ -584,6 +568,8 @@ def _delete(
             "lease_ms": None,
             "lease_since": None,
             "parked_lease_ms": None,
+            "lease_until": None,
+            "delete_revision": tx.revision,
             "claimable": 0,
         },
     )
@@ -597,31 +583,3 @@ def _delete(
         marks.lift(tx, mark, "the task was deleted", told=reason)
     if workflow.blocks(task.status):
         let_go(tx, gone._replace(parent_id=None) if keeps_parent else gone)
-
-
-def list_transitions(tx: Transaction, ask: ListTransitions) -> TransitionPage:
-    """A task's history, oldest first. Raises TaskNotFound."""
-    require_task(tx, ask.task_id)
-    found = tx.transitions.page(ask.task_id, ask.after, ask.limit + 1)
-    shown = found[: ask.limit]
-    return TransitionPage(shown, (shown[-1].id,) if len(found) > ask.limit else None, tx.seen)
-
-
-def log_metrics(tx: Transaction, ask: LogMetrics) -> Updated:
-    """Add to what a task consumed. Raises TaskNotFound, WorkerNotFound, ClaimLost, InvalidField."""
-    workers.sign_of_life(tx, ask.worker_id)
-    task = require_task(tx, ask.task_id)
-    check_claim(tx, task, ask.worker_id, ask.claim_revision)
-    sums = [have + more for have, more in zip(task.metrics, ask.metrics, strict=True)]
-    if max(sums) > _MAX_METRIC:
-        raise InvalidField("metrics", f"the sum would exceed {_MAX_METRIC}")
-    changes: dict[str, Any] = {f"metric_{n}": value for n, value in enumerate(sums)}
-    changes["cost_usd"] = task.cost_usd + ask.cost_usd
-    if math.isinf(changes["cost_usd"]):
-        raise InvalidField("metrics.cost_usd", "the sum would exceed the largest number there is")
-    if all(getattr(task, column) == value for column, value in changes.items()):
-        return Updated(task, [], tx.seen)
-    changes |= warmth(tx, task, Activity(), task.priority)
-    after = change(tx, task, TaskChanges(**changes))  # type: ignore[typeddict-item]
-    tx.tell_task(EventType.TASK_UPDATED, after, task, worker_id=ask.worker_id or None)
-    return Updated(after, [], tx.seen)

@@ -4,9 +4,11 @@ Here a move is timed and put into the history, the tasks that wait for it are to
 parent follows. Which moves are allowed is for the verbs to say.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Unpack
 
-from taskloom_server.coordinator import advisory, marks, wip
+from taskloom_server.coordinator import advisory, budgets, marks, wip
 from taskloom_server.coordinator.changes import change, warmth
 from taskloom_server.graph.events import EventType
 from taskloom_server.graph.tasks import AdvisoryClaim, Task, TaskChanges, Transition
@@ -53,13 +55,16 @@ def move(
     claimed = changes.get("claim_revision", task.claim_revision) is not None
     changes["claimable"] = int(workflow.begins(to) and not claimed)
     if not claimed:
-        changes["lease_since"] = changes["parked_lease_ms"] = None
+        changes["lease_since"] = changes["parked_lease_ms"] = changes["lease_until"] = None
     elif state.parked and task.lease_ms is not None:
         changes["lease_ms"], changes["parked_lease_ms"] = None, task.lease_ms
+        changes["lease_until"] = None
         marks.stand_alone(tx, task.id)
     elif not state.parked and task.parked_lease_ms is not None:
         changes["lease_ms"], changes["parked_lease_ms"] = task.parked_lease_ms, None
         changes["lease_since"] = tx.now
+        if budgets.spent_over(tx, task):
+            changes["lease_until"] = tx.now + task.parked_lease_ms
         if holder := tx.workers.get(task.worker_id or ""):
             ends_at = holder.lease_end(tx.now, tx.now + task.parked_lease_ms)
             tx.lease_ends_at(holder.id, ends_at)
@@ -79,6 +84,8 @@ def move(
     if to != task.status:
         wip.note_left(tx, workflow, state_before)
     _tell_dependents(tx, workflow, task, moved)
+    if moved.budgets and moved.attempts != task.attempts:
+        moved = budgets.spend(tx, moved, attempts=moved.attempts - task.attempts)
     return moved
 
 
@@ -89,9 +96,15 @@ def set_phase(
     return {"phase": phase, "sequence_id": _record(tx, task, by, reason, phase=phase or "")}
 
 
-def begin(tx: Transaction, task: Task, by: str | None) -> int:
-    """Open the history of a new task; its first row."""
-    return _record(tx, task, by, None, status=task.status, phase=task.phase)
+def begin(
+    tx: Transaction, task: Task, by: str | None, reason: str | None = None, *, closes: bool = True
+) -> int:
+    """Open the history of a task that is new, or is back; the row of it.
+
+    ``closes``: the row before, if there is one, ends by it.
+    """
+    before = task if closes else task._replace(sequence_id=None)
+    return _record(tx, before, by, reason, status=task.status, phase=task.phase)
 
 
 def _record(
@@ -153,15 +166,6 @@ def hold_back(tx: Transaction, task: Task) -> None:
         tx.tell_task(EventType.TASK_BLOCKED, dependent, before)
     if task.parent_id is not None:
         count_child(tx, task.parent_id, +1)
-
-
-def shift_paused(tx: Transaction, task: Task, by: int) -> None:
-    """So many pauses more, or less, on a task and all below it."""
-    for one in tx.tasks.shift_paused(task.id, by, tx.revision, tx.now):
-        before = one._replace(paused=one.paused - by)
-        tx.tell_task(EventType.TASK_READY if one.ready else EventType.TASK_BLOCKED, one, before)
-        if one.ready:
-            advance(tx, one)
 
 
 def count_blocker(tx: Transaction, task: Task, by: int) -> Task:
@@ -236,19 +240,46 @@ def _roll_up(tx: Transaction, task: Task) -> bool:
     line = tx.rolling_up
     line.append(task.id)
     if len(line) == 1:
-        while line:
-            parent = tx.tasks.get(line[0])
-            if parent is not None and _ends_by_itself(tx, parent):
-                move(
-                    tx,
-                    parent,
-                    tx.workflows.get(parent.workflow).complete_state,
-                    EventType.TASK_COMPLETED,
-                    by=None,
-                    reason="all children ended",
-                )
-            line.popleft()
+        _roll_up_line(tx)
     return True
+
+
+def _roll_up_line(tx: Transaction) -> None:
+    line = tx.rolling_up
+    while line:
+        parent = tx.tasks.get(line[0])
+        if parent is not None and _ends_by_itself(tx, parent):
+            move(
+                tx,
+                parent,
+                tx.workflows.get(parent.workflow).complete_state,
+                EventType.TASK_COMPLETED,
+                by=None,
+                reason="all children ended",
+            )
+        line.popleft()
+
+
+@contextmanager
+def rolling_up_later(tx: Transaction) -> Iterator[None]:
+    """Let parents complete by themselves at the end only, if they still would."""
+    line = tx.rolling_up
+    line.append("")  # so that whoever comes stands in line behind it
+    yield
+    line.popleft()
+    spared = [id_ for id_ in dict.fromkeys(line) if not _ends_by_itself(tx, _known(tx, id_))]
+    _roll_up_line(tx)
+    for task_id in spared:
+        # It had nothing left in the way, and was not told as ready since it was to complete.
+        task = _known(tx, task_id)
+        if task.ready:
+            tx.tell_task(EventType.TASK_READY, task, task._replace(claimable=0))
+
+
+def _known(tx: Transaction, task_id: str) -> Task:
+    task = tx.tasks.get(task_id)
+    assert task is not None
+    return task
 
 
 def _ends_by_itself(tx: Transaction, task: Task) -> bool:

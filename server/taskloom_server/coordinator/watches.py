@@ -105,6 +105,10 @@ class History:
     revision: int
 
 
+# Events after which there is no task of their task_id any more.
+_GONE = frozenset((EventType.TASK_DELETED, EventType.TASK_RENAMED))
+
+
 def passing(watched: Watched, revision: Revision) -> list[Passed]:
     """The events of a revision that pass, in order."""
     passed: list[Passed] = []
@@ -112,9 +116,7 @@ def passing(watched: Watched, revision: Revision) -> list[Passed]:
         left = False
         aspect = event.aspect()
         if aspect is not None and event.task_id is not None:
-            now = event.type is not EventType.TASK_DELETED and watched.matches(
-                event.task_id, aspect
-            )
+            now = event.type not in _GONE and watched.matches(event.task_id, aspect)
             before = event.before is not None and watched.matches(event.task_id, event.before)
             if not now and not before:
                 continue
@@ -122,7 +124,9 @@ def passing(watched: Watched, revision: Revision) -> list[Passed]:
             left = not now and event.type is not EventType.TASK_DELETED
         elif watched.asks_about_tasks:
             continue
-        if watched.types and event.type not in watched.types and not left:
+        # Who asks for no tasks in particular keeps none that he would have to drop.
+        must_know = left and watched.asks_about_tasks
+        if watched.types and event.type not in watched.types and not must_know:
             continue
         passed.append(Passed(event, left))
     return passed

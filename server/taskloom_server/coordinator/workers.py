@@ -58,6 +58,7 @@ class Seen:
     worker: Worker
     held: int
     lease_expires_at: int | None
+    over_budget: list[str]  # of what it holds: what is not renewed
     revision: int
     role: str  # empty: none
 
@@ -87,6 +88,8 @@ class ListWorkers:
     after: str
     limit: int
     include_disconnected: bool
+    stale_ms: int = 0  # only those that were silent so long
+    tags: frozenset[str] = frozenset()  # only those that have all of these
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +97,7 @@ class WorkerPage:
     """Workers, each with how many tasks it holds and its role; where the next page goes on."""
 
     workers: list[tuple[Worker, int, str]]
+    now: int
     next_after: tuple[str] | None
     revision: int
 
@@ -229,19 +233,28 @@ def heartbeat(tx: Transaction, worker_id: str) -> Seen:
     worker = require(tx, worker_id)
     tx.workers.lives(worker, tx.now)
     held = tx.tasks.held_count(worker_id)
-    shortest = _shortest_lease(tx, worker_id)
+    shortest, over_budget = _leases(tx, worker_id)
     expires_at = None if shortest is None else tx.now + shortest
     alive = worker.seen_at(tx.now)._replace(last_heartbeat=tx.now, grace_until=None)
-    return Seen(alive, held, expires_at, tx.seen, role_name(tx, worker))
+    return Seen(alive, held, expires_at, over_budget, tx.seen, role_name(tx, worker))
 
 
-def _shortest_lease(tx: Transaction, worker_id: str) -> int | None:
-    """The shortest lease of all that the worker holds, in either mode, in ms; None: none runs."""
-    leases = [tx.tasks.shortest_lease(worker_id)]
+def _leases(tx: Transaction, worker_id: str) -> tuple[int | None, list[str]]:
+    """The shortest lease of all that the worker holds, in either mode, in ms; None: none runs.
+
+    Then the tasks whose leases are not renewed, since they are over budget.
+    """
+    shortest, fixed = tx.tasks.leases(worker_id)
+    over_budget = (
+        [task.id for task in tx.tasks.held(worker_id) if task.lease_until is not None]
+        if fixed
+        else []
+    )
+    leases = [shortest]
     for task_id in tx.advisory_claims.of(worker_id):
         claim = require_task(tx, task_id).advisory_claim(worker_id)
         leases.append(claim and claim[3])
-    return min((lease for lease in leases if lease is not None), default=None)
+    return min((lease for lease in leases if lease is not None), default=None), over_budget
 
 
 def disconnect(tx: Transaction, ask: Disconnect) -> Disconnected:
@@ -306,14 +319,21 @@ def lose_stream(tx: Transaction, ask: LostStream) -> None:
 
 
 def list_workers(tx: Transaction, ask: ListWorkers) -> WorkerPage:
-    """Workers by id."""
-    found = tx.workers.page(ask.after, ask.limit + 1, also_disconnected=ask.include_disconnected)
+    """The workers that pass the filters, by id."""
+    found = tx.workers.page(
+        ask.after,
+        ask.limit + 1,
+        also_disconnected=ask.include_disconnected,
+        heard_until=tx.now - ask.stale_ms if ask.stale_ms else 2**63 - 1,
+        tags=ask.tags,
+    )
     shown = found[: ask.limit]
     return WorkerPage(
         [
             (worker.seen_at(tx.now), tx.tasks.held_count(worker.id), role_name(tx, worker))
             for worker in shown
         ],
+        tx.now,
         (shown[-1].id,) if len(found) > ask.limit else None,
         tx.seen,
     )

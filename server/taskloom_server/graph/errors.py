@@ -31,6 +31,12 @@ class DomainError(Exception):
         self.metadata = metadata or {}
         self.retry_after_ms = retry_after_ms
 
+    def within(self, path: str, index: int) -> "DomainError":
+        """The same refusal, of one of several changes in a request: the one at ``path``."""
+        self.args = (f"{path}: {self}",)
+        self.metadata = self.metadata | {"index": str(index)}
+        return self
+
 
 class InvalidField(DomainError):
     """A field's value is not of the field's form; ``field`` is its path in the request."""
@@ -41,6 +47,14 @@ class InvalidField(DomainError):
         super().__init__(f"{field}: {message}", subjects=(field,))
         self.field = field
         self.problem = message
+
+    def within(self, path: str, index: int) -> DomainError:
+        """The same, with the whole path of the field."""
+        self.field = f"{path}.{self.field}"
+        self.subjects = (self.field,)
+        self.args = (f"{self.field}: {self.problem}",)
+        self.metadata = self.metadata | {"index": str(index)}
+        return self
 
 
 class RequestIdReused(DomainError):
@@ -95,6 +109,18 @@ class AttachmentNotFound(DomainError):
     """The task has no such attachment."""
 
     reason = "ATTACHMENT_NOT_FOUND"
+
+
+class DependencyNotFound(DomainError):
+    """A dependency that was to be removed is not there."""
+
+    reason = "DEPENDENCY_NOT_FOUND"
+
+
+class BudgetExceeded(DomainError):
+    """The budget of the task, or of one above it, is spent; ``subjects`` is whose."""
+
+    reason = "BUDGET_EXCEEDED"
 
 
 class TaskExists(DomainError):

@@ -27,10 +27,13 @@ class EventType(IntEnum):
     TASK_BOOSTED = 15
     ADVISORY_CLAIM_MADE = 16
     ADVISORY_CLAIM_ENDED = 17
+    TASK_RESTORED = 18
+    TASK_RENAMED = 19
     DEPENDENCY_ADDED = 20
     DEPENDENCY_REMOVED = 21
     WORKER_CONNECTED = 30
     WORKER_DISCONNECTED = 31
+    WORKER_THOUGHT = 32
     WORKER_UPDATED = 33
     FILE_MARKED = 40
     FILE_UNMARKED = 41
@@ -38,7 +41,10 @@ class EventType(IntEnum):
     ATTACHMENT_REMOVED = 51
     PAUSED = 60
     RESUMED = 61
-    GATE_FORCED = 70
+    BUDGET_SPENT = 70
+    BUDGET_FREED = 71
+    GATE_FORCED = 75
+    TASK_OBLITERATED = 80
 
 
 After = Task | Worker | Dependency | FileMark | Attachment | Pause | None

@@ -70,7 +70,7 @@ class Task(NamedTuple):
     unmet_blockers: int  # start-blockers, counted by task, that hold it back
     open_children: int  # children in a blocking state
     claimable: int  # 1 in the initial state, unowned and not deleted
-    paused: int  # how many of it and those above it somebody has paused
+    paused: int  # how many pauses and spent budgets there are of it and those above it
     requirement_id: int  # what it asks of a worker: a row of ``requirements``
     sequence_id: int | None  # its open row in ``task_sequence``
     state_since: int | None  # since when it is in a timed state
@@ -80,6 +80,11 @@ class Task(NamedTuple):
     active_at: int
     progressed_at: int
     heat: float
+    max_cost_usd: float | None  # that it and all below it may cost together
+    max_subtree_attempts: int | None  # that it and all below it may fail together
+    budgets: int  # how many are over it, its own included
+    lease_until: int | None  # over budget: the lease ends then, whatever its worker does
+    delete_revision: int | None  # what was deleted together shares it
     lease_expires_at: int | None  # while claimed: of the worker's last sign of life
 
     @property
@@ -197,6 +202,11 @@ def new_task(
         sequence_id=None,
         state_since=None,
         **warmth._asdict(),
+        max_cost_usd=None,
+        max_subtree_attempts=None,
+        budgets=0,
+        lease_until=None,
+        delete_revision=None,
         lease_expires_at=None,
     )
 
@@ -259,6 +269,13 @@ class TaskChanges(TypedDict, total=False):
     active_at: int
     progressed_at: int
     heat: float
+    workflow: str
+    current_thought: str | None
+    max_cost_usd: float | None
+    max_subtree_attempts: int | None
+    budgets: int
+    lease_until: int | None
+    delete_revision: int | None
 
 
 BLOCKS = "blocks"

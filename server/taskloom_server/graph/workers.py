@@ -24,6 +24,8 @@ class Worker(NamedTuple):
     claims_granted: int
     claims_lost: int
     grace_until: int | None  # its Work stream broke: its claims end then, unless it comes back
+    current_thought: str | None = None
+    thought_at: int | None = None
 
     def lease_end(self, since: int, full: int) -> int:
         """When what it holds since then, until ``full`` as such, is taken from it; in Unix ms.

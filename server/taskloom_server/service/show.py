@@ -122,6 +122,8 @@ def task(record: Task) -> task_pb2.Task:
         boost=record.boost,
         advisory_claims=map(_advisory_claim, record.advisory_claims),
         retry_delay=duration(record.retry_delay_ms),
+        max_cost_usd=record.max_cost_usd,
+        max_subtree_attempts=record.max_subtree_attempts,
     )
 
 
@@ -198,6 +200,8 @@ def worker(record: Worker, held: int, role: str = "") -> worker_pb2.Worker:
         claims_lost=record.claims_lost,
         grace_expire_time=timestamp(record.grace_until),
         role=role,
+        current_thought=record.current_thought or "",
+        thought_time=timestamp(record.thought_at),
     )
 
 

@@ -6,12 +6,25 @@ from typing import Any
 from taskloom.v1 import task_pb2, task_service_pb2_grpc
 from taskloom.v1 import task_service_pb2 as pb
 
-from taskloom_server.coordinator import dependencies, explain, gates, search, signals, tasks
+from taskloom_server.coordinator import (
+    bulk,
+    dependencies,
+    explain,
+    gates,
+    metrics,
+    past,
+    renaming,
+    restoring,
+    scanning,
+    search,
+    signals,
+    tasks,
+)
 from taskloom_server.graph.errors import InvalidField
 from taskloom_server.graph.gates import Asked
 from taskloom_server.graph.tasks import TaskChanges
 from taskloom_server.graph.temperature import Heat
-from taskloom_server.service import paging, read, show
+from taskloom_server.service import paging, read, show, task_surface
 from taskloom_server.service.calls import Calls
 from taskloom_server.service.prompts import prompts
 from taskloom_server.store.listing import PLACES, Filters, Order
@@ -115,28 +128,7 @@ class TaskServicer(task_service_pb2_grpc.TaskServiceServicer):
     async def UpdateTask(  # noqa: D102
         self, request: pb.UpdateTaskRequest, context: Any
     ) -> pb.UpdateTaskResponse:
-        def optional(field: str) -> str | None:
-            value: str = getattr(request, field)
-            return (
-                read.identifier(field, value, optional=True) if request.HasField(field) else None  # type: ignore[arg-type]
-            )
-
-        if request.HasField("status") and not request.status:
-            raise InvalidField("status", "is empty; leave it out to keep the status")
-        ask = tasks.UpdateTask(
-            task_id=read.identifier("task_id", request.task_id),
-            worker_id=read.identifier("worker_id", request.worker_id, optional=True),
-            claim_revision=read.revision("claim_revision", request.claim_revision),
-            etag=read.revision("etag", request.etag),
-            reason=read.text("reason", request.reason, read.MAX_REASON),
-            changes=_changes(request),
-            status=optional("status"),
-            phase=optional("phase"),
-            assignee=optional("assignee"),
-            force=request.force,
-        )
-        if ask.status is not None and ask.assignee is not None:
-            raise InvalidField("assignee", "moves the task by itself; leave status out")
+        ask = _update(request)
         return await self._calls.write(
             request, tasks.update_task, ask, pb.UpdateTaskResponse, _updated
         )
@@ -172,13 +164,8 @@ class TaskServicer(task_service_pb2_grpc.TaskServiceServicer):
     async def ListTransitions(  # noqa: D102
         self, request: pb.ListTransitionsRequest, context: Any
     ) -> pb.ListTransitionsResponse:
-        place = paging.read_token(request, int)
-        ask = tasks.ListTransitions(
-            task_id=read.identifier("task_id", request.task_id),
-            after=place[0] if place else 0,
-            limit=paging.page_size(request),
-        )
-        page = await self._calls.read(tasks.list_transitions, ask)
+        ask = task_surface.transitions(request)
+        page = await self._calls.read(past.list_transitions, ask)
         return pb.ListTransitionsResponse(
             transitions=map(show.transition, page.transitions),
             next_page_token=paging.write_token(request, page.next_after),
@@ -256,18 +243,18 @@ class TaskServicer(task_service_pb2_grpc.TaskServiceServicer):
         given = request.metrics
         if not 0 <= given.cost_usd < float("inf"):
             raise InvalidField("metrics.cost_usd", "must be a number that is not negative")
-        ask = tasks.LogMetrics(
+        ask = metrics.LogMetrics(
             task_id=read.identifier("task_id", request.task_id),
             worker_id=read.identifier("worker_id", request.worker_id, optional=True),
             claim_revision=read.revision("claim_revision", request.claim_revision),
             metrics=tuple(
                 read.whole(f"metrics.{name}", getattr(given, name), 0, 2**63 - 1)
-                for name in _METRICS
+                for name in task_surface.METRICS
             ),
             cost_usd=given.cost_usd,
         )
         return await self._calls.write(
-            request, tasks.log_metrics, ask, pb.LogMetricsResponse, _logged
+            request, metrics.log_metrics, ask, pb.LogMetricsResponse, _logged
         )
 
     async def SearchTasks(  # noqa: D102
@@ -295,8 +282,108 @@ class TaskServicer(task_service_pb2_grpc.TaskServiceServicer):
             revision=page.revision,
         )
 
+    async def GetMetrics(  # noqa: D102
+        self, request: pb.GetMetricsRequest, context: Any
+    ) -> pb.GetMetricsResponse:
+        ask = task_surface.sums(request)
+        return task_surface.summed(await self._calls.read(metrics.get_metrics, ask))
 
-_METRICS = tuple(f.name for f in task_pb2.Metrics.DESCRIPTOR.fields)[:8]
+    async def UpdateTasks(  # noqa: D102
+        self, request: pb.UpdateTasksRequest, context: Any
+    ) -> pb.UpdateTasksResponse:
+        ask = _updates(request)
+        return await self._calls.write(
+            request, bulk.update_tasks, ask, pb.UpdateTasksResponse, task_surface.updated_all
+        )
+
+    async def RenameTask(  # noqa: D102
+        self, request: pb.RenameTaskRequest, context: Any
+    ) -> pb.RenameTaskResponse:
+        ask = task_surface.rename(request)
+        return await self._calls.write(
+            request, renaming.rename_task, ask, pb.RenameTaskResponse, task_surface.renamed
+        )
+
+    async def RestoreTask(  # noqa: D102
+        self, request: pb.RestoreTaskRequest, context: Any
+    ) -> pb.RestoreTaskResponse:
+        ask = task_surface.restore(request)
+        return await self._calls.write(
+            request, restoring.restore_task, ask, pb.RestoreTaskResponse, task_surface.restored
+        )
+
+    async def ObliterateTask(  # noqa: D102
+        self, request: pb.ObliterateTaskRequest, context: Any
+    ) -> pb.ObliterateTaskResponse:
+        ask = task_surface.obliterate(request)
+        return await self._calls.write(
+            request,
+            restoring.obliterate_task,
+            ask,
+            pb.ObliterateTaskResponse,
+            task_surface.obliterated,
+        )
+
+    async def RelinkTasks(  # noqa: D102
+        self, request: pb.RelinkTasksRequest, context: Any
+    ) -> pb.RelinkTasksResponse:
+        ask = task_surface.relink(request)
+        return await self._calls.write(
+            request, dependencies.relink_tasks, ask, pb.RelinkTasksResponse, task_surface.relinked
+        )
+
+    async def ScanTasks(self, request: pb.ScanTasksRequest, context: Any) -> pb.ScanTasksResponse:  # noqa: D102
+        page = await self._calls.read(scanning.scan_tasks, task_surface.scan(request))
+        return task_surface.scanned(request, page)
+
+
+def _update(request: pb.UpdateTaskRequest) -> tasks.UpdateTask:
+    """The changes of one task."""
+
+    def optional(field: str) -> str | None:
+        value: str = getattr(request, field)
+        return (
+            read.identifier(field, value, optional=True) if request.HasField(field) else None  # type: ignore[arg-type]
+        )
+
+    for field in ("status", "workflow"):
+        if request.HasField(field) and not getattr(request, field):
+            raise InvalidField(field, f"is empty; leave it out to keep the {field}")
+    if request.clear_points and request.HasField("points"):
+        raise InvalidField("clear_points", "goes with no points")
+    ask = tasks.UpdateTask(
+        task_id=read.identifier("task_id", request.task_id),
+        worker_id=read.identifier("worker_id", request.worker_id, optional=True),
+        claim_revision=read.revision("claim_revision", request.claim_revision),
+        etag=read.revision("etag", request.etag),
+        reason=read.text("reason", request.reason, read.MAX_REASON),
+        changes=_changes(request),
+        status=optional("status"),
+        phase=optional("phase"),
+        assignee=optional("assignee"),
+        workflow=optional("workflow"),
+    )
+    if ask.status is not None and ask.assignee is not None:
+        raise InvalidField("assignee", "moves the task by itself; leave status out")
+    return ask
+
+
+def _updates(request: pb.UpdateTasksRequest) -> tuple[tasks.UpdateTask, ...]:
+    """The changes of several tasks. Raises InvalidField with the path that leads to the field."""
+    if not 1 <= len(request.updates) <= task_surface.MAX_CHANGES:
+        raise InvalidField(
+            "updates",
+            f"has {len(request.updates)} entries; it must have 1 to {task_surface.MAX_CHANGES:,}",
+        )
+    updates = []
+    for n, one in enumerate(request.updates):
+        try:
+            if one.request_id:
+                raise InvalidField("request_id", "stands beside updates, not in them")
+            updates.append(_update(one))
+        except InvalidField as refusal:
+            raise refusal.within(f"updates[{n}]", index=n) from refusal
+    return tuple(updates)
 
 
 def _new_task(message: pb.CreateTaskRequest | pb.TaskNode, path: str) -> tasks.NewTask:
@@ -323,6 +410,10 @@ def _new_task(message: pb.CreateTaskRequest | pb.TaskNode, path: str) -> tasks.N
         not_before=read.time_ms(f"{path}not_before", message, "not_before"),
         max_attempts=read.max_attempts(f"{path}max_attempts", message.max_attempts),
         retry_delay_ms=_retry_delay(f"{path}retry_delay", message),
+        max_cost_usd=task_surface.max_cost_usd(f"{path}max_cost_usd", message),
+        max_subtree_attempts=task_surface.max_subtree_attempts(
+            f"{path}max_subtree_attempts", message
+        ),
         path=path,
     )
 
@@ -397,6 +488,14 @@ def _changes(request: pb.UpdateTaskRequest) -> TaskChanges:
         changes["not_before"] = read.time_ms("not_before", request, "not_before")
     if request.HasField("retry_delay"):
         changes["retry_delay_ms"] = _retry_delay("retry_delay", request)
+    if request.clear_points:
+        changes["points"] = None
+    if request.HasField("max_cost_usd"):
+        changes["max_cost_usd"] = task_surface.max_cost_usd("max_cost_usd", request)
+    if request.HasField("max_subtree_attempts"):
+        changes["max_subtree_attempts"] = task_surface.max_subtree_attempts(
+            "max_subtree_attempts", request
+        )
     if request.HasField("max_attempts"):
         changes["max_attempts"] = read.whole("max_attempts", request.max_attempts, 1, 1_000)
     if request.HasField("tags"):
@@ -489,5 +588,5 @@ def _boosted(answer: signals.Signaled) -> pb.BoostTaskResponse:
     return pb.BoostTaskResponse(task=show.task(answer.task), revision=answer.revision)
 
 
-def _logged(answer: tasks.Updated) -> pb.LogMetricsResponse:
+def _logged(answer: metrics.Logged) -> pb.LogMetricsResponse:
     return pb.LogMetricsResponse(metrics=show.metrics(answer.task), revision=answer.revision)

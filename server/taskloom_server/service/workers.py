@@ -5,7 +5,8 @@ from typing import Any
 from taskloom.v1 import worker_service_pb2 as pb
 from taskloom.v1 import worker_service_pb2_grpc
 
-from taskloom_server.coordinator import overlays, workers
+from taskloom_server.coordinator import overlays, thoughts, workers
+from taskloom_server.graph.errors import InvalidField
 from taskloom_server.graph.overlays import MAX_OVERLAYS
 from taskloom_server.service import paging, read, show
 from taskloom_server.service.calls import Calls
@@ -52,6 +53,21 @@ class WorkerServicer(worker_service_pb2_grpc.WorkerServiceServicer):
         worker_id = read.identifier("worker_id", request.worker_id)
         return _seen(await self._calls.write_anew(workers.heartbeat, worker_id))
 
+    async def SetThought(  # noqa: D102
+        self, request: pb.SetThoughtRequest, context: Any
+    ) -> pb.SetThoughtResponse:
+        ask = thoughts.Think(
+            worker_id=read.identifier("worker_id", request.worker_id),
+            task_id=read.identifier("task_id", request.task_id, optional=True),
+            claim_revision=read.revision("claim_revision", request.claim_revision),
+            thought=read.text("thought", request.thought, read.MAX_REASON),
+        )
+        if ask.claim_revision and not ask.task_id:
+            raise InvalidField("claim_revision", "goes with a task_id")
+        return await self._calls.write(
+            request, thoughts.set_thought, ask, pb.SetThoughtResponse, _thought
+        )
+
     async def ListWorkers(  # noqa: D102
         self, request: pb.ListWorkersRequest, context: Any
     ) -> pb.ListWorkersResponse:
@@ -60,11 +76,17 @@ class WorkerServicer(worker_service_pb2_grpc.WorkerServiceServicer):
             after=place[0] if place else "",
             limit=paging.page_size(request),
             include_disconnected=request.include_disconnected,
+            stale_ms=read.duration_ms(
+                "stale_after", request, "stale_after", low=0, high=3_660 * read.DAY_MS, default=0
+            )
+            or 0,
+            tags=frozenset(read.tags("tags_all", request.tags_all)),
         )
         page = await self._calls.read(workers.list_workers, ask)
         return pb.ListWorkersResponse(
             workers=[show.worker(*shown) for shown in page.workers],
             next_page_token=paging.write_token(request, page.next_after),
+            time=show.timestamp(page.now),
             revision=page.revision,
         )
 
@@ -115,6 +137,14 @@ def _connected(answer: workers.Connected) -> pb.ConnectResponse:
     )
 
 
+def _thought(answer: thoughts.Thought) -> pb.SetThoughtResponse:
+    return pb.SetThoughtResponse(
+        worker=show.worker(answer.worker, answer.held),
+        task_ids=answer.task_ids,
+        revision=answer.revision,
+    )
+
+
 def _disconnected(answer: workers.Disconnected) -> pb.DisconnectResponse:
     return pb.DisconnectResponse(
         worker=show.worker(answer.worker, 0, answer.role),
@@ -127,5 +157,6 @@ def _seen(answer: workers.Seen) -> pb.HeartbeatResponse:
     return pb.HeartbeatResponse(
         worker=show.worker(answer.worker, answer.held, answer.role),
         lease_expire_time=show.timestamp(answer.lease_expires_at),
+        over_budget_task_ids=answer.over_budget,
         revision=answer.revision,
     )

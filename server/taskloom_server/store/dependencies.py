@@ -60,6 +60,14 @@ _OF_TO = (
 )
 _OUT = Statement(_OF_FROM.order_by(Dependencies.dep_type, Dependencies.to_task_id), "from_task_id")
 _IN = Statement(_OF_TO.order_by(Dependencies.dep_type, Dependencies.from_task_id), "to_task_id")
+_TOUCHING = Statement(
+    Dependencies.select(*_FIELDS)
+    .where(
+        (Dependencies.from_task_id == arg("task_id")) | (Dependencies.to_task_id == arg("task_id"))
+    )
+    .order_by(*_FIELDS),
+    "task_id",
+)
 _ALL = Statement(Dependencies.select(*_FIELDS).order_by(*_FIELDS))
 
 
@@ -85,6 +93,14 @@ class DependencyTable:
         """The tasks whose end waits for the end of this one."""
         rows = _BLOCKED_BY.all(self._connection, task_id) + _PARENT.all(self._connection, task_id)
         return [row[0] for row in rows]
+
+    def blocked_by(self, task_id: str) -> list[str]:
+        """The tasks whose start this one blocks."""
+        return [row[0] for row in _BLOCKED_BY.all(self._connection, task_id)]
+
+    def touching(self, task_id: str) -> list[Dependency]:
+        """All dependencies from and to the task, whatever became of the other ends."""
+        return [Dependency(*row) for row in _TOUCHING.all(self._connection, task_id)]
 
     def blockers(self, task_id: str) -> list[tuple[str, str, str]]:
         """The start-blockers that are not deleted: id, status and workflow of each."""

@@ -64,9 +64,10 @@ _FOLLOWING = Statement(
 _FORGET = Statement(Events.delete().where(Events.revision < arg("before")), "before")
 
 # Of an image: large, or nothing that an event shows.
-_LEFT_OUT = frozenset(("content", "activity", "breakthrough", "progressed_at"))
-# Of an image of before 0002.
+_LEFT_OUT = frozenset(("content", "activity", "breakthrough", "progressed_at", "budgets"))
+# Of an image of before 0002, or left out.
 _DEFAULTS: dict[str, Any] = {
+    "budgets": 0,
     "advisory_claims": (),
     "paused": 0,
     "boost": 0.0,

@@ -107,6 +107,12 @@ class Tasks(_Table):
         ],
     )
 
+    max_cost_usd = DoubleField(null=True)  # of it and all below it together
+    max_subtree_attempts = IntegerField(null=True)  # likewise
+    budgets = IntegerField(constraints=[SQL("DEFAULT 0")])  # that are over it, its own included
+    lease_until = BigIntegerField(null=True)  # over budget: the lease ends then and is not renewed
+    delete_revision = BigIntegerField(null=True)  # what was deleted together shares it
+
     class Meta:
         table_name = "tasks"
 
@@ -182,6 +188,8 @@ class Workers(_Table):
     claims_lost = BigIntegerField()
     grace_until = BigIntegerField(null=True)
     overlays = TextField(constraints=[SQL("DEFAULT '[]'")])  # JSON array, in their order
+    current_thought = TextField(null=True)
+    thought_at = BigIntegerField(null=True)
 
     class Meta:
         table_name = "workers"
@@ -209,6 +217,51 @@ class Pauses(_Table):
 
     class Meta:
         table_name = "pauses"
+        without_rowid = True
+
+
+class Budgets(_Table):
+    """One row a task with a budget: what was spent of it, by the task and all below it."""
+
+    task_id = TextField(primary_key=True)
+    cost_usd = DoubleField()
+    attempts = IntegerField()
+    is_spent = SmallIntegerField()  # 1: counted in ``paused`` of all that it is over
+
+    class Meta:
+        table_name = "budgets"
+        without_rowid = True
+
+
+class Renames(_Table):
+    """The ids that tasks had before, for those who still use them."""
+
+    previous_id = TextField(primary_key=True)
+    task_id = TextField(index=True)
+
+    class Meta:
+        table_name = "renames"
+        without_rowid = True
+
+
+class WorkerMetrics(_Table):
+    """What each worker logged for each task; an empty worker: a person."""
+
+    worker_id = TextField()
+    task_id = TextField(index=True)
+    metric_0 = BigIntegerField()
+    metric_1 = BigIntegerField()
+    metric_2 = BigIntegerField()
+    metric_3 = BigIntegerField()
+    metric_4 = BigIntegerField()
+    metric_5 = BigIntegerField()
+    metric_6 = BigIntegerField()
+    metric_7 = BigIntegerField()
+    cost_usd = DoubleField()
+
+    class Meta:
+        table_name = "worker_metrics"
+        primary_key = CompositeKey("worker_id", "task_id")
         without_rowid = True
 
 
@@ -386,4 +439,7 @@ TABLES = (
     Events,
     Requests,
     System,
+    Budgets,
+    Renames,
+    WorkerMetrics,
 )

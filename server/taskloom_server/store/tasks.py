@@ -36,7 +36,15 @@ _FULL_LEASE_END = (
     + Tasks.lease_ms
 )
 _IS_GRACE = (Workers.grace_until > Tasks.lease_since) & (Workers.grace_until < _FULL_LEASE_END)
-_LEASE_END = Case(None, [(_IS_GRACE, Workers.grace_until)], _FULL_LEASE_END)
+# What is over budget is not renewed: its lease has an end of its own.
+_IS_FIXED = Tasks.lease_until.is_null(False) & (
+    Workers.grace_until.is_null() | (Workers.grace_until > Tasks.lease_until)
+)
+_LEASE_END = Case(
+    None,
+    [(_IS_FIXED, Tasks.lease_until), (_IS_GRACE, Workers.grace_until)],
+    _FULL_LEASE_END,
+)
 _LEASE_EXPIRES_AT = Case(None, [(Tasks.claim_revision.is_null(False), _LEASE_END)], None)
 TAG_TABLES: dict[str, Any] = {
     "tags": TaskTags,
@@ -87,10 +95,12 @@ _HELD_COUNT = Statement(
     ),
     "worker_id",
 )
-_SHORTEST_LEASE = Statement(
-    Tasks.select(fn.MIN(Tasks.lease_ms)).where(
-        (Tasks.worker_id == arg("worker_id")) & Tasks.claim_revision.is_null(False)
-    ),
+# The shortest of those that are renewed, and how many are not.
+_LEASES = Statement(
+    Tasks.select(
+        fn.MIN(Case(None, [(Tasks.lease_until.is_null(), Tasks.lease_ms)], None)),
+        fn.COUNT(Tasks.lease_until),
+    ).where((Tasks.worker_id == arg("worker_id")) & Tasks.claim_revision.is_null(False)),
     "worker_id",
 )
 _HELD = Statement(
@@ -261,6 +271,30 @@ _SHIFT_PAUSED = Statement(
     "now",
 )
 
+_SHIFT_BUDGETS = Statement(
+    Tasks.update({Tasks.budgets: Tasks.budgets + arg("by")}).where(
+        (Tasks.id == arg("top")) | Tasks.id.in_(_SUBTREE.select_from(_SUBTREE.c.id))
+    ),
+    "top",
+    "by",
+)
+_HELD_BELOW = Statement(
+    select_tasks()
+    .where(
+        Tasks.claim_revision.is_null(False)
+        & Tasks.lease_ms.is_null(False)
+        & ((Tasks.id == arg("top")) | Tasks.id.in_(_SUBTREE.select_from(_SUBTREE.c.id)))
+    )
+    .order_by(Tasks.number),
+    "top",
+)
+_ALL_BELOW = Statement(
+    select_tasks()
+    .where((Tasks.id == arg("top")) | Tasks.id.in_(_SUBTREE.select_from(_SUBTREE.c.id)))
+    .order_by(Tasks.number),
+    "top",
+)
+
 _ADD_TAG = {
     column: Statement(
         table.insert({table.task_id: arg("task_id"), table.tag: arg("tag")}), "task_id", "tag"
@@ -344,6 +378,18 @@ class TaskTable:
         turned = (t for t in tasks if t.ready != t._replace(paused=t.paused - by).ready)
         return sorted(turned, key=lambda t: t.number)
 
+    def shift_budgets(self, task_id: str, by: int) -> None:
+        """Count so many budgets more over a task and all below it."""
+        _SHIFT_BUDGETS.run(self._connection, task_id, by)
+
+    def held_below(self, task_id: str) -> list[Task]:
+        """The task and those below it that are held under a lease that runs, oldest first."""
+        return [task_of(row) for row in _HELD_BELOW.all(self._connection, task_id)]
+
+    def all_below(self, task_id: str) -> list[Task]:
+        """The task and all below it, deleted ones included, oldest first."""
+        return [task_of(row) for row in _ALL_BELOW.all(self._connection, task_id)]
+
     def held_count(self, worker_id: str) -> int:
         """How many tasks the worker holds, parked ones not counted."""
         row = _HELD_COUNT.one(self._connection, worker_id)
@@ -351,10 +397,13 @@ class TaskTable:
         count: int = row[0]
         return count
 
-    def shortest_lease(self, worker_id: str) -> int | None:
-        """The shortest lease of the tasks that the worker holds, in ms; None if it holds none."""
-        row = _SHORTEST_LEASE.one(self._connection, worker_id)
-        return row[0] if row else None
+    def leases(self, worker_id: str) -> tuple[int | None, int]:
+        """Of the tasks that the worker holds: the shortest lease, in ms, and how many leases are
+        over budget, which are not among those.
+        """
+        row = _LEASES.one(self._connection, worker_id)
+        assert row is not None
+        return row[0], row[1]
 
     def held(self, worker_id: str) -> list[Task]:
         """The tasks that the worker holds, oldest first."""

@@ -13,6 +13,8 @@ from taskloom_server.graph.workers import Pause, Worker
 from taskloom_server.graph.workflows import Workflows
 from taskloom_server.store.advisory_claims import AdvisoryClaimTable
 from taskloom_server.store.attachments import AttachmentTable
+from taskloom_server.store.budgets import BudgetTable
+from taskloom_server.store.consumed import ConsumedTable
 from taskloom_server.store.dependencies import DependencyTable
 from taskloom_server.store.events import EventTable
 from taskloom_server.store.file_marks import FileMarkTable
@@ -23,6 +25,7 @@ from taskloom_server.store.requests import RequestTable
 from taskloom_server.store.requirements import RequirementTable
 from taskloom_server.store.search import SearchIndex
 from taskloom_server.store.system import SystemTable
+from taskloom_server.store.task_ids import TaskIds
 from taskloom_server.store.tasks import TaskTable
 from taskloom_server.store.transitions import TransitionTable
 from taskloom_server.store.workers import WorkerTable
@@ -76,6 +79,9 @@ class Transaction:
         self.workers = WorkerTable(connection)
         self.advisory_claims = AdvisoryClaimTable(connection)
         self.pauses = PauseTable(connection)
+        self.budgets = BudgetTable(connection)
+        self.task_ids = TaskIds(connection)
+        self.consumed = ConsumedTable(connection)
         self.dependencies = DependencyTable(connection)
         self.transitions = TransitionTable(connection)
         self.attachments = AttachmentTable(connection)
@@ -135,6 +141,26 @@ class Transaction:
         self.noted.events.append(
             Event(type_, self.now, task.id, worker_id, reason or None, task, aspect, ancestors)
         )
+
+    def tell_renamed(
+        self, task: Task, before: Task, *, worker_id: str | None, reason: str | None
+    ) -> None:
+        """Append the events of a rename: one about the old id, one about the new."""
+        ancestors = self.tasks.ancestors(task.parent_id)
+        aspect = aspect_of(before, ancestors)
+        self.noted.events.append(
+            Event(
+                EventType.TASK_RENAMED,
+                self.now,
+                before.id,
+                worker_id,
+                reason or None,
+                task,
+                aspect,
+                ancestors,
+            )
+        )
+        self.tell_task(EventType.TASK_UPDATED, task, None, worker_id=worker_id, reason=reason)
 
     def tell(
         self,

@@ -1,6 +1,8 @@
 """``task_sequence``: the history of each task's status and phase."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
 
 import apsw
 
@@ -20,17 +22,45 @@ _INSERT = Statement(
     TaskSequence.insert({f: arg(f.name) for f in _FIELDS[1:]}), *Transition._fields[1:]
 )
 _RESTORE = Statement(TaskSequence.insert({f: arg(f.name) for f in _FIELDS}), *Transition._fields)
-_PAGE = Statement(
-    TaskSequence.select(*_FIELDS)
-    .where((TaskSequence.task_id == arg("task_id")) & (TaskSequence.id > arg("after")))
-    .order_by(TaskSequence.id)
-    .limit(arg("limit")),
-    "task_id",
-    "after",
-    "limit",
-)
 _EXISTS = Statement(TaskSequence.select(TaskSequence.id).where(TaskSequence.id == arg("id")), "id")
 _FORGET = Statement(TaskSequence.delete().where(TaskSequence.task_id == arg("task_id")), "task_id")
+
+
+@dataclass(frozen=True, slots=True)
+class TransitionFilters:
+    """Which transitions to list; what is None or empty lets all pass. Times in Unix ms."""
+
+    task_id: str = ""
+    since: int | None = None
+    before: int | None = None
+    statuses: tuple[str, ...] = ()
+    worker_id: str = ""
+
+
+@lru_cache(maxsize=64)
+def _page(
+    names: tuple[str, ...], statuses: int, *, newest_first: bool, has_after: bool
+) -> Statement:
+    """The statement of a page by the filters that are named. Built once, like those of lists."""
+    row = TaskSequence
+    conditions = {
+        "task_id": row.task_id == arg("task_id"),
+        "since": row.timestamp >= arg("since"),
+        "before": row.timestamp < arg("before"),
+        "worker_id": row.worker_id == arg("worker_id"),
+    }
+    query = row.select(*_FIELDS).order_by(row.id.desc() if newest_first else row.id)
+    for name in names:
+        query = query.where(conditions[name])
+    slots = [f"status{n}" for n in range(statuses)]
+    if slots:
+        query = query.where(row.status.in_([arg(slot) for slot in slots]))
+    after = ["after"] if has_after else []
+    if has_after:
+        query = query.where(row.id < arg("after") if newest_first else row.id > arg("after"))
+    return Statement(query.limit(arg("limit")), *names, *slots, *after, "limit")
+
+
 _ALL = Statement(TaskSequence.select(*_FIELDS).order_by(TaskSequence.id))
 
 
@@ -60,9 +90,29 @@ class TransitionTable:
         _FORGET.run(self._connection, task_id)
         return self._connection.changes()
 
-    def page(self, task_id: str, after: int, limit: int) -> list[Transition]:
-        """A task's transitions, oldest first, from the one after ``after``."""
-        return [Transition(*r) for r in _PAGE.all(self._connection, task_id, after, limit)]
+    def page(
+        self, filters: TransitionFilters, after: int | None, limit: int, *, newest_first: bool
+    ) -> list[Transition]:
+        """The transitions that pass, from the one after ``after``, in the order of their making."""
+        given = {
+            name: value
+            for name in ("task_id", "since", "before", "worker_id")
+            if (value := getattr(filters, name)) not in ("", None)
+        }
+        statement = _page(
+            tuple(given),
+            len(filters.statuses),
+            newest_first=newest_first,
+            has_after=after is not None,
+        )
+        values = [*given.values(), *filters.statuses]
+        if after is not None:
+            values.append(after)
+        return [Transition(*r) for r in statement.all(self._connection, *values, limit)]
+
+    def close(self, transition_id: int, at: int) -> None:
+        """Note that the stay that a row tells of ended then."""
+        _CLOSE.run(self._connection, at, transition_id)
 
     def all(self) -> Iterator[Transition]:
         """Every transition, in the order of their making."""

@@ -70,6 +70,18 @@ _MOVED = Statement(
     "cooling_until",
     "id",
 )
+_THINK = Statement(
+    Workers.update(
+        {
+            **_SIGN_OF_LIFE,
+            Workers.current_thought: arg("thought"),
+            Workers.thought_at: arg("now"),
+        }
+    ).where(Workers.id == arg("id")),
+    "now",
+    "thought",
+    "id",
+)
 _GRACE = Statement(
     Workers.update({Workers.grace_until: arg("until")}).where(Workers.id == arg("id")),
     "until",
@@ -80,11 +92,13 @@ _LIST = Statement(
     .where(
         (Workers.id > arg("after"))
         & (Workers.disconnected_at.is_null() | (arg("also_disconnected") == 1))
+        & (Workers.last_heartbeat <= arg("heard_until"))
     )
     .order_by(Workers.id)
     .limit(arg("limit")),
     "after",
     "also_disconnected",
+    "heard_until",
     "limit",
 )
 _CONNECTED = Statement(
@@ -142,10 +156,32 @@ class WorkerTable:
         """Note what the worker did last, and until when it rests."""
         _MOVED.run(self._connection, now, status, phase, cooling_until, worker.id)
 
-    def page(self, after: str, limit: int, *, also_disconnected: bool) -> list[Worker]:
-        """Workers by id, from the one after ``after``."""
-        rows = _LIST.all(self._connection, after, int(also_disconnected), limit)
-        return [_worker_of(row) for row in rows]
+    def page(
+        self,
+        after: str,
+        limit: int,
+        *,
+        also_disconnected: bool,
+        heard_until: int,
+        tags: frozenset[str] = frozenset(),
+    ) -> list[Worker]:
+        """Workers by id, from the one after ``after``: those that have all the tags.
+
+        ``heard_until``: nor those that gave a sign of life later, in Unix ms.
+        """
+        found: list[Worker] = []
+        while len(found) < limit:
+            rows = _LIST.all(self._connection, after, int(also_disconnected), heard_until, limit)
+            workers = [_worker_of(row) for row in rows]
+            found += (worker for worker in workers if tags.issubset(worker.tags))
+            if len(rows) < limit:
+                break
+            after = workers[-1].id
+        return found[:limit]
+
+    def think(self, worker: Worker, thought: str | None, now: int) -> None:
+        """Note what a worker thinks, which is a sign of its life."""
+        _THINK.run(self._connection, now, thought, worker.id)
 
     def connected(self) -> int:
         """How many workers are connected."""
