@@ -10,6 +10,7 @@ from taskloom_server.coordinator.lookup import below, require_live_task, require
 from taskloom_server.coordinator.pauses import shift_paused
 from taskloom_server.coordinator.roles import Right, check_right
 from taskloom_server.coordinator.transitions import (
+    advance,
     count_blocker,
     count_child,
     rolling_up_later,
