@@ -80,6 +80,7 @@ async def test_a_spent_budget_holds_back_all_below(client: Client) -> None:
     assert (told.task_id, told.reason) == ("top", "1 of 1 USD")
     assert await ready(client) == {"elsewhere"}
     assert [t.id for t in (await claim_next(client, "w", max_tasks=9)).tasks] == ["elsewhere"]
+    assert (await refusal(update(client, "b", assignee="w"))).reason == "BUDGET_EXCEEDED"
     error = await refusal(claim(client, "w", "b"))
     assert (error.code, error.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "BUDGET_EXCEEDED")
     assert error.metadata == {

@@ -106,6 +106,7 @@ class TaskServiceStub:
       FAILED_PRECONDITION / CHILDREN_OPEN        a completion; likewise the children
       FAILED_PRECONDITION / TASK_CLAIMED         an assignment, or another workflow; the
                                                  detail names the holder
+      FAILED_PRECONDITION / BUDGET_EXCEEDED      an assignment; as in ClaimTask
       NOT_FOUND / WORKFLOW_NOT_FOUND
       FAILED_PRECONDITION / TASK_DELETED
 
@@ -373,6 +374,7 @@ class TaskServiceAsyncStub(TaskServiceStub):
       FAILED_PRECONDITION / CHILDREN_OPEN        a completion; likewise the children
       FAILED_PRECONDITION / TASK_CLAIMED         an assignment, or another workflow; the
                                                  detail names the holder
+      FAILED_PRECONDITION / BUDGET_EXCEEDED      an assignment; as in ClaimTask
       NOT_FOUND / WORKFLOW_NOT_FOUND
       FAILED_PRECONDITION / TASK_DELETED
 
@@ -667,6 +669,7 @@ class TaskServiceServicer(metaclass=_abc_1.ABCMeta):
           FAILED_PRECONDITION / CHILDREN_OPEN        a completion; likewise the children
           FAILED_PRECONDITION / TASK_CLAIMED         an assignment, or another workflow; the
                                                      detail names the holder
+          FAILED_PRECONDITION / BUDGET_EXCEEDED      an assignment; as in ClaimTask
           NOT_FOUND / WORKFLOW_NOT_FOUND
           FAILED_PRECONDITION / TASK_DELETED
 
