@@ -24,6 +24,7 @@ from tests.calls import (
     status,
     update,
 )
+from tests.test_snapshots import bring_in, reset, take_out
 
 if TYPE_CHECKING:
     from tests.conftest import TestClock
@@ -80,6 +81,7 @@ async def test_a_spent_budget_holds_back_all_below(client: Client) -> None:
     assert (told.task_id, told.reason) == ("top", "1 of 1 USD")
     assert await ready(client) == {"elsewhere"}
     assert [t.id for t in (await claim_next(client, "w", max_tasks=9)).tasks] == ["elsewhere"]
+    assert (await refusal(update(client, "b", assignee="w"))).reason == "BUDGET_EXCEEDED"
     error = await refusal(claim(client, "w", "b"))
     assert (error.code, error.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "BUDGET_EXCEEDED")
     assert error.metadata == {
@@ -317,3 +319,19 @@ async def _compare(client: Client) -> None:
         )
         over = any(one.id in spent_ones for one in line(task))
         assert task.ready == (not has_open and not over), task
+
+
+async def test_budgets_come_back_with_a_snapshot(client: Client) -> None:
+    """A graph that is restored has its budgets, and what was spent of them."""
+    await create(client, "top", max_cost_usd=1.0, max_subtree_attempts=7)
+    await create(client, "a", parent_id="top")
+    await spend(client, "a", 1.5)
+    exported = await take_out(client)
+    await reset(client)
+    await bring_in(client, exported, v1.IMPORT_MODE_RESTORE)
+    budget = await spent(client, "top")
+    assert (budget.cost_usd, budget.max_cost_usd, budget.max_attempts) == (1.5, 1.0, 7)
+    assert budget.spent
+    assert await ready(client) == set()
+    await update(client, "top", max_cost_usd=2.0)
+    assert await ready(client) == {"a"}

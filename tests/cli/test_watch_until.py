@@ -216,6 +216,16 @@ async def test_a_task_that_ends_otherwise(
     assert (again.code, again.out, again.err) == (6, "", sentence)
 
 
+async def test_a_task_that_is_renamed(waiting: Waiting, client: Client) -> None:
+    """A task that gets another id than the one that was named ends the wait, and is told."""
+    await add(client, "a")
+    process = await waiting("--task=a", "--until-done")
+    await client.tasks.RenameTask(v1.RenameTaskRequest(task_id="a", new_task_id="b"))
+    code, events, err = await ended(process)
+    assert (code, events[-1]) == (6, "TASK_RENAMED a")
+    assert err == "error: 1 task ended otherwise than ended: a is now b\n"
+
+
 async def test_a_status_that_no_workflow_has(cli: "Cli", client: Client) -> None:
     """A status that is none is a wrong usage; the sentence names those that there are."""
     ran = await cli("watch", "--until", "completed,complete")

@@ -93,6 +93,10 @@ class Goal:
         self._seen.add(event.task_id)
         if event.type == v1.EVENT_TYPE_TASK_DELETED:
             self._lose(event.task_id)
+        elif event.type == v1.EVENT_TYPE_TASK_RENAMED and event.task_id in self._named:
+            # Nothing will be told of the id that was named, so there is nothing to wait for.
+            self._forget(event.task_id)
+            self._ended[event.task_id] = f"now {event.task.id}"
         elif event.left_filter:
             self._forget(event.task_id)
         else:

@@ -499,7 +499,9 @@ Global___Dependency: _TypeAlias = Dependency  # noqa: Y015
 
 @_typing.final
 class Transition(_message.Message):
-    """One step in a task's life. Steps of a task follow each other without a gap."""
+    """One step in a task's life. Steps of a task follow each other without a gap, but for the time
+    for which it was deleted: a restore ends the step before with the deletion, and begins one.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -246,6 +246,7 @@ class TaskServiceServicer:
         FAILED_PRECONDITION / CHILDREN_OPEN        a completion; likewise the children
         FAILED_PRECONDITION / TASK_CLAIMED         an assignment, or another workflow; the
         detail names the holder
+        FAILED_PRECONDITION / BUDGET_EXCEEDED      an assignment; as in ClaimTask
         NOT_FOUND / WORKFLOW_NOT_FOUND
         FAILED_PRECONDITION / TASK_DELETED
         FAILED_PRECONDITION / GATE_UNSATISFIED     the details list the gates; attach what they

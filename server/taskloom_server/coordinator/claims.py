@@ -332,13 +332,17 @@ def fail(tx: Transaction, ask: Fail) -> Moved:
 def assign(tx: Transaction, task: Task, worker: Worker, by: str | None, reason: str) -> Task:
     """Hand a free task to a worker, who begins it with a claim.
 
-    Raises TaskClaimed, TagsMissing, IllegalTransition, WipLimit.
+    Raises TaskClaimed, TagsMissing, BudgetExceeded, IllegalTransition, WipLimit.
     """
     if task.claimed:
         raise claimed_by_other(task)
     workflow = tx.workflows.get(task.workflow)
     workflow.check_exit(task.id, task.status, workflow.assign_state)
-    error = missing_tags(task, worker) or wip.refusal(tx, workflow, task, workflow.assign_state)
+    error = (
+        missing_tags(task, worker)
+        or budgets.check_within(tx, task)
+        or wip.refusal(tx, workflow, task, workflow.assign_state)
+    )
     if error:
         raise error
     tx.lease_ends_at(worker.id, worker.lease_end(tx.now, tx.now + worker.lease_ms))

@@ -70,7 +70,7 @@ def _of_task(tx: Transaction, task: Task, worker: Worker | None) -> Iterator[Obs
         yield Obstacle(
             ObstacleType.DELETED,
             f"deleted by {task.deleted_by or 'somebody'}{why}",
-            "nothing can be done with it any more; create another one",
+            "restore it with RestoreTask, or create another one",
         )
         return
     workflow = tx.workflows.get(task.workflow)

@@ -30,6 +30,8 @@ NOT_IN_SNAPSHOTS = frozenset(
         "revision",
         "claim_revision",
         "lease_since",
+        "lease_until",  # while a budget is spent
+        "budgets",  # how many are over it
         "lapsed_worker_id",
         "lapsed_claim_revision",
         "unmet_blockers",

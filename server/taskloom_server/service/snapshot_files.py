@@ -249,8 +249,6 @@ def _task(
             **{column: getattr(row, column) for column in OTHER_TASK_COLUMNS},
             active_at=row.updated_at if row.active_at is None else row.active_at,
             progressed_at=row.updated_at if row.progressed_at is None else row.progressed_at,
-            max_cost_usd=row.max_cost_usd,
-            max_subtree_attempts=row.max_subtree_attempts,
         )
     except InvalidField as error:
         raise InvalidSnapshot(f"{path}.{error}") from error

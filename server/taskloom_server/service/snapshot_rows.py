@@ -81,6 +81,8 @@ class _TaskRow(Row):
     boost: _Share = 0.0
     active_at: _Time | None = None
     progressed_at: _Time | None = None
+    max_cost_usd: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    max_subtree_attempts: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
 
 
 _FORMS: dict[type, Any] = {
