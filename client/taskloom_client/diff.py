@@ -32,6 +32,7 @@ _TAG_COLUMNS = {
     "task_needed_tags": "needed_tags",
     "task_wanted_tags": "wanted_tags",
 }
+_SEEN = b""  # in the place of the digest of a row that the other file has, too
 
 
 @dataclass(frozen=True)
@@ -79,21 +80,23 @@ def diff(a: SnapshotFile, b: SnapshotFile, *, ignore: Iterable[str] = ()) -> Dif
     added: set[tuple[str, Key]] = set()
     changed: set[tuple[str, Key]] = set()
     for table, key, row in _rows(b, ignored):
-        digest = digests.pop((table, key), None)
+        digest = digests.get((table, key))
+        if digest is _SEEN or (table, key) in added:
+            raise _twice(b, table, key)
         if digest is None:
-            if (table, key) in added or (table, key) in changed:
-                raise _twice(b, table, key)
             added.add((table, key))
-        elif digest != _digest(row):
+            continue
+        digests[table, key] = _SEEN
+        if digest != _digest(row):
             changed.add((table, key))
     both = [table for table in b.tables if table in a.tables]
     tables = {table: TableDiff() for table in both}
     before: dict[tuple[str, Key], Row] = {}
-    if digests or changed:
+    if changed or any(digest is not _SEEN for digest in digests.values()):
         for table, key, row in _rows(a, ignored):
             if (table, key) in changed:
                 before[table, key] = row
-            elif (table, key) in digests and table in tables:
+            elif table in tables and digests[table, key] is not _SEEN:
                 tables[table].removed.append(row)
     if added or changed:
         for table, key, row in _rows(b, ignored):

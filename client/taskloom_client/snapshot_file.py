@@ -18,6 +18,7 @@ SCHEMA_VERSION = 3
 _HASHED_FROM = b'\n  "tables": '
 _CHUNK = 1 << 16
 _BLANKS = " \t\r\n"
+_IN_NUMBERS = "0123456789.eE+-"
 _decode = json.JSONDecoder().raw_decode
 
 
@@ -134,8 +135,9 @@ class _Text:
                 if self._ended or isinstance(error, RecursionError):
                     raise _Broken(str(error)) from error
             else:
-                # A number may go on beyond what was read.
-                if end < len(self._text) or self._ended:
+                # A number may go on beyond what was read, and "1." is read as 1.
+                goes_on = self._text[end : end + 1] in _IN_NUMBERS  # as the empty one is
+                if self._ended or not goes_on:
                     self._at = end
                     return value
             self._read(wanted)
@@ -191,3 +193,5 @@ class _Text:
         if start >= 0:
             self._hash.update(self._before[start + 1 :])
             self._before = None
+        else:
+            self._before = self._before[1 - len(_HASHED_FROM) :]

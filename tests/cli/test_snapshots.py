@@ -113,3 +113,30 @@ async def test_damaged_snapshot_is_refused(cli: "Cli", client: Client, tmp_path:
     assert (refused.code, refused.out) == (2, "")
     assert "(INVALID_SNAPSHOT)" in refused.err
     assert not (await client.tasks.ListTasks(v1.ListTasksRequest())).tasks
+
+
+async def test_merge_and_replace(cli: "Cli", client: Client, tmp_path: Path) -> None:
+    """--mode, --on-clash, --tables and --dry-run say what is asked for, and what came of it."""
+    await fill(client)
+    file = tmp_path / "graph.json"
+    await cli("export", str(file), "--tables", "tasks,dependencies", "--without-history")
+    assert list(json.loads(file.read_text())["tables"]) == ["tasks", "dependencies"]
+    clash = await cli("import", str(file), "--mode", "merge")
+    assert (clash.code, clash.out) == (1, "")
+    assert "(TASK_EXISTS)" in clash.err
+    await client.tasks.DeleteTask(v1.DeleteTaskRequest(task_id="b"))
+    merged = await cli("import", str(file), "--mode", "merge", "--on-clash", "skip")
+    assert merged.out == "imported nothing; skipped 2 tasks, 1 dependencies\n"
+    tried = await cli("import", str(file), "--mode", "replace", "--dry-run")
+    assert tried.out == (
+        "would import 2 tasks, 1 dependencies; "
+        "would replace 2 tasks, 1 dependencies, 4 task sequence\n"
+    )
+    assert (await cli("import", str(file), "--mode", "replace")).code == 0
+    tasks = (await client.tasks.ListTasks(v1.ListTasksRequest())).tasks
+    assert {task.id: task.status for task in tasks} == {"a": "completed", "b": "pending"}
+    both = await cli("import", str(file), "--restore", "--mode", "merge")
+    assert (both.code, both.err) == (
+        2,
+        "error: --restore and --mode merge do not go together\n",
+    )
