@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from taskloom_server.coordinator import workers
 from taskloom_server.coordinator.admission import check_claim
-from taskloom_server.coordinator.lookup import governing, require_live_task, require_task
+from taskloom_server.coordinator.lookup import require_live_task, require_task, workflow_for
 from taskloom_server.graph.errors import AttachmentNotFound, InvalidField
 from taskloom_server.graph.events import EventType
 from taskloom_server.graph.tasks import Attachment, Task
@@ -119,7 +119,7 @@ def attachment_rule(
     """
     if task.workflow not in tx.workflows.by_name:
         return AttachmentType(type_)
-    workflow = governing(tx, task, worker)
+    workflow = workflow_for(tx, task, worker)
     listed = workflow.attachment_types
     if type_ in listed:
         return listed[type_]

@@ -25,13 +25,14 @@ def require_live_task(tx: Transaction, task_id: str, role: str = "task") -> Task
     return task
 
 
-def governing(tx: Transaction, task: Task, worker: Worker | None) -> Workflow:
-    """The workflow by whose words a worker deals with a task; None: a person does.
+def workflow_for(tx: Transaction, task: Task, worker: Worker | None) -> Workflow:
+    """A task's workflow as it is for a worker: with the worker's overlays on it.
 
-    What may be done, what must be passed, and what is said. What a move then comes to (time,
-    leases, blockers, limits) is by the task's own workflow. Raises WorkflowNotFound.
+    None: for a person. Raises WorkflowNotFound.
     """
-    return tx.workflows.get(task.workflow)
+    if worker is None or not worker.overlays:
+        return tx.workflows.get(task.workflow)
+    return tx.workflows.for_worker(task.workflow, worker.overlays)
 
 
 def below(tx: Transaction, task: Task) -> Iterator[Task]:
@@ -48,7 +49,7 @@ def blocker_ids(tx: Transaction, task_id: str) -> list[str]:
     return [
         id_
         for id_, status, workflow in tx.dependencies.blockers(task_id)
-        if tx.workflows.get(workflow).blocks(status)
+        if tx.workflows.blocks(workflow, status)
     ]
 
 
@@ -57,5 +58,5 @@ def open_child_ids(tx: Transaction, task_id: str) -> list[str]:
     return [
         child.id
         for child in tx.tasks.children(task_id)
-        if tx.workflows.get(child.workflow).blocks(child.status)
+        if tx.workflows.blocks(child.workflow, child.status)
     ]

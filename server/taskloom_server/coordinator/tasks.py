@@ -16,7 +16,7 @@ from taskloom_server.coordinator.admission import (
 from taskloom_server.coordinator.changes import change, warmth
 from taskloom_server.coordinator.claims import assign
 from taskloom_server.coordinator.gates import noting, pass_gates, tell_forced
-from taskloom_server.coordinator.lookup import below, governing, require_live_task, require_task
+from taskloom_server.coordinator.lookup import below, require_live_task, require_task, workflow_for
 from taskloom_server.coordinator.roles import Right, check_right
 from taskloom_server.coordinator.transitions import (
     advance,
@@ -217,7 +217,7 @@ def create_tasks(tx: Transaction, ask: CreateTasks) -> Created:
         parent = require_live_task(tx, ask.parent_id, "parent")
         dependencies.check_parent_open(tx, parent)
         workflow_name = workflow_name or parent.workflow
-    workflow = tx.workflows.get(workflow_name)
+    workflow = tx.workflows.for_worker(workflow_name, worker.overlays if worker else ())
 
     planned = _plan(tx, ask.root, ask.parent_id)
     ours = {one.id for one in planned}
@@ -405,7 +405,7 @@ def update_task(tx: Transaction, ask: UpdateTask) -> Updated:
             metadata={"revision": str(task.revision)},
         )
     check_claim(tx, task, ask.worker_id, ask.claim_revision)
-    workflow = governing(tx, task, worker)
+    workflow = workflow_for(tx, task, worker)
     if ask.phase is not None:
         _check_phase(tx, workflow, ask.phase, "phase")
 

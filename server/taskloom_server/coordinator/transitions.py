@@ -172,18 +172,21 @@ def shift_paused(tx: Transaction, task: Task, by: int) -> None:
 
 def count_blocker(tx: Transaction, task: Task, by: int) -> Task:
     """One start-blocker more or less."""
-    return _recount(tx, task, {"unmet_blockers": task.unmet_blockers + by})
+    return recount(tx, task, {"unmet_blockers": task.unmet_blockers + by})
 
 
 def count_child(tx: Transaction, parent_id: str, by: int) -> None:
     """One open child more or less."""
     parent = tx.tasks.get(parent_id)
     if parent is not None:
-        _recount(tx, parent, {"open_children": parent.open_children + by})
+        recount(tx, parent, {"open_children": parent.open_children + by})
 
 
-def _recount(tx: Transaction, task: Task, counts: TaskChanges) -> Task:
-    """Change counts; only where that turns the task is it a change that anybody sees."""
+def recount(tx: Transaction, task: Task, counts: TaskChanges) -> Task:
+    """Change what readiness is worked out of.
+
+    Only where that turns the task is it a change that anybody sees.
+    """
     after = task._replace(**counts)
     if after.ready == task.ready:
         after = tx.tasks.change(task, **counts)
@@ -210,7 +213,9 @@ def advance(tx: Transaction, task: Task) -> Task:
 
     It can be taken from there as from where it was, so that all that is ready stays so.
     """
-    workflow = tx.workflows.get(task.workflow)
+    workflow = tx.workflows.by_name.get(task.workflow)
+    if workflow is None:
+        return
     to = workflow.auto_advance
     if to and task.status == workflow.initial_state and not wip.is_full(tx, workflow, to):
         why = "what held it back is gone"
@@ -254,7 +259,9 @@ def _roll_up(tx: Transaction, task: Task) -> bool:
 
 def _ends_by_itself(tx: Transaction, task: Task) -> bool:
     """Whether a task is an open parent that nobody owns, and that waits for nothing."""
-    workflow = tx.workflows.get(task.workflow)
+    workflow = tx.workflows.by_name.get(task.workflow)
+    if workflow is None:  # it is not loaded any more: the task stays as it is
+        return False
     state = workflow.states.get(task.status)
     return (
         workflow.parents is Parents.ROLLUP

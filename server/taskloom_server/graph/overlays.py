@@ -16,6 +16,8 @@ from taskloom_server.graph.workflows import (
     Workflow,
 )
 
+MAX_OVERLAYS = 16  # on one worker
+
 Value = TypeVar("Value")
 
 
