@@ -173,7 +173,7 @@ def _print_prompts(workflow: "v1.Workflow") -> None:
     for when, text in said:
         if text:
             output.write("\n")
-            output.print_line(output.styled(when, "bold"))
+            output.print_line(f"{when}:")
             output.write(f"{text.rstrip()}\n")
 
 
