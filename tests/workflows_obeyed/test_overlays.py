@@ -47,7 +47,7 @@ async def test_its_gates_are_for_its_worker(client: Client) -> None:
 
 
 async def test_its_prompts_stand_below_those_of_the_workflow(client: Client) -> None:
-    """A claim and a phase tell the worker what the workflow says, and then what the overlay does."""
+    """A claim tells the worker what the workflow says, and then what the overlays say."""
     await connect(client, "ada", max_claims=9)
     await create(client, "t", phase="implement")
     for overlay in ("careful", "tdd"):

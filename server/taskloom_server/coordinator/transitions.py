@@ -215,7 +215,7 @@ def advance(tx: Transaction, task: Task) -> Task:
     """
     workflow = tx.workflows.by_name.get(task.workflow)
     if workflow is None:
-        return
+        return task
     to = workflow.auto_advance
     if to and task.status == workflow.initial_state and not wip.is_full(tx, workflow, to):
         why = "what held it back is gone"
