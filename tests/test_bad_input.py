@@ -40,6 +40,8 @@ GOOD: dict[str, Fields] = {
     "Disconnect": {"worker_id": "w"},
     "Heartbeat": {"worker_id": "w"},
     "ListWorkers": {},
+    "AddOverlay": {"worker_id": "w", "overlay": "o"},
+    "RemoveOverlay": {"worker_id": "w", "overlay": "o"},
     "CreateTask": {"title": "x"},
     "GetTask": {"task_id": "a"},
     "ListTasks": {},
@@ -73,6 +75,8 @@ GOOD: dict[str, Fields] = {
 REQUIRED = {
     "Disconnect": ["worker_id"],
     "Heartbeat": ["worker_id"],
+    "AddOverlay": ["worker_id", "overlay"],
+    "RemoveOverlay": ["worker_id", "overlay"],
     "CreateTask": ["title"],
     "GetTask": ["task_id"],
     "UpdateTask": ["task_id"],
@@ -102,6 +106,8 @@ IDS = {
     "Connect": ["worker_id", "workflow", "tags[]", "request_id"],
     "Disconnect": ["worker_id", "request_id"],
     "Heartbeat": ["worker_id"],
+    "AddOverlay": ["worker_id", "overlay", "request_id"],
+    "RemoveOverlay": ["worker_id", "overlay", "request_id"],
     "CreateTask": [
         *["id", "parent_id", "phase", "workflow", "worker_id", "request_id"],
         *["blocked_by[]", "tags[]", "needed_tags[]", "wanted_tags[]"],
