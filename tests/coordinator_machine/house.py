@@ -146,10 +146,7 @@ class House:
             TaskServicer(calls),
             ClaimServicer(calls, self._streams),
             AdminServicer(
-                calls,
-                InForce(self._workflows, self.clock.now()),
-                lambda: self._revision,
-                self.clock.now(),
+                calls, InForce(self._workflows, 0), lambda: self._revision, self.clock.now()
             ),
         )
         self._ringing = asyncio.create_task(self._alarm.run())

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 
+from taskloom_server.coordinator import workers
 from taskloom_server.coordinator.lookup import require_task, workflow_for
 from taskloom_server.graph.errors import GateUnsatisfied, IllegalTransition
 from taskloom_server.graph.events import EventType
@@ -18,6 +19,7 @@ class CheckGates:
     task_id: str
     status: str  # empty: none, or with no phase either the complete state
     phase: str | None  # None: the phase stays; empty: no phase
+    worker_id: str = ""  # who would move it; empty: who holds it
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,10 +34,13 @@ class Checked:
 
 
 def check_gates(tx: Transaction, ask: CheckGates) -> Checked:
-    """Which gates a task would have to pass. Raises TaskNotFound, IllegalTransition."""
+    """Which gates a task would have to pass.
+
+    Raises TaskNotFound, WorkerNotFound, IllegalTransition.
+    """
     task = require_task(tx, ask.task_id)
-    holder = tx.workers.get(task.worker_id) if task.claimed and task.worker_id else None
-    workflow = workflow_for(tx, task, holder)
+    who = ask.worker_id or (task.claimed and task.worker_id)
+    workflow = workflow_for(tx, task, workers.require(tx, who) if who else None)
     to = ask.status or (workflow.complete_state if ask.phase is None else task.status)
     if to != task.status and to not in workflow.states:
         raise IllegalTransition(

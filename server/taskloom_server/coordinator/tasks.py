@@ -19,6 +19,7 @@ from taskloom_server.coordinator.gates import noting, pass_gates, tell_forced
 from taskloom_server.coordinator.lookup import below, require_live_task, require_task, workflow_for
 from taskloom_server.coordinator.roles import Right, check_right
 from taskloom_server.coordinator.transitions import (
+    advance,
     begin,
     count_child,
     let_go,
@@ -352,7 +353,8 @@ def _check_phase(tx: Transaction, workflow: Workflow, phase: str, path: str) -> 
     )
     if workflow.unknown_phase is Unknown.REJECT:
         raise InvalidField(path, problem)
-    tx.warn(f"{path}: {problem}")
+    if not any(told.endswith(problem) for told in tx.noted.warnings):  # once in a tree
+        tx.warn(f"{path}: {problem}")
 
 
 def get_task(tx: Transaction, task_id: str) -> Shown:
@@ -440,10 +442,14 @@ def update_task(tx: Transaction, ask: UpdateTask) -> Updated:
         if task.ready != before.ready:  # a not_before was set, or taken away
             turned = EventType.TASK_READY if task.ready else EventType.TASK_BLOCKED
             tx.tell_task(turned, task, before, worker_id=by, reason=ask.reason)
+            if task.ready:
+                task = advance(tx, task)
     if ask.assignee is not None:
         task = _assign(tx, task, ask.assignee, workflow, ask)
     tell_forced(tx, task, by, forced)
-    step = Step(workflow, task, worker, (found.status, found.phase))
+    # What an assignment has to say is for the assignee.
+    told = tx.workers.get(ask.assignee) if ask.assignee else worker
+    step = Step(workflow, task, told, (found.status, found.phase))
     return Updated(task, tx.unblocked(), tx.seen, step, tx.noted.warnings)
 
 

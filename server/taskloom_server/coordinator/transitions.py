@@ -166,6 +166,8 @@ def shift_paused(tx: Transaction, task: Task, by: int) -> None:
     for one in tx.tasks.shift_paused(task.id, by, tx.revision, tx.now):
         before = one._replace(paused=one.paused - by)
         tx.tell_task(EventType.TASK_READY if one.ready else EventType.TASK_BLOCKED, one, before)
+        if one.ready:
+            advance(tx, one)
 
 
 def count_blocker(tx: Transaction, task: Task, by: int) -> Task:
@@ -203,21 +205,22 @@ def _became_ready(tx: Transaction, task: Task, before: Task) -> None:
     """A task has nothing left that holds it back: it can be taken, or as a parent it is done."""
     if not _roll_up(tx, task):
         tx.tell_task(EventType.TASK_READY, task, before)
-        _advance(tx, task)
+        advance(tx, task)
 
 
-def _advance(tx: Transaction, task: Task) -> None:
+def advance(tx: Transaction, task: Task) -> Task:
     """Move a task that became ready to where its workflow wants such tasks, if there is room.
 
     It can be taken from there as from where it was, so that all that is ready stays so.
     """
     workflow = tx.workflows.by_name.get(task.workflow)
     if workflow is None:
-        return
+        return task
     to = workflow.auto_advance
     if to and task.status == workflow.initial_state and not wip.is_full(tx, workflow, to):
         why = "what held it back is gone"
-        move(tx, task, to, EventType.TASK_MOVED, by=None, reason=why, is_activity=False)
+        return move(tx, task, to, EventType.TASK_MOVED, by=None, reason=why, is_activity=False)
+    return task
 
 
 def became_due(tx: Transaction, task: Task) -> None:
@@ -225,7 +228,7 @@ def became_due(tx: Transaction, task: Task) -> None:
     after = change(tx, task, {"not_before": None})
     tx.tell_task(EventType.TASK_READY if after.ready else EventType.TASK_UPDATED, after, task)
     if after.ready:
-        _advance(tx, after)
+        advance(tx, after)
 
 
 def _roll_up(tx: Transaction, task: Task) -> bool:
