@@ -364,7 +364,7 @@ async def test_a_workflow_that_there_is_not(client: Client) -> None:
     error = await refusal(client.admin.GetWorkflow(v1.GetWorkflowRequest(name="nothing")))
     assert (error.code, error.reason) == (grpc.StatusCode.NOT_FOUND, "WORKFLOW_NOT_FOUND")
     assert error.resource is not None
-    assert (error.resource.type, error.resource.name) == ("workflow", "hierarchical")
+    assert (error.resource.type, error.resource.name) == ("workflow", "swarm")
     assert "swarm" in str(error)
 
 

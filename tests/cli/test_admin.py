@@ -118,10 +118,9 @@ def _reset_on_a_terminal(answer: bytes | None, environment: dict[str, str]) -> t
 async def test_workflows_can_be_looked_at(cli: "Cli") -> None:
     """The list says which is the default; that one is shown with its states and their exits."""
     listed = await cli("workflow", "list")
-    assert [line.split() for line in listed.out.splitlines()][:2] == [
-        ["WORKFLOW", "DEFAULT"],
-        ["swarm", "yes"],
-    ]
+    lines = [line.split()[:2] for line in listed.out.splitlines()]
+    assert lines[0] == ["WORKFLOW", "DEFAULT"]
+    assert ["swarm", "yes"] in lines
     shown = await cli("workflow", "show")
     assert (shown.code, shown.err) == (0, "")
     assert "workflow      swarm" in shown.out

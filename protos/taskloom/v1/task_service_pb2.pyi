@@ -1447,7 +1447,9 @@ class CheckGatesRequest(_message.Message):
     phase: _builtins.str
     """Present and empty: out of its phase, to none."""
     worker_id: _builtins.str
-    """Who would move it, by whose overlays gates may come and go; empty: a person."""
+    """Who would move it, by whose overlays gates may come and go. Empty: the worker that holds it,
+    or where nobody does, a person.
+    """
     def __init__(
         self,
         *,

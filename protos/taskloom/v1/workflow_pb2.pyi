@@ -49,7 +49,7 @@ class Workflow(_message.Message):
     name: _builtins.str
     description: _builtins.str
     initial_state: _builtins.str
-    """Where tasks begin, and the only state from which they can be claimed."""
+    """Where tasks begin, and from where they can be claimed (and from auto_advance, if that is given)."""
     claim_state: _builtins.str
     """Where a claim puts a task."""
     complete_state: _builtins.str
@@ -71,7 +71,9 @@ class Workflow(_message.Message):
     """What becomes of a phase, or a type of attachment, that is not listed: "allow", "warn", "reject"."""
     unknown_attachment_type: _builtins.str
     auto_advance: _builtins.str
-    """Where a task goes from the initial state when what held it back is gone; empty: it stays."""
+    """Where a task goes from the initial state when what held it back is gone, and from where it can
+    be claimed as well; empty: it stays.
+    """
     @_builtins.property
     def states(self) -> _containers.RepeatedCompositeFieldContainer[Global___State]: ...
     @_builtins.property

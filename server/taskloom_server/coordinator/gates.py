@@ -19,7 +19,7 @@ class CheckGates:
     task_id: str
     status: str  # empty: none, or with no phase either the complete state
     phase: str | None  # None: the phase stays; empty: no phase
-    worker_id: str = ""  # who would move it; empty: a person
+    worker_id: str = ""  # who would move it; empty: who holds it
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +39,8 @@ def check_gates(tx: Transaction, ask: CheckGates) -> Checked:
     Raises TaskNotFound, WorkerNotFound, IllegalTransition.
     """
     task = require_task(tx, ask.task_id)
-    worker = workers.require(tx, ask.worker_id) if ask.worker_id else None
-    workflow = workflow_for(tx, task, worker)
+    who = ask.worker_id or (task.claimed and task.worker_id)
+    workflow = workflow_for(tx, task, workers.require(tx, who) if who else None)
     to = ask.status or (workflow.complete_state if ask.phase is None else task.status)
     if to != task.status and to not in workflow.states:
         raise IllegalTransition(
@@ -48,7 +48,7 @@ def check_gates(tx: Transaction, ask: CheckGates) -> Checked:
             subjects=tuple(workflow.states),
         )
     phase = task.phase if ask.phase is None else ask.phase or None
-    gates = _looked_at(tx, workflow, task, (task.status, to, phase))
+    gates = _looked_at(tx, task, asked(workflow, task.status, task.phase, to, phase))
     passes = all(one.satisfied or one.gate.enforcement is Enforcement.ALLOW for one in gates)
     return Checked(task, gates, passes, passes or forcible(gates), tx.seen)
 
@@ -69,7 +69,7 @@ def pass_gates(
     only ask are warned of. ``leaving``: the state that it is leaving, where that is not where it
     stands. Raises GateUnsatisfied.
     """
-    gates = _looked_at(tx, workflow, task, (leaving or task.status, to, phase))
+    gates = _looked_at(tx, task, asked(workflow, leaving or task.status, task.phase, to, phase))
     missing = [one for one in gates if not one.satisfied]
     if not missing:
         return ""
@@ -94,17 +94,14 @@ def noting(reason: str, forced: str) -> str:
     return "; ".join(part for part in (reason, forced) if part)
 
 
-def _looked_at(
-    tx: Transaction, workflow: Workflow, task: Task, move: tuple[str, str, str | None]
-) -> list[Asked]:
-    """The gates of a move, from a state to another and a phase, and whether they are satisfied."""
-    status, to, phase = move
+def _looked_at(tx: Transaction, task: Task, gates: list[Asked]) -> list[Asked]:
+    """Gates, each with whether the task satisfies it."""
     return [
         replace(
             one,
             satisfied=tx.attachments.latest_sequence(task.id, one.gate.attachment_type) is not None,
         )
-        for one in asked(workflow, status, task.phase, to, phase)
+        for one in gates
     ]
 
 

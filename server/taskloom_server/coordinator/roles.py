@@ -33,7 +33,7 @@ _TO = {
 
 def role_of(tx: Transaction, worker: Worker) -> Role | None:
     """The worker's role in its workflow; None: it has none."""
-    workflow = workflow_of(tx, worker)
+    workflow = _workflow_of(tx, worker)
     return workflow.role_of(worker.tags) if workflow is not None else None
 
 
@@ -51,7 +51,7 @@ def check_right(tx: Transaction, worker: Worker | None, right: Right) -> None:
     """
     if worker is None:
         return
-    workflow = workflow_of(tx, worker)
+    workflow = _workflow_of(tx, worker)
     if workflow is None or not workflow.roles:
         return
     role = workflow.role_of(worker.tags)
@@ -75,7 +75,7 @@ def check_right(tx: Transaction, worker: Worker | None, right: Right) -> None:
     )
 
 
-def workflow_of(tx: Transaction, worker: Worker) -> Workflow | None:
+def _workflow_of(tx: Transaction, worker: Worker) -> Workflow | None:
     """The workflow that the worker connected to, with its overlays, if it is still loaded."""
     if worker.workflow not in tx.workflows.by_name:
         return None
