@@ -1,0 +1,128 @@
+"""The client's ends of a transfer: contents of every kind in, a checked content out."""
+
+import asyncio
+import io
+import os
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from taskloom import v1
+from taskloom_client import Agent, Client, HeldTask
+
+from tests.calls import create
+
+if TYPE_CHECKING:
+    from tests.conftest import Server
+
+LARGE = bytes(range(256)) * 5_000  # above 1 MiB
+
+
+@pytest.fixture
+async def task(client: Client) -> str:
+    """A task."""
+    return (await create(client, "a")).id
+
+
+async def test_every_kind_of_content(client: Client, task: str, tmp_path: Path) -> None:
+    """Bytes, paths, open files and pipes are sent whole; progress ends at their size."""
+    path = tmp_path / "file"
+    path.write_bytes(LARGE)
+    reading, writing = os.pipe()
+    os.write(writing, b"piped")
+    os.close(writing)
+    with path.open("rb") as opened, os.fdopen(reading, "rb") as pipe:
+        opened.seek(5)
+        for content, expected in (
+            (LARGE, LARGE),
+            (path, LARGE),
+            (opened, LARGE[5:]),
+            (io.BytesIO(b"in memory"), b"in memory"),
+            (pipe, b"piped"),
+            (b"", b""),
+        ):
+            gone: list[int] = []
+            made = await client.upload(task, "t", content, progress=gone.append)
+            assert made.size == len(expected)
+            assert gone[-1:] == [len(expected)] * bool(expected)
+            assert b"".join([c async for c in client.download(task, "t")]) == expected
+
+
+async def test_a_file_that_cannot_be_read_is_the_callers(client: Client, task: str) -> None:
+    """An error of reading is raised as it is, before or in the midst, and nothing is attached."""
+
+    class Broken(io.BytesIO):
+        def read(self, size: int | None = -1) -> bytes:
+            if self.tell() > 0:
+                raise OSError(5, "Input/output error")
+            return super().read(size)
+
+    with pytest.raises(FileNotFoundError):
+        await client.upload(task, "t", Path("/none"))
+    with pytest.raises(OSError, match="Input/output error"):
+        await client.upload(task, "t", Broken(LARGE))
+    listed = await client.attachments.ListAttachments(v1.ListAttachmentsRequest(task_id=task))
+    assert not listed.attachments
+
+
+async def test_what_is_saved_is_whole(client: Client, task: str, tmp_path: Path) -> None:
+    """A file is replaced when all has come, through a link, with the rights of a new file."""
+    await client.upload(task, "t", LARGE)
+    (tmp_path / "target").write_text("old")
+    link = tmp_path / "link"
+    link.symlink_to("target")
+    come: list[int] = []
+    made = await client.download(task, "t").save(link, progress=come.append)
+    assert (made.size, come[-1]) == (len(LARGE), len(LARGE))
+    assert link.is_symlink()
+    assert (tmp_path / "target").read_bytes() == LARGE
+    (tmp_path / "new").touch()
+    assert (tmp_path / "target").stat().st_mode == (tmp_path / "new").stat().st_mode
+    assert len(list(tmp_path.iterdir())) == 3 + len(list(tmp_path.glob("tasks.db*")))
+
+
+async def work_on(client: Client, work: Callable[[HeldTask], Awaitable[None]]) -> None:
+    """Let an agent do the one task there is."""
+    async with Agent(client, "w") as agent, asyncio.timeout(30):
+        async for task in agent.tasks():
+            await work(task)
+            return
+
+
+async def test_an_agent_attaches_files(server: "Server", client: Client, tmp_path: Path) -> None:
+    """A held task takes text, bytes of any size, and files with their names and types."""
+    await create(client, "a")
+    page = tmp_path / "page.html"
+    page.write_text("<p>")
+    attached = []
+
+    async def work(task: HeldTask) -> None:
+        assert await task.mark(["lock:disk"], "writing", wait=timedelta(seconds=1)) == []
+        for content in ("text", LARGE, page):
+            attached.append(await task.attach("t", content))
+
+    await work_on(client, work)
+    assert [(one.size, one.name, one.mime_type) for one in attached if one] == [
+        (4, "", "text/plain"),
+        (len(LARGE), "", "application/octet-stream"),
+        (3, "page.html", "text/html"),
+    ]
+
+
+async def test_an_agent_that_lost_its_task_attaches_nothing(
+    server: "Server", client: Client
+) -> None:
+    """When the claim is lost, attaching answers None and sets `lost`, whatever the size."""
+    await create(client, "a")
+    found: list[tuple[object, bool]] = []
+
+    async def work(task: HeldTask) -> None:
+        await client.workers.Disconnect(v1.DisconnectRequest(worker_id="w"))
+        await client.tasks.DeleteTask(v1.DeleteTaskRequest(task_id="a"))
+        found.append((await task.attach("t", LARGE), task.lost))
+        found.append((await task.attach("t", "text"), task.lost))
+
+    await work_on(client, work)
+    assert found == [(None, True), (None, True)]
