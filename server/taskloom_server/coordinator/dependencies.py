@@ -102,9 +102,12 @@ def unlink_tasks(tx: Transaction, ask: Link) -> Unlinked:
 def relink_tasks(tx: Transaction, ask: Relink) -> Relinked:
     """Remove dependencies and add others; parents roll up by what comes of it only.
 
-    Raises TaskNotFound, TaskDeleted, DependencyNotFound, Cycle, ParentExists, ParentEnded.
+    Raises TaskNotFound, TaskDeleted, DependencyNotFound, Cycle, ParentExists, ParentEnded,
+    RoleForbids.
     """
-    workers.sign_of_life(tx, ask.worker_id)
+    worker = workers.sign_of_life(tx, ask.worker_id)
+    if any(dependency.dep_type == CONTAINS for dependency in ask.add):
+        check_right(tx, worker, Right.CREATE_SUBTASKS)
     by = ask.worker_id or None
     for dependency in (*ask.remove, *ask.add):
         require_task(tx, dependency.from_task_id, "task (from)")

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from taskloom_server.coordinator import budgets, dependencies, workers
+from taskloom_server.coordinator.attachments import drop_files
 from taskloom_server.coordinator.changes import change
 from taskloom_server.coordinator.lookup import blocker_ids, open_child_ids, require_task
 from taskloom_server.coordinator.tasks import DeleteTask, delete_task
@@ -178,6 +179,7 @@ def obliterate_task(tx: Transaction, ask: Obliterate) -> Obliterated:
             reason=ask.reason,
         )
     for task_id in ids:
+        drop_files(tx, task_id)
         tx.task_ids.remove(task_id)
     if task.budgets:
         budgets.recount(tx, list(above))
