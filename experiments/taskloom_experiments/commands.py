@@ -167,9 +167,8 @@ def _show(report: Report) -> None:
 
 
 def _announcement(definition: Definition, plans: Sequence[RunPlan], folder: Path) -> str:
-    settings = plans[0].settings
     expected_ms = 1000 * sum(plan.expected_s for plan in plans)
     return (
-        f"{definition.name}: {plural(len(plans), 'run')}, {settings.speed:g} times as fast as "
-        f"estimated, seed {settings.seed}, into {folder}: {duration(expected_ms)} at best"
+        f"{definition.name}: {plural(len(plans), 'run')}, {plans[0].speed:g} times as fast as "
+        f"estimated, seed {plans[0].seed}, into {folder}: {duration(expected_ms)} at best"
     )
