@@ -182,10 +182,7 @@ async def test_relay_hands_on_from_specialist_to_specialist(make_run: MakeRun) -
         "{name: coder, tags: [implementer], workflow: relay, count: 2}]",
         [
             *({"id": f"d{n}", "phase": "design", "needed_tags": ["architect"]} for n in (1, 2)),
-            *(
-                {"id": f"i{n}", "phase": "implement", "needed_tags": ["implementer"]}
-                for n in (1, 2)
-            ),
+            *({"id": f"i{n}", **built} for n in (1, 2)),
         ],
         ("d1", "i1"),
         ("d2", "i2"),
