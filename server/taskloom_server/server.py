@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import random
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,7 +33,10 @@ from taskloom_server.alarm import Alarm
 from taskloom_server.clock import Clock, WallClock
 from taskloom_server.coordinator.deadlines import end_leases, forget_answers, meet_due
 from taskloom_server.coordinator.history import Kept, compact
+from taskloom_server.coordinator.reloading import left_behind
 from taskloom_server.feed import Feed
+from taskloom_server.graph.workflows import InForce
+from taskloom_server.reloading import reload_workflows
 from taskloom_server.service.admin import AdminServicer
 from taskloom_server.service.attachments import AttachmentServicer
 from taskloom_server.service.calls import Calls
@@ -95,6 +98,8 @@ class Running:
 
     address: str  # host:port, with the port that was given for port 0
     failed: "asyncio.Future[Exception]"  # done when nothing can be written any more
+    # Reads the workflow files anew; False: one of them is wrong, and all stays as it was.
+    reload: Callable[[], Awaitable[bool]]
 
 
 @contextlib.asynccontextmanager
@@ -112,6 +117,7 @@ async def serving(
     """
     clock = clock or WallClock()
     workflows = load_workflows(settings.default_workflow, settings.workflow_dir)
+    in_force = InForce(workflows, clock.now())
     async with contextlib.AsyncExitStack() as stack:
         gate = Gate(
             max_calls=settings.max_calls,
@@ -179,6 +185,14 @@ async def serving(
         stack.push_async_callback(_cancel, asyncio.create_task(alarm.run()))
         stack.push_async_callback(_cancel, asyncio.create_task(_forget(writer, clock, kept)))
 
+        one_at_a_time = asyncio.Lock()
+
+        async def reload() -> bool:
+            async with one_at_a_time:
+                return await reload_workflows(settings, clock, in_force, writer, readers)
+
+        for sentence in await readers.run(left_behind, None):
+            _log.warning(sentence)
         calls = Calls(writer, readers, clock.now)
         worker_service_pb2_grpc.add_WorkerServiceServicer_to_server(WorkerServicer(calls), server)
         task_service_pb2_grpc.add_TaskServiceServicer_to_server(TaskServicer(calls), server)
@@ -193,7 +207,7 @@ async def serving(
             AttachmentServicer(calls), server
         )
         admin_service_pb2_grpc.add_AdminServiceServicer_to_server(
-            AdminServicer(calls, workflows, lambda: feed.revision, clock.now()), server
+            AdminServicer(calls, in_force, lambda: feed.revision, clock.now()), server
         )
         health = HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(health, server)
@@ -204,7 +218,7 @@ async def serving(
         for service in ("", *_SERVICES):
             await health.set(service, health_pb2.HealthCheckResponse.SERVING)
         try:
-            yield Running(address, failed)
+            yield Running(address, failed, reload)
         finally:
             await health.enter_graceful_shutdown()
             gate.closed = True

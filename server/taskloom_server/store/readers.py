@@ -31,6 +31,10 @@ class Readers:
         self._opened: list[apsw.Connection] = []
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="reader")
 
+    def use(self, workflows: Workflows) -> None:
+        """Go by these workflows from the next verb on."""
+        self._workflows = workflows
+
     async def run(self, verb: Callable[[Transaction, Ask], Result], ask: Ask) -> Result:
         """Run a verb on a snapshot; its answer, or what it raised."""
         return await asyncio.get_running_loop().run_in_executor(self._pool, self._read, verb, ask)
@@ -41,6 +45,7 @@ class Readers:
             connection = open_reader(self._path)
             self._opened.append(connection)
             tx = self._own.transaction = Transaction(connection, self._workflows, random.Random())
+        tx.workflows = self._workflows
         tx.connection.execute("BEGIN")
         try:
             system = tx.system.get()
