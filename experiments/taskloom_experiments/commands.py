@@ -21,7 +21,7 @@ from taskloom_experiments.experiment import Conducted, conduct
 from taskloom_experiments.formatting import duration, listed, plural
 from taskloom_experiments.planning import DEFAULT_SPEED, PlanError, RunPlan, plan_runs
 from taskloom_experiments.progress import Teller
-from taskloom_experiments.pulls import DEFAULT_PULL, PULLS, SERVER_CHOOSES, Pull
+from taskloom_experiments.pulls import AGENTS_CHOOSE, DEFAULT_PULL, PULLS, Pull
 from taskloom_experiments.results import claimed_output, default_output
 from taskloom_experiments.templates import Template, read_template
 from taskloom_experiments.terminal import print_comparison
@@ -155,7 +155,7 @@ def _verdict(report: Report) -> int:
     comparison = report.comparison
     if any(run.partial for run in comparison.runs):
         return PARTIAL
-    deciding = SERVER_CHOOSES & {run.pull for run in comparison.runs if run.pull}
+    deciding = {run.pull for run in comparison.runs if run.pull} - AGENTS_CHOOSE
     return OK if comparison.required_hold(deciding) else FAILED
 
 
@@ -167,9 +167,8 @@ def _show(report: Report) -> None:
 
 
 def _announcement(definition: Definition, plans: Sequence[RunPlan], folder: Path) -> str:
-    settings = plans[0].settings
     expected_ms = 1000 * sum(plan.expected_s for plan in plans)
     return (
-        f"{definition.name}: {plural(len(plans), 'run')}, {settings.speed:g} times as fast as "
-        f"estimated, seed {settings.seed}, into {folder}: {duration(expected_ms)} at best"
+        f"{definition.name}: {plural(len(plans), 'run')}, {plans[0].speed:g} times as fast as "
+        f"estimated, seed {plans[0].seed}, into {folder}: {duration(expected_ms)} at best"
     )

@@ -1,12 +1,18 @@
 """What is to be run: a definition and the words of a command line, made into plans, run by run."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from taskloom_experiments.agents import AgentSettings
+from taskloom_experiments.agent_settings import (
+    DEFAULT_LEASE_S,
+    AgentSettings,
+    CoordinatorSettings,
+)
 from taskloom_experiments.definition import Definition
 from taskloom_experiments.errors import ExperimentError
+from taskloom_experiments.modes import Mode
+from taskloom_experiments.planned_runs import AgentGroup, PlannedRun
 from taskloom_experiments.pulls import Pull
 from taskloom_experiments.results import run_folder
 from taskloom_experiments.templates import Template
@@ -24,22 +30,30 @@ class PlanError(ExperimentError):
 
 @dataclass(frozen=True)
 class RunPlan:
-    """One run. ``expected_s`` is the best possible time, ``timeout_s`` when it is given up."""
+    """One run. ``expected_s`` is the best possible time, ``timeout_s`` when it is given up.
+
+    ``fleet`` is how each agent works, by its id; ``coordinator`` hands out tasks, where one does.
+    ``workflow`` is that of the tasks.
+    """
 
     name: str
     label: str
     folder: Path
     template: Template
-    agents: int
-    settings: AgentSettings
+    mode: Mode
+    pull: Pull
+    seed: int
+    speed: float
+    workflow: str
+    fleet: Mapping[str, AgentSettings]
+    coordinator: CoordinatorSettings | None
     expected_s: float
     timeout_s: float
 
     @property
-    def worker_ids(self) -> list[str]:
-        """The agents' ids, all of one width, so that they sort as they count."""
-        width = len(str(self.agents))
-        return [f"agent-{number:0{width}}" for number in range(1, self.agents + 1)]
+    def agents(self) -> int:
+        """How many work; the coordinator does not."""
+        return len(self.fleet)
 
 
 def plan_runs(
@@ -55,10 +69,11 @@ def plan_runs(
     tags: Sequence[str] | None = None,
     flat: bool = False,
 ) -> tuple[RunPlan, ...]:
-    """The runs of a definition, each by every way of pulling, in the order to make them.
+    """The runs of a definition, in the order to make them.
 
-    ``only`` names the runs to make, empty: all. ``tags`` are given to every agent, None: those of
-    the run's ``agent_config``. ``flat``: the one run lies in ``output`` itself.
+    A run of the mode pull that fixes no way of pulling is made by each of ``pulls``. ``only`` names
+    the runs to make, empty: all. ``tags`` are given to every agent, None: those of the definition.
+    ``flat``: the one run lies in ``output`` itself.
     Raises PlanError and RunRecordError.
     """
     if not speed > 0:
@@ -74,27 +89,82 @@ def plan_runs(
     for run in definition.runs:
         if only and run.name not in only:
             continue
-        config = run.agent_config
         expected_s = template.best_seconds(run.agents, seed=seed, speed=speed)
-        for pull in pulls:
-            folder = run_folder(output, run.name, pull, by_several_ways=len(pulls) > 1)
+        ways = (run.fixed_pull,) if run.fixed_pull else pulls
+        for pull in ways:
+            folder = run_folder(output, run.name, pull, by_several_ways=len(ways) > 1)
             plans.append(
                 RunPlan(
                     name=run.name,
-                    label=f"{run.name} ({pull})",
+                    label=f"{run.name} ({pull if run.mode == 'pull' else run.mode})",
                     folder=output if flat else folder,
                     template=template,
-                    agents=run.agents,
-                    settings=AgentSettings(
-                        pull=pull,
-                        seed=seed,
-                        speed=speed,
-                        workflow=config.workflow or definition.workflow,
-                        tags=tuple(config.tags if tags is None else tags),
-                        max_claims=config.max_claims,
-                    ),
+                    mode=run.mode,
+                    pull=pull,
+                    seed=seed,
+                    speed=speed,
+                    workflow=_workflow_of_tasks(run, definition),
+                    fleet=_fleet(run, definition, pull, seed=seed, speed=speed, tags=tags),
+                    coordinator=_coordinator(run, definition, speed),
                     expected_s=expected_s,
                     timeout_s=timeout_s or round(_TIMEOUT_FLOOR_S + _TIMEOUT_FACTOR * expected_s),
                 )
             )
     return tuple(plans)
+
+
+def _workflow_of_tasks(run: PlannedRun, definition: Definition) -> str:
+    """The workflow that tasks are imported with: the coordinator's, else the first group's."""
+    coordinating = run.coordinator.workflow if run.coordinator else None
+    return coordinating or run.fleet[0].workflow or definition.workflow
+
+
+def _fleet(
+    run: PlannedRun,
+    definition: Definition,
+    pull: Pull,
+    *,
+    seed: int,
+    speed: float,
+    tags: Sequence[str] | None,
+) -> dict[str, AgentSettings]:
+    return {
+        worker_id: AgentSettings(
+            pull=pull,
+            seed=seed,
+            speed=speed,
+            workflow=group.workflow or definition.workflow,
+            tags=tuple(group.tags if tags is None else tags),
+            max_claims=group.max_claims or (2 if run.mode == "hybrid" else 1),
+            lease_s=_lease_s(group, speed),
+            mode=run.mode,
+            behaviour=group.behaviour,
+            decomposition=run.parts,
+        )
+        for group in run.fleet
+        for worker_id in _worker_ids(group)
+    }
+
+
+def _worker_ids(group: AgentGroup) -> list[str]:
+    """The ids of a group, all of one width, so that they sort as they count."""
+    width = len(str(group.count))
+    return [f"{group.name}-{number:0{width}}" for number in range(1, group.count + 1)]
+
+
+def _lease_s(group: AgentGroup, speed: float) -> float:
+    """The lease in real seconds; no server gives one of less than a second."""
+    return DEFAULT_LEASE_S if group.lease_s is None else max(1.0, group.lease_s / speed)
+
+
+def _coordinator(
+    run: PlannedRun, definition: Definition, speed: float
+) -> CoordinatorSettings | None:
+    if run.coordinator is None:
+        return None
+    return CoordinatorSettings(
+        speed=speed,
+        workflow=run.coordinator.workflow or definition.workflow,
+        tags=run.coordinator.tags,
+        costs=run.coordinator.costs,
+    )

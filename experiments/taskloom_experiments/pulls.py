@@ -20,5 +20,15 @@ PULLS: tuple[Pull, ...] = tuple(
 DEFAULT_PULL: Pull = "poll"
 """Of a template from the plain command line: the protocol of the reference."""
 
+DEFAULT_SERVER_PULL: Pull = "next"
+"""Of agents that pull beside being assigned tasks, and of specialists."""
+
+ASSIGNED: Pull = "assigned"
+"""No way of pulling: waiting for what somebody assigns. Of agents in push and hybrid."""
+
 SERVER_CHOOSES = frozenset({"next", "stream"})
 """By these no claim is refused for being late, and what they are measured by decides."""
+
+AGENTS_CHOOSE = frozenset(PULLS) - SERVER_CHOOSES
+"""By these agents get in each other's way; what they are measured by decides where nothing else is
+measured."""

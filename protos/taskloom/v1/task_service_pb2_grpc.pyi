@@ -195,6 +195,7 @@ class TaskServiceStub:
       NOT_FOUND / TASK_NOT_FOUND
       FAILED_PRECONDITION / CHILDREN_OPEN   it has children, maybe deleted ones: say cascade
       FAILED_PRECONDITION / TASK_CLAIMED    it, or one below, is claimed: say force
+      PERMISSION_DENIED / ROLE_FORBIDS      force, which the worker's role may not say
 
     Retry with the same request_id.
     """
@@ -525,6 +526,7 @@ class TaskServiceAsyncStub(TaskServiceStub):
       NOT_FOUND / TASK_NOT_FOUND
       FAILED_PRECONDITION / CHILDREN_OPEN   it has children, maybe deleted ones: say cascade
       FAILED_PRECONDITION / TASK_CLAIMED    it, or one below, is claimed: say force
+      PERMISSION_DENIED / ROLE_FORBIDS      force, which the worker's role may not say
 
     Retry with the same request_id.
     """
@@ -912,6 +914,7 @@ class TaskServiceServicer(metaclass=_abc_1.ABCMeta):
           NOT_FOUND / TASK_NOT_FOUND
           FAILED_PRECONDITION / CHILDREN_OPEN   it has children, maybe deleted ones: say cascade
           FAILED_PRECONDITION / TASK_CLAIMED    it, or one below, is claimed: say force
+          PERMISSION_DENIED / ROLE_FORBIDS      force, which the worker's role may not say
 
         Retry with the same request_id.
         """

@@ -148,15 +148,7 @@ def _clear(tx: Transaction, task: Task, ask: Attach) -> None:
     """Remove what is there of the type, for another one comes in its place."""
     while earlier := tx.attachments.page(task.id, ask.type, (ask.type, -1), _AT_ONCE):
         for one in earlier:
-            tx.attachments.delete(one)
-            tx.tell(
-                EventType.ATTACHMENT_REMOVED,
-                one,
-                task_id=task.id,
-                task=task,
-                worker_id=ask.worker_id or None,
-                reason="another one came in its place",
-            )
+            remove(tx, one, by=ask.worker_id or None, reason="another one came in its place")
 
 
 def list_attachments(tx: Transaction, ask: ListAttachments) -> AttachmentPage:
@@ -192,7 +184,9 @@ def detach(tx: Transaction, ask: Detach) -> int:
     return tx.seen
 
 
-def remove(tx: Transaction, attachment: Attachment, by: str | None) -> None:
+def remove(
+    tx: Transaction, attachment: Attachment, by: str | None, reason: str | None = None
+) -> None:
     """Remove an attachment, and in the end its file, if nothing else refers to that."""
     tx.attachments.delete(attachment)
     if attachment.file_path is not None:
@@ -202,6 +196,7 @@ def remove(tx: Transaction, attachment: Attachment, by: str | None) -> None:
         attachment._replace(content=None),
         task_id=attachment.task_id,
         worker_id=by,
+        reason=reason,
     )
 
 

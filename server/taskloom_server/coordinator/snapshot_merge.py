@@ -73,6 +73,8 @@ def clear_attachments(
                 standing.add(place)
                 continue
             tx.attachments.delete(info)
+            if info.file_path is not None:
+                tx.drop_file(info.file_path)
             removed += 1
             if task_id in live:
                 tx.tell(EventType.ATTACHMENT_REMOVED, info, task_id=task_id, task=live[task_id])
