@@ -47,10 +47,11 @@ from taskloom_server.service.work import OpenStreams
 from taskloom_server.service.workers import WorkerServicer
 from taskloom_server.settings import Settings
 from taskloom_server.store.connections import exclusive
+from taskloom_server.store.ledger import Committed, WriterStopped
 from taskloom_server.store.readers import Readers
 from taskloom_server.store.schema import prepare
 from taskloom_server.store.tail import Tail
-from taskloom_server.store.writer import Committed, Writer, WriterStopped
+from taskloom_server.store.writer import Writer
 from taskloom_server.workflow_files import load_workflows
 
 _SERVICES = [

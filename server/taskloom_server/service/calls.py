@@ -10,10 +10,11 @@ from google.protobuf.message import Message
 
 from taskloom_server.graph.errors import DomainError
 from taskloom_server.service import read
+from taskloom_server.store.ledger import Idempotent, Verb, WriterStopped
 from taskloom_server.store.readers import Readers
 from taskloom_server.store.transaction import Transaction
 from taskloom_server.store.waiting import Waiting
-from taskloom_server.store.writer import Idempotent, Verb, Writer, WriterStopped
+from taskloom_server.store.writer import Writer
 
 _ANSWER_MS = 100  # kept of a call's time for the answer that there is nothing
 
