@@ -6,7 +6,7 @@ import random
 import socket
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import structlog
 from grpc import aio
@@ -34,6 +34,7 @@ from taskloom_server.clock import Clock, WallClock
 from taskloom_server.coordinator.deadlines import end_leases, forget_answers, meet_due
 from taskloom_server.coordinator.history import Kept, compact
 from taskloom_server.feed import Feed
+from taskloom_server.graph.workflows import Workflows
 from taskloom_server.service.admin import AdminServicer
 from taskloom_server.service.attachments import AttachmentServicer
 from taskloom_server.service.calls import Calls
@@ -47,6 +48,7 @@ from taskloom_server.service.work import OpenStreams
 from taskloom_server.service.workers import WorkerServicer
 from taskloom_server.settings import Settings
 from taskloom_server.store.connections import exclusive
+from taskloom_server.store.inline import InlineReaders, InlineWriter
 from taskloom_server.store.ledger import Committed, WriterStopped
 from taskloom_server.store.readers import Readers
 from taskloom_server.store.schema import prepare
@@ -98,6 +100,123 @@ class Running:
     failed: "asyncio.Future[Exception]"  # done when nothing can be written any more
 
 
+class Kinds(NamedTuple):
+    """Of writer and readers: on threads of their own, or on the one that asks."""
+
+    writer: type[Writer] | type[InlineWriter]
+    readers: type[Readers] | type[InlineReaders]
+
+
+THREADS = Kinds(Writer, Readers)
+INLINE = Kinds(InlineWriter, InlineReaders)
+
+
+@dataclass(frozen=True, slots=True)
+class House:
+    """All that answers calls, wired together, before any way in: ``furnish`` gives it one."""
+
+    calls: Calls
+    workflows: Workflows
+    feed: Feed
+    tail: Tail
+    streams: OpenStreams
+    writer: Writer | InlineWriter
+    failed: "asyncio.Future[Exception]"  # done when nothing can be written any more
+
+    def furnish(self, server: aio.Server) -> None:
+        """Add all services to a server, or to what takes their handlers as one does."""
+        calls, feed = self.calls, self.feed
+        worker_service_pb2_grpc.add_WorkerServiceServicer_to_server(WorkerServicer(calls), server)
+        task_service_pb2_grpc.add_TaskServiceServicer_to_server(TaskServicer(calls), server)
+        claim_service_pb2_grpc.add_ClaimServiceServicer_to_server(
+            ClaimServicer(calls, self.streams), server
+        )
+        watch_service_pb2_grpc.add_WatchServiceServicer_to_server(
+            WatchServicer(calls, feed, self.tail), server
+        )
+        file_service_pb2_grpc.add_FileServiceServicer_to_server(FileServicer(calls), server)
+        attachment_service_pb2_grpc.add_AttachmentServiceServicer_to_server(
+            AttachmentServicer(calls), server
+        )
+        admin_service_pb2_grpc.add_AdminServiceServicer_to_server(
+            AdminServicer(calls, self.workflows, lambda: feed.revision, calls.now()), server
+        )
+
+    def send_away(self) -> None:
+        """End all watches and streams, each told why, and what waits for a task."""
+        self.feed.close()
+        self.streams.close()
+        self.writer.dismiss()
+
+
+@contextlib.asynccontextmanager
+async def housed(
+    settings: Settings, workflows: Workflows, clock: Clock, rng: random.Random, kinds: Kinds
+) -> AsyncIterator[House]:
+    """Everything behind the transport, on a database that is migrated; see House.
+
+    ``kinds`` are those of writer and readers. Leaving it commits what is left, checkpoints, and
+    closes the file.
+    """
+    async with contextlib.AsyncExitStack() as stack:
+        failed: asyncio.Future[Exception] = asyncio.get_running_loop().create_future()
+
+        def on_commit(committed: Committed) -> None:
+            if committed.incarnation != feed.incarnation:
+                tail.forget(committed.revision - len(committed.revisions))
+            for revision in committed.revisions:
+                tail.append(revision)
+            streams.notice(committed)
+            feed.announce(committed.revision, committed.incarnation)
+            alarm.set(committed.deadline)
+            for worker_id, deadline in committed.leases:
+                alarm.set(deadline, worker_id)
+
+        def on_failure(error: Exception) -> None:
+            if not failed.done():
+                failed.set_result(error)
+
+        writer = kinds.writer(
+            settings.db,
+            workflows,
+            clock=clock.now,
+            rng=rng,
+            weights=settings.weights,
+            on_commit=on_commit,
+            on_failure=on_failure,
+        )
+        begun = await writer.start()
+        stack.push_async_callback(writer.stop)
+        tail = Tail(begun.revision)
+        feed = Feed(begun.revision, begun.incarnation)
+        streams = OpenStreams(begun.incarnation)
+        readers = kinds.readers(settings.db, workflows, clock=clock.now)
+        stack.push_async_callback(asyncio.to_thread, readers.close)
+
+        async def meet(worker_id: str) -> int | None:
+            try:
+                if worker_id:
+                    return await writer.run(end_leases, worker_id)
+                return await writer.run(meet_due, None)
+            except WriterStopped:
+                return None
+            except Exception as error:
+                # What cannot be done for one must not stop the clock for all others.
+                _log.error("cannot see to what is due", worker_id=worker_id, exc_info=error)
+                return clock.now() + _TRY_AGAIN_MS
+
+        kept = Kept(int(settings.history_hours * 3_600_000), settings.history_revisions)
+        alarm = Alarm(clock, meet)
+        alarm.set(begun.deadline)
+        for worker_id, deadline in begun.leases:
+            alarm.set(deadline, worker_id)
+        stack.push_async_callback(_cancel, asyncio.create_task(alarm.run()))
+        stack.push_async_callback(_cancel, asyncio.create_task(_forget(writer, clock, kept)))
+
+        calls = Calls(writer, readers, clock.now)
+        yield House(calls, workflows, feed, tail, streams, writer, failed)
+
+
 @contextlib.asynccontextmanager
 async def serving(
     settings: Settings,
@@ -126,76 +245,10 @@ async def serving(
         stack.enter_context(exclusive(settings.db))
         for migration in await asyncio.to_thread(prepare, settings.db):
             _log.info("migrated", migration=migration)
-        failed: asyncio.Future[Exception] = asyncio.get_running_loop().create_future()
-
-        def on_commit(committed: Committed) -> None:
-            if committed.incarnation != feed.incarnation:
-                tail.forget(committed.revision - len(committed.revisions))
-            for revision in committed.revisions:
-                tail.append(revision)
-            streams.notice(committed)
-            feed.announce(committed.revision, committed.incarnation)
-            alarm.set(committed.deadline)
-            for worker_id, deadline in committed.leases:
-                alarm.set(deadline, worker_id)
-
-        def on_failure(error: Exception) -> None:
-            if not failed.done():
-                failed.set_result(error)
-
-        writer = Writer(
-            settings.db,
-            workflows,
-            clock=clock.now,
-            rng=random.Random(),
-            weights=settings.weights,
-            on_commit=on_commit,
-            on_failure=on_failure,
+        house = await stack.enter_async_context(
+            housed(settings, workflows, clock, random.Random(), THREADS)
         )
-        begun = await writer.start()
-        stack.push_async_callback(writer.stop)
-        tail = Tail(begun.revision)
-        feed = Feed(begun.revision, begun.incarnation)
-        streams = OpenStreams(begun.incarnation)
-        readers = Readers(settings.db, workflows, clock=clock.now)
-        stack.push_async_callback(asyncio.to_thread, readers.close)
-
-        async def meet(worker_id: str) -> int | None:
-            try:
-                if worker_id:
-                    return await writer.run(end_leases, worker_id)
-                return await writer.run(meet_due, None)
-            except WriterStopped:
-                return None
-            except Exception as error:
-                # What cannot be done for one must not stop the clock for all others.
-                _log.error("cannot see to what is due", worker_id=worker_id, exc_info=error)
-                return clock.now() + _TRY_AGAIN_MS
-
-        kept = Kept(int(settings.history_hours * 3_600_000), settings.history_revisions)
-        alarm = Alarm(clock, meet)
-        alarm.set(begun.deadline)
-        for worker_id, deadline in begun.leases:
-            alarm.set(deadline, worker_id)
-        stack.push_async_callback(_cancel, asyncio.create_task(alarm.run()))
-        stack.push_async_callback(_cancel, asyncio.create_task(_forget(writer, clock, kept)))
-
-        calls = Calls(writer, readers, clock.now)
-        worker_service_pb2_grpc.add_WorkerServiceServicer_to_server(WorkerServicer(calls), server)
-        task_service_pb2_grpc.add_TaskServiceServicer_to_server(TaskServicer(calls), server)
-        claim_service_pb2_grpc.add_ClaimServiceServicer_to_server(
-            ClaimServicer(calls, streams), server
-        )
-        watch_service_pb2_grpc.add_WatchServiceServicer_to_server(
-            WatchServicer(calls, feed, tail), server
-        )
-        file_service_pb2_grpc.add_FileServiceServicer_to_server(FileServicer(calls), server)
-        attachment_service_pb2_grpc.add_AttachmentServiceServicer_to_server(
-            AttachmentServicer(calls), server
-        )
-        admin_service_pb2_grpc.add_AdminServiceServicer_to_server(
-            AdminServicer(calls, workflows, lambda: feed.revision, clock.now()), server
-        )
+        house.furnish(server)
         health = HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(health, server)
         enable_reflection((*_SERVICES, _HEALTH), server)
@@ -205,15 +258,13 @@ async def serving(
         for service in ("", *_SERVICES):
             await health.set(service, health_pb2.HealthCheckResponse.SERVING)
         try:
-            yield Running(address, failed)
+            yield Running(address, house.failed)
         finally:
             await health.enter_graceful_shutdown()
             gate.closed = True
-            feed.close()
-            streams.close()
-            writer.dismiss()
+            house.send_away()
             # A writer that has failed answers nobody: only the word of it needs time to be sent.
-            grace = _LAST_WORD_SECONDS if failed.done() else settings.shutdown_grace_seconds
+            grace = _LAST_WORD_SECONDS if house.failed.done() else settings.shutdown_grace_seconds
             await server.stop(min(grace, settings.shutdown_grace_seconds))
 
 
@@ -241,7 +292,7 @@ async def _cancel(task: "asyncio.Task[Any]") -> None:
         await task
 
 
-async def _forget(writer: Writer, clock: Clock, kept: Kept) -> None:
+async def _forget(writer: Writer | InlineWriter, clock: Clock, kept: Kept) -> None:
     """Drop answers and history that need not be kept any more, a little at a time."""
     while True:
         await clock.until(clock.now() + _FORGET_EVERY_MS)
