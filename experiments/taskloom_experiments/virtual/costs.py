@@ -1,0 +1,52 @@
+"""What a call costs in a simulation: its way there, its turn at the server, its way back.
+
+A server is one thread that serves calls one after the other, which is what makes a crowd slow;
+the ways are each call's own, as the agents are processes on machines of their own. Ways are drawn,
+so that of two agents that ask at one moment either may be first.
+"""
+
+import random
+from dataclasses import dataclass
+from math import log
+
+
+@dataclass(frozen=True)
+class CallCosts:
+    """In real seconds. ``call_s`` is there and back at the median, ``server_s`` the turn between.
+
+    ``spread`` is the standard deviation of the logarithm of a way. The defaults are what a call
+    costs between two processes on a machine at work on little else; see docs/simulation.md.
+    """
+
+    call_s: float = 0.0012
+    server_s: float = 0.0004
+    spread: float = 0.4
+
+
+class Desk:
+    """Where a server's turns are given, first come, first served. ``served`` counts them."""
+
+    def __init__(self, server_s: float) -> None:
+        self.server_s = server_s
+        self.served = 0
+        self._free_at = 0.0
+
+    def turn(self, now: float) -> float:
+        """When a call that arrives now has its turn."""
+        begins = max(now, self._free_at)
+        self._free_at = begins + self.server_s
+        self.served += 1
+        return begins
+
+
+class Ways:
+    """The ways of one agent's calls, in seconds."""
+
+    def __init__(self, costs: CallCosts, seed: str) -> None:
+        self._draw = random.Random(seed).lognormvariate
+        self._median = log(costs.call_s / 2) if costs.call_s > 0 else None
+        self._spread = costs.spread
+
+    def next(self) -> float:
+        """How long the next message is on its way."""
+        return 0.0 if self._median is None else self._draw(self._median, self._spread)
