@@ -18,15 +18,14 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from taskloom_experiments.catalogue import is_known_name
 from taskloom_experiments.definition_parts import (
     KNOWN_CHARTS,
-    AgentConfig,
     Chart,
     ChartKind,
     Criterion,
     Measurement,
     Part,
-    PlannedRun,
 )
 from taskloom_experiments.errors import ExperimentError
+from taskloom_experiments.planned_runs import AgentConfig, PlannedRun
 
 
 class DefinitionError(ExperimentError):
@@ -240,7 +239,11 @@ def _what_to_do(error: Mapping[str, Any]) -> str:
     return {
         "missing": "is missing; add it",
         "extra_forbidden": "is not known here; correct its name or leave it out",
-        "greater_than_equal": f"is {given}; write {context.get('ge')} or more",
+        "greater_than_equal": f"is {given}; write {_plain(context.get('ge'))} or more",
+        "less_than_equal": f"is {given}; write {_plain(context.get('le'))} or less",
+        "greater_than": f"is {given}; write more than {_plain(context.get('gt'))}",
+        "finite_number": f"is {given}; write a number",
+        "literal_error": f"is '{given}'; write {context.get('expected')}",
         "too_short": "is empty; fill it in",
         "string_too_short": "is empty; fill it in",
         "string_pattern_mismatch": (
@@ -248,6 +251,10 @@ def _what_to_do(error: Mapping[str, Any]) -> str:
         ),
         "value_error": str(context.get("error")),
     }.get(error["type"], otherwise)
+
+
+def _plain(bound: object) -> object:
+    return f"{bound:g}" if isinstance(bound, float) else bound
 
 
 def _find_template(template: str, path: Path) -> Path:

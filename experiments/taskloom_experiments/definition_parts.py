@@ -1,7 +1,7 @@
 """The parts of an experiment definition, checked as strictly as they are used.
 
-Each is one entry of the file: a run, a measurement, a criterion, a chart. Reading the file and
-putting the parts together is in ``definition``.
+Each is one entry of the file: a measurement, a criterion, a chart. Runs are in ``planned_runs``;
+reading the file and putting the parts together is in ``definition``.
 """
 
 import difflib
@@ -26,23 +26,6 @@ class Part(BaseModel):
     """A part of the file that is used: every key is known, every type as written."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-
-class AgentConfig(Part):
-    """How each agent of a run connects; an absent workflow is the definition's."""
-
-    workflow: str | None = None
-    tags: Annotated[tuple[str, ...], Field(strict=False)] = ()
-    max_claims: Annotated[int, Field(ge=1)] = 1
-
-
-class PlannedRun(Part):
-    """One run to make: so many agents. Its name is also the name of its folder."""
-
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
-    description: str = ""
-    agents: Annotated[int, Field(ge=1)]
-    agent_config: AgentConfig = AgentConfig()
 
 
 class Measurement(Part):

@@ -49,9 +49,14 @@ def _workflows(definition: Definition) -> Iterator[tuple[str, str]]:
         return
     yield f"{definition.source}: workflow", definition.workflow
     for number, run in enumerate(definition.runs):
+        of_run = f"{definition.source}: runs[{number}]"
         if run.agent_config.workflow:
-            field = f"{definition.source}: runs[{number}].agent_config.workflow"
-            yield field, run.agent_config.workflow
+            yield f"{of_run}.agent_config.workflow", run.agent_config.workflow
+        for place, group in enumerate(run.groups):
+            if group.workflow:
+                yield f"{of_run}.groups[{place}].workflow", group.workflow
+        if run.coordinator and run.coordinator.workflow:
+            yield f"{of_run}.coordinator.workflow", run.coordinator.workflow
 
 
 def _listed(names: list[str]) -> str:

@@ -20,5 +20,8 @@ PULLS: tuple[Pull, ...] = tuple(
 DEFAULT_PULL: Pull = "poll"
 """Of a template from the plain command line: the protocol of the reference."""
 
+DEFAULT_SERVER_PULL: Pull = "next"
+"""Of agents that pull beside being assigned tasks, and of specialists."""
+
 SERVER_CHOOSES = frozenset({"next", "stream"})
 """By these no claim is refused for being late, and what they are measured by decides."""

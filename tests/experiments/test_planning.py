@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from taskloom_experiments.definition import Definition, plain_definition
-from taskloom_experiments.definition_parts import AgentConfig, PlannedRun
+from taskloom_experiments.planned_runs import AgentConfig, PlannedRun
 from taskloom_experiments.planning import PlanError, RunPlan, plan_runs
 from taskloom_experiments.progress import time_left
 from taskloom_experiments.templates import Template, TemplateError, read_template
