@@ -49,8 +49,9 @@ class AgentSettings:
     """How a simulated agent connects, pulls and works.
 
     ``lease_s`` are real seconds: how long a task stays with an agent that vanished, unless
-    somebody who knows disconnects it before. The others are as in a definition's ``agent_config``
-    and in ``simulation.work_for``.
+    somebody who knows disconnects it before. So are ``idle_s``: how long it rests first when
+    nothing is ready. The others are as in a definition's ``agent_config`` and in
+    ``simulation.work_for``.
     """
 
     pull: Pull
@@ -61,6 +62,7 @@ class AgentSettings:
     max_claims: int = 1
     lease_s: float = 30.0
     noise: float = simulation.DEFAULT_NOISE
+    idle_s: float = IDLE_S
 
     def to_json(self) -> str:
         """As the command line carries it."""
@@ -117,29 +119,35 @@ async def run(server: str, worker_id: str, settings: AgentSettings, *, tethered:
     Raises TaskloomError when the server refuses or cannot be reached for long.
     """
     async with Client(server) as client:
-        agent = Agent(
-            client,
-            worker_id=worker_id,
-            tags=settings.tags,
-            workflow=settings.workflow,
-            max_claims=settings.max_claims,
-            lease=timedelta(seconds=settings.lease_s),
-            pull=settings.pull,
-            idle_interval=IDLE_S,
-        )
-        session = asyncio.create_task(_session(client, agent, settings, tethered=tethered))
+        agent = agent_for(client, worker_id, settings)
+        session = asyncio.create_task(take_part(client, agent, settings, tethered=tethered))
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, session.cancel)
         try:
             with contextlib.suppress(asyncio.CancelledError):
                 await session
         finally:
-            print(json.dumps(_counted(agent)), flush=True)
+            print(json.dumps(counted(agent)), flush=True)
 
 
-async def _session(
-    client: Client, agent: Agent, settings: AgentSettings, *, tethered: bool
+def agent_for(client: Client, worker_id: str, settings: AgentSettings) -> Agent:
+    """The agent that these settings describe, not yet connected."""
+    return Agent(
+        client,
+        worker_id=worker_id,
+        tags=settings.tags,
+        workflow=settings.workflow,
+        max_claims=settings.max_claims,
+        lease=timedelta(seconds=settings.lease_s),
+        pull=settings.pull,
+        idle_interval=settings.idle_s,
+    )
+
+
+async def take_part(
+    client: Client, agent: Agent, settings: AgentSettings, *, tethered: bool = False
 ) -> None:
+    """Connect, work until nothing is left, disconnect. Raises TaskloomError."""
     await client.ready(CONNECT_S)  # before the start, which is to find everybody connected
     started = _start_signal() if tethered else contextlib.nullcontext()
     async with started, agent:  # leaving it, the agent gives back what it holds
@@ -185,7 +193,7 @@ def _end_at_once() -> NoReturn:
     os._exit(EXIT_FAILED)
 
 
-def _counted(agent: Agent) -> dict[str, int]:
+def counted(agent: Agent) -> dict[str, int]:
     """The agent's counters as whole numbers; seconds_working becomes working_ms."""
     return {
         name.removeprefix("seconds_") + "_ms" if name.startswith("seconds_") else name: round(

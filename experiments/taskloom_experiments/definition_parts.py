@@ -28,6 +28,22 @@ class Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
+class CallCosts(Part):
+    """What calls cost in a simulation, in real seconds: see ``virtual.costs``.
+
+    ``call_s`` is the way there and back at the median, ``server_s`` the turn at the server between,
+    ``spread`` the standard deviation of the logarithm of a way. The defaults are what was measured
+    between processes of one machine at work on little else.
+    """
+
+    call_s: Annotated[float, Field(ge=0, le=3600)] = 0.0012
+    server_s: Annotated[float, Field(ge=0, le=3600)] = 0.0004
+    spread: Annotated[float, Field(ge=0, le=5)] = 0.4
+
+
+DEFAULT_COSTS = CallCosts()
+
+
 class Measurement(Part):
     """One figure asked for: by a ``query`` run as it stands, or by a ``derivation``.
 

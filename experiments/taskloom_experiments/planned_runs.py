@@ -136,7 +136,7 @@ class PlannedRun(Part):
 
     @model_validator(mode="before")
     @classmethod
-    def _has_agents(cls, content: Any) -> Any:  # noqa: ANN401 - what YAML may hold
+    def _has_agents(cls, content: Any) -> Any:
         if not isinstance(content, Mapping) or "agents" in content:
             return content
         groups = content.get("groups")
@@ -192,7 +192,7 @@ class PlannedRun(Part):
             raise ValueError(f"has a group named '{COORDINATOR}', which is the coordinator's id")
 
 
-def _counted(groups: Any) -> int:  # noqa: ANN401 - what YAML may hold
+def _counted(groups: Any) -> int:
     """How many agents are in groups that are yet to be checked; what is wrong counts as one."""
     try:
         counts = [group.get("count", 1) for group in groups]

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from taskloom_experiments.agents import AgentSettings
+from taskloom_experiments.agents import IDLE_S, AgentSettings
 from taskloom_experiments.definition import Definition
+from taskloom_experiments.definition_parts import CallCosts
 from taskloom_experiments.errors import ExperimentError
 from taskloom_experiments.pulls import Pull
 from taskloom_experiments.results import run_folder
@@ -14,8 +15,13 @@ from taskloom_experiments.templates import Template
 DEFAULT_SPEED = 3600.0
 """An hour of simulated work a second: the tasks of the templates then take 0.05 to 1 s."""
 
+SIMULATED_SPEED = 1.0
+"""Of a simulation, in which time costs nothing: tasks take as long as they are estimated."""
+
 _TIMEOUT_FACTOR = 10.0
 _TIMEOUT_FLOOR_S = 60.0
+_LEASE_S = 30.0
+_LONGEST_LEASE_S = 3600.0
 
 
 class PlanError(ExperimentError):
@@ -24,7 +30,10 @@ class PlanError(ExperimentError):
 
 @dataclass(frozen=True)
 class RunPlan:
-    """One run. ``expected_s`` is the best possible time, ``timeout_s`` when it is given up."""
+    """One run. ``expected_s`` is the best possible time, ``timeout_s`` when it is given up.
+
+    ``simulate`` is what calls cost in a simulation, None: it is made of processes.
+    """
 
     name: str
     label: str
@@ -34,6 +43,7 @@ class RunPlan:
     settings: AgentSettings
     expected_s: float
     timeout_s: float
+    simulate: CallCosts | None = None
 
     @property
     def worker_ids(self) -> list[str]:
@@ -54,11 +64,13 @@ def plan_runs(
     timeout_s: float | None = None,
     tags: Sequence[str] | None = None,
     flat: bool = False,
+    simulate: bool = False,
 ) -> tuple[RunPlan, ...]:
     """The runs of a definition, each by every way of pulling, in the order to make them.
 
     ``only`` names the runs to make, empty: all. ``tags`` are given to every agent, None: those of
     the run's ``agent_config``. ``flat``: the one run lies in ``output`` itself.
+    ``simulate``: on a virtual clock, without processes.
     Raises PlanError and RunRecordError.
     """
     if not speed > 0:
@@ -70,6 +82,9 @@ def plan_runs(
         if name not in names:
             raise PlanError(f"there is no run '{name}' in {definition.name}: {', '.join(names)}")
     pulls = tuple(dict.fromkeys(pulls))
+    # Slower than usual, agents rest longer between two looks, too, and need to be heard less often.
+    pace = max(1.0, DEFAULT_SPEED / speed)
+    floor_s = _TIMEOUT_FLOOR_S * pace
     plans = []
     for run in definition.runs:
         if only and run.name not in only:
@@ -91,10 +106,13 @@ def plan_runs(
                         speed=speed,
                         workflow=config.workflow or definition.workflow,
                         tags=tuple(config.tags if tags is None else tags),
-                        max_claims=config.max_claims,
+                        max_claims=config.max_claims or 1,
+                        lease_s=min(_LEASE_S * pace, _LONGEST_LEASE_S),
+                        idle_s=IDLE_S * pace,
                     ),
                     expected_s=expected_s,
-                    timeout_s=timeout_s or round(_TIMEOUT_FLOOR_S + _TIMEOUT_FACTOR * expected_s),
+                    timeout_s=timeout_s or round(floor_s + _TIMEOUT_FACTOR * expected_s),
+                    simulate=definition.simulation if simulate else None,
                 )
             )
     return tuple(plans)

@@ -36,7 +36,9 @@ class RunRecord:
     it. ``started_at`` and ``ended_at`` are Unix milliseconds. ``agent_counters`` holds what each
     agent counted on its own side, by worker id: ``calls``, ``empty_polls``, and more.
     ``machine`` is ``describe_machine()`` of the machine it ran on. ``partial_reason`` is a clause
-    such as "interrupted after 12 s", and None exactly where ``partial`` is false.
+    such as "interrupted after 12 s", and None exactly where ``partial`` is false. ``simulated`` is
+    empty of a run of processes; of a simulation it says what calls cost in it, how many were
+    ``served``, and how long it took (``took_s``).
     """
 
     name: str
@@ -52,6 +54,7 @@ class RunRecord:
     workflow: str
     agent_counters: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     machine: Mapping[str, str | int] = field(default_factory=dict)
+    simulated: Mapping[str, float] = field(default_factory=dict)
     schema_version: int = SCHEMA_VERSION
 
     def save(self, folder: Path) -> Path:

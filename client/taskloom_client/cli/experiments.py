@@ -49,6 +49,10 @@ def run(
         float | None,
         typer.Option("--timeout", metavar="SECONDS", help="End a run that takes longer.", min=0),
     ] = None,
+    simulate: Annotated[
+        bool,
+        typer.Option("--simulate", help="On a virtual clock, without processes and waiting."),
+    ] = False,
     charts: Charts = True,
 ) -> None:
     """Run an experiment: servers and agents of its own, then a report.
@@ -73,6 +77,7 @@ def run(
         agents=None,
         timeout=timeout,
         charts=charts,
+        simulate=simulate,
     )
     raise typer.Exit(code)
 

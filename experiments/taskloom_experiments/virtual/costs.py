@@ -6,21 +6,9 @@ so that of two agents that ask at one moment either may be first.
 """
 
 import random
-from dataclasses import dataclass
 from math import log
 
-
-@dataclass(frozen=True)
-class CallCosts:
-    """In real seconds. ``call_s`` is there and back at the median, ``server_s`` the turn between.
-
-    ``spread`` is the standard deviation of the logarithm of a way. The defaults are what a call
-    costs between two processes on a machine at work on little else; see docs/simulation.md.
-    """
-
-    call_s: float = 0.0012
-    server_s: float = 0.0004
-    spread: float = 0.4
+from taskloom_experiments.definition_parts import CallCosts
 
 
 class Desk:

@@ -23,7 +23,7 @@ class _LeapingSelector(selectors.DefaultSelector):
         self._turns = 0
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        """What has come from outside; where nothing is ready, the time is that of the next timer."""
+        """What has come from outside. Where nothing is ready, it is the next timer's time."""
         if timeout is None:
             return super().select(None)
         if timeout > 0:

@@ -81,7 +81,12 @@ class Channel(aio.Channel):
         """A method that is called once and answers once."""
         name = method.rpartition("/")[2]
 
-        async def call(request: Any, *, timeout: float | None = None, **_: object) -> Any:
+        async def call(
+            request: Any,
+            *,
+            timeout: float | None = None,  # noqa: ASYNC109 - as generated stubs have it
+            **_: object,
+        ) -> Any:
             given = self._timeout if timeout is None else timeout
             handler = self._handlers[method].unary_unary
             return await self._call(name, handler, with_request_id(request), given)
@@ -94,7 +99,12 @@ class Channel(aio.Channel):
         """A method that takes messages and answers once; they come all at once."""
         name = method.rpartition("/")[2]
 
-        async def call(requests: Any, *, timeout: float | None = None, **_: object) -> Any:
+        async def call(
+            requests: Any,
+            *,
+            timeout: float | None = None,  # noqa: ASYNC109 - as generated stubs have it
+            **_: object,
+        ) -> Any:
             handler = self._handlers[method].stream_unary
             return await self._call(name, handler, with_import_id(requests), timeout)
 
