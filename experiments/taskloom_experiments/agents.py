@@ -40,6 +40,8 @@ IDLE_S = 0.02
 """How long to rest when nothing is ready, at first. Less than agents usually do: tasks, too, take
 a thousandth of their time here, and a rest must not outlast them."""
 
+WAIT_S = 10.0
+
 EXIT_FAILED = 1
 EXIT_BAD_CONFIG = 2
 
@@ -49,9 +51,9 @@ class AgentSettings:
     """How a simulated agent connects, pulls and works.
 
     ``lease_s`` are real seconds: how long a task stays with an agent that vanished, unless
-    somebody who knows disconnects it before. So are ``idle_s``: how long it rests first when
-    nothing is ready. The others are as in a definition's ``agent_config`` and in
-    ``simulation.work_for``.
+    somebody who knows disconnects it before. So are ``idle_s``, how long it rests first when
+    nothing is ready, and ``wait_s``, how long it waits in line first. The others are as in a
+    definition's ``agent_config`` and in ``simulation.work_for``.
     """
 
     pull: Pull
@@ -63,6 +65,7 @@ class AgentSettings:
     lease_s: float = 30.0
     noise: float = simulation.DEFAULT_NOISE
     idle_s: float = IDLE_S
+    wait_s: float = WAIT_S
 
     def to_json(self) -> str:
         """As the command line carries it."""
@@ -141,6 +144,7 @@ def agent_for(client: Client, worker_id: str, settings: AgentSettings) -> Agent:
         lease=timedelta(seconds=settings.lease_s),
         pull=settings.pull,
         idle_interval=settings.idle_s,
+        shortest_wait=timedelta(seconds=settings.wait_s),
     )
 
 

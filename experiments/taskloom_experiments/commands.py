@@ -19,6 +19,7 @@ from taskloom_experiments.definition import Definition, load_definition, plain_d
 from taskloom_experiments.exits import FAILED, OK, PARTIAL, ending, refuse, tell
 from taskloom_experiments.experiment import Conducted, conduct
 from taskloom_experiments.formatting import duration, listed, plural
+from taskloom_experiments.made_templates import make_template, write_template
 from taskloom_experiments.planning import (
     DEFAULT_SPEED,
     SIMULATED_SPEED,
@@ -115,6 +116,15 @@ def compare_command(
     report = compare(databases, labels, output, charts, chosen)
     _show(report)
     return _verdict(report)
+
+
+@ending
+def template_command(tasks: int, shape: str, seed: int, output: Path) -> int:
+    """Make up a template; see ``made_templates``."""
+    content = make_template(tasks, shape, seed)
+    write_template(content, output)
+    print(f"{output} holds {plural(tasks, 'task')} to be worked, {shape}")
+    return OK
 
 
 def _chosen(

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from taskloom_experiments.agents import IDLE_S, AgentSettings
+from taskloom_experiments.agents import IDLE_S, WAIT_S, AgentSettings
 from taskloom_experiments.definition import Definition
 from taskloom_experiments.definition_parts import CallCosts
 from taskloom_experiments.errors import ExperimentError
@@ -109,6 +109,7 @@ def plan_runs(
                         max_claims=config.max_claims or 1,
                         lease_s=min(_LEASE_S * pace, _LONGEST_LEASE_S),
                         idle_s=IDLE_S * pace,
+                        wait_s=WAIT_S * pace,
                     ),
                     expected_s=expected_s,
                     timeout_s=timeout_s or round(floor_s + _TIMEOUT_FACTOR * expected_s),
