@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from taskloom_experiments import commands, step_commands
-from taskloom_experiments.planning import DEFAULT_SPEED
+from taskloom_experiments.pace import DEFAULT_SPEED
 from taskloom_experiments.pulls import DEFAULT_PULL, PULLS
 
 

@@ -25,7 +25,7 @@ from taskloom_client.durations import proto_duration
 from taskloom_client.errors import NotFound, TaskloomError, WorkerNotFound
 from taskloom_client.held_task import Ending, HeldTask, is_loss, is_parked
 from taskloom_client.interceptors import with_request_id
-from taskloom_client.pull import Pull, Pulled, pull_next, pull_poll
+from taskloom_client.pull import Closable, Pull, Pulled, pull_next, pull_poll
 from taskloom_client.pull_stream import PullStream
 from taskloom_client.pull_watch import PullWatch
 
@@ -159,7 +159,7 @@ class Agent:
         try:
             await self._leave(end)
         finally:
-            if isinstance(self._pull, PullStream | PullWatch):
+            if isinstance(self._pull, Closable):
                 await self._pull.aclose()
 
     async def tasks(self) -> AsyncGenerator[HeldTask, None]:

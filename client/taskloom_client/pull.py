@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import grpc
 from taskloom import v1
@@ -42,6 +42,14 @@ class Pull(Protocol):
 
     async def __call__(self, agent: "Agent") -> Pulled:
         """Try once. Raises TaskloomError for what no further attempt would mend."""
+
+
+@runtime_checkable
+class Closable(Protocol):
+    """A Pull that keeps something open; its agent closes it when it leaves."""
+
+    async def aclose(self) -> None:
+        """Close it."""
 
 
 async def pull_next(agent: "Agent") -> Pulled:

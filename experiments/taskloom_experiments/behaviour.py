@@ -1,4 +1,4 @@
-"""How agents differ, and what becomes of it: how long a task takes, when it fails, who crashes when.
+"""How agents differ, and what becomes of it: how long a task takes, when it fails, who crashes.
 
 All of it is drawn from the run's seed and from names, and from nothing else: the same agents do the
 same in every run with the seed, as processes or in a simulation. Only arithmetic lives here; who

@@ -20,9 +20,8 @@ from taskloom_experiments.exits import FAILED, OK, PARTIAL, ending, refuse, tell
 from taskloom_experiments.experiment import Conducted, conduct
 from taskloom_experiments.formatting import duration, listed, plural
 from taskloom_experiments.made_templates import make_template, write_template
+from taskloom_experiments.pace import DEFAULT_SPEED, SIMULATED_SPEED
 from taskloom_experiments.planning import (
-    DEFAULT_SPEED,
-    SIMULATED_SPEED,
     PlanError,
     RunPlan,
     plan_runs,
@@ -187,10 +186,9 @@ def _show(report: Report) -> None:
 
 
 def _announcement(definition: Definition, plans: Sequence[RunPlan], folder: Path) -> str:
-    settings = plans[0].settings
     expected_ms = 1000 * sum(plan.expected_s for plan in plans)
     what = "simulated run" if plans[0].simulate else "run"
     return (
-        f"{definition.name}: {plural(len(plans), what)}, {settings.speed:g} times as fast as "
-        f"estimated, seed {settings.seed}, into {folder}: {duration(expected_ms)} at best"
+        f"{definition.name}: {plural(len(plans), what)}, {plans[0].speed:g} times as fast as "
+        f"estimated, seed {plans[0].seed}, into {folder}: {duration(expected_ms)} at best"
     )

@@ -8,10 +8,12 @@ from typing import Annotated, Any
 
 from pydantic import Field, model_validator
 
+from taskloom_experiments import decomposing
 from taskloom_experiments.behaviour import Behaviour
+from taskloom_experiments.coordinating import Costs
 from taskloom_experiments.definition_parts import Part
 from taskloom_experiments.modes import COORDINATED, Mode
-from taskloom_experiments.pulls import DEFAULT_SERVER_PULL, PULLS, Pull
+from taskloom_experiments.pulls import ASSIGNED, DEFAULT_SERVER_PULL, PULLS, Pull
 
 _Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
 _Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -89,6 +91,11 @@ class Coordinator(Part):
     tokens_out: Annotated[int, Field(ge=0)] = 0
     max_backlog: _Count = 1
 
+    @property
+    def costs(self) -> Costs:
+        """What its decisions cost."""
+        return Costs(**self.model_dump(exclude={"workflow", "tags"}))
+
 
 class Decomposition(Part):
     """How an agent of a hybrid run decomposes what it was assigned, and what that costs.
@@ -131,8 +138,16 @@ class PlannedRun(Part):
 
     @property
     def fixed_pull(self) -> Pull | None:
-        """The way of pulling, where there is no choice; None where the command line has it."""
+        """How agents get their tasks, where there is no choice; None where there is."""
+        if self.mode in COORDINATED:
+            return ASSIGNED
         return self.pull or (None if self.mode == "pull" else DEFAULT_SERVER_PULL)
+
+    @property
+    def parts(self) -> decomposing.Decomposition:
+        """How its agents decompose their tasks; by default, where they do."""
+        chosen = self.decomposition or Decomposition()
+        return decomposing.Decomposition(**chosen.model_dump())
 
     @model_validator(mode="before")
     @classmethod

@@ -1,26 +1,26 @@
 """What is to be run: a definition and the words of a command line, made into plans, run by run."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from taskloom_experiments.agents import IDLE_S, WAIT_S, AgentSettings
+from taskloom_experiments.agent_settings import (
+    DEFAULT_LEASE_S,
+    AgentSettings,
+    CoordinatorSettings,
+)
 from taskloom_experiments.definition import Definition
 from taskloom_experiments.definition_parts import CallCosts
 from taskloom_experiments.errors import ExperimentError
+from taskloom_experiments.modes import Mode
+from taskloom_experiments.pace import DEFAULT_SPEED, pace
+from taskloom_experiments.planned_runs import AgentGroup, PlannedRun
 from taskloom_experiments.pulls import Pull
 from taskloom_experiments.results import run_folder
 from taskloom_experiments.templates import Template
 
-DEFAULT_SPEED = 3600.0
-"""An hour of simulated work a second: the tasks of the templates then take 0.05 to 1 s."""
-
-SIMULATED_SPEED = 1.0
-"""Of a simulation, in which time costs nothing: tasks take as long as they are estimated."""
-
 _TIMEOUT_FACTOR = 10.0
 _TIMEOUT_FLOOR_S = 60.0
-_LEASE_S = 30.0
 _LONGEST_LEASE_S = 3600.0
 
 
@@ -32,6 +32,8 @@ class PlanError(ExperimentError):
 class RunPlan:
     """One run. ``expected_s`` is the best possible time, ``timeout_s`` when it is given up.
 
+    ``fleet`` is how each agent works, by its id; ``coordinator`` hands out tasks, where one does.
+    ``workflow`` is that of the tasks.
     ``simulate`` is what calls cost in a simulation, None: it is made of processes.
     """
 
@@ -39,17 +41,21 @@ class RunPlan:
     label: str
     folder: Path
     template: Template
-    agents: int
-    settings: AgentSettings
+    mode: Mode
+    pull: Pull
+    seed: int
+    speed: float
+    workflow: str
+    fleet: Mapping[str, AgentSettings]
+    coordinator: CoordinatorSettings | None
     expected_s: float
     timeout_s: float
     simulate: CallCosts | None = None
 
     @property
-    def worker_ids(self) -> list[str]:
-        """The agents' ids, all of one width, so that they sort as they count."""
-        width = len(str(self.agents))
-        return [f"agent-{number:0{width}}" for number in range(1, self.agents + 1)]
+    def agents(self) -> int:
+        """How many work; the coordinator does not."""
+        return len(self.fleet)
 
 
 def plan_runs(
@@ -66,10 +72,11 @@ def plan_runs(
     flat: bool = False,
     simulate: bool = False,
 ) -> tuple[RunPlan, ...]:
-    """The runs of a definition, each by every way of pulling, in the order to make them.
+    """The runs of a definition, in the order to make them.
 
-    ``only`` names the runs to make, empty: all. ``tags`` are given to every agent, None: those of
-    the run's ``agent_config``. ``flat``: the one run lies in ``output`` itself.
+    A run of the mode pull that fixes no way of pulling is made by each of ``pulls``. ``only`` names
+    the runs to make, empty: all. ``tags`` are given to every agent, None: those of the definition.
+    ``flat``: the one run lies in ``output`` itself.
     ``simulate``: on a virtual clock, without processes.
     Raises PlanError and RunRecordError.
     """
@@ -82,38 +89,90 @@ def plan_runs(
         if name not in names:
             raise PlanError(f"there is no run '{name}' in {definition.name}: {', '.join(names)}")
     pulls = tuple(dict.fromkeys(pulls))
-    # Slower than usual, agents rest longer between two looks, too, and need to be heard less often.
-    pace = max(1.0, DEFAULT_SPEED / speed)
-    floor_s = _TIMEOUT_FLOOR_S * pace
+    floor_s = _TIMEOUT_FLOOR_S * pace(speed)
     plans = []
     for run in definition.runs:
         if only and run.name not in only:
             continue
-        config = run.agent_config
         expected_s = template.best_seconds(run.agents, seed=seed, speed=speed)
-        for pull in pulls:
-            folder = run_folder(output, run.name, pull, by_several_ways=len(pulls) > 1)
+        ways = (run.fixed_pull,) if run.fixed_pull else pulls
+        for pull in ways:
+            folder = run_folder(output, run.name, pull, by_several_ways=len(ways) > 1)
             plans.append(
                 RunPlan(
                     name=run.name,
-                    label=f"{run.name} ({pull})",
+                    label=f"{run.name} ({pull if run.mode == 'pull' else run.mode})",
                     folder=output if flat else folder,
                     template=template,
-                    agents=run.agents,
-                    settings=AgentSettings(
-                        pull=pull,
-                        seed=seed,
-                        speed=speed,
-                        workflow=config.workflow or definition.workflow,
-                        tags=tuple(config.tags if tags is None else tags),
-                        max_claims=config.max_claims or 1,
-                        lease_s=min(_LEASE_S * pace, _LONGEST_LEASE_S),
-                        idle_s=IDLE_S * pace,
-                        wait_s=WAIT_S * pace,
-                    ),
+                    mode=run.mode,
+                    pull=pull,
+                    seed=seed,
+                    speed=speed,
+                    workflow=_workflow_of_tasks(run, definition),
+                    fleet=_fleet(run, definition, pull, seed=seed, speed=speed, tags=tags),
+                    coordinator=_coordinator(run, definition, speed),
                     expected_s=expected_s,
                     timeout_s=timeout_s or round(floor_s + _TIMEOUT_FACTOR * expected_s),
                     simulate=definition.simulation if simulate else None,
                 )
             )
     return tuple(plans)
+
+
+def _workflow_of_tasks(run: PlannedRun, definition: Definition) -> str:
+    """The workflow that tasks are imported with: the coordinator's, else the first group's."""
+    coordinating = run.coordinator.workflow if run.coordinator else None
+    return coordinating or run.fleet[0].workflow or definition.workflow
+
+
+def _fleet(
+    run: PlannedRun,
+    definition: Definition,
+    pull: Pull,
+    *,
+    seed: int,
+    speed: float,
+    tags: Sequence[str] | None,
+) -> dict[str, AgentSettings]:
+    return {
+        worker_id: AgentSettings(
+            pull=pull,
+            seed=seed,
+            speed=speed,
+            workflow=group.workflow or definition.workflow,
+            tags=tuple(group.tags if tags is None else tags),
+            max_claims=group.max_claims or (2 if run.mode == "hybrid" else 1),
+            lease_s=_lease_s(group, speed),
+            mode=run.mode,
+            behaviour=group.behaviour,
+            decomposition=run.parts,
+        )
+        for group in run.fleet
+        for worker_id in _worker_ids(group)
+    }
+
+
+def _worker_ids(group: AgentGroup) -> list[str]:
+    """The ids of a group, all of one width, so that they sort as they count."""
+    width = len(str(group.count))
+    return [f"{group.name}-{number:0{width}}" for number in range(1, group.count + 1)]
+
+
+def _lease_s(group: AgentGroup, speed: float) -> float:
+    """The lease in real seconds; no server gives one of less than a second."""
+    if group.lease_s is None:
+        return min(DEFAULT_LEASE_S * pace(speed), _LONGEST_LEASE_S)
+    return max(1.0, group.lease_s / speed)
+
+
+def _coordinator(
+    run: PlannedRun, definition: Definition, speed: float
+) -> CoordinatorSettings | None:
+    if run.coordinator is None:
+        return None
+    return CoordinatorSettings(
+        speed=speed,
+        workflow=run.coordinator.workflow or definition.workflow,
+        tags=run.coordinator.tags,
+        costs=run.coordinator.costs,
+    )

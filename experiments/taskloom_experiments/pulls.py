@@ -23,5 +23,8 @@ DEFAULT_PULL: Pull = "poll"
 DEFAULT_SERVER_PULL: Pull = "next"
 """Of agents that pull beside being assigned tasks, and of specialists."""
 
+ASSIGNED: Pull = "assigned"
+"""No way of pulling: waiting for what somebody assigns. Of agents in push and hybrid."""
+
 SERVER_CHOOSES = frozenset({"next", "stream"})
 """By these no claim is refused for being late, and what they are measured by decides."""

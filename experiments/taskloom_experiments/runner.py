@@ -17,10 +17,11 @@ from taskloom import v1
 from taskloom_client import Client, TaskloomError
 
 from taskloom_experiments import processes
-from taskloom_experiments.fleet import LEAVING_S, Ending, Fleet, fleet
+from taskloom_experiments.fleet import LEAVING_S, Ending, Fleet, Settings, fleet
 from taskloom_experiments.fleet import STARTUP_S as AGENTS_STARTUP_S
 from taskloom_experiments.interruption import Interrupted, Interruption
 from taskloom_experiments.observing import observe, tasks_left
+from taskloom_experiments.planned_runs import COORDINATOR
 from taskloom_experiments.planning import RunPlan
 from taskloom_experiments.progress import Show, Teller
 from taskloom_experiments.results import AGENTS_LOG, DATABASE_FILE, SERVER_LOG, SNAPSHOT_FILE
@@ -106,11 +107,11 @@ class _Run:
         client = await stack.enter_async_context(Client(server.target))
         self._server, self._client = server, client
         with self._teller.showing(plan.label) as show:
-            await import_template(client, plan.template.content, plan.settings.workflow)
+            await import_template(client, plan.template.content, plan.workflow)
             agents = self._agents = await stack.enter_async_context(
                 fleet(
                     server.target,
-                    dict.fromkeys(plan.worker_ids, plan.settings),
+                    _members(plan),
                     log=folder / AGENTS_LOG,
                     on_ending=self._say_farewell,
                 )
@@ -155,14 +156,19 @@ class _Run:
             return self._server_ended(server) if _has_ended(server) else str(error)
         if not left:
             return None
-        crashes = f": {crashed}" if (crashed := self.crashes()) else ""
-        return f"the agents are gone and {left} of {tasks} tasks are open{crashes}"
+        gone = self._agents.endings if self._agents else ()
+        killed = [f"{ending.worker_id} {ending.how}" for ending in gone if ending.planned]
+        told = [*killed, *([crashed] if (crashed := self.crashes()) else [])]
+        how = f": {', '.join(told)}" if told else ""
+        return f"the agents are gone and {left} of {tasks} tasks are open{how}"
 
     def _server_ended(self, server: Server) -> str:
         return f"the server ended {processes.ending(server.process)} after {self.elapsed_s:.1f} s"
 
     def _say_farewell(self, ending: Ending) -> None:
         """An agent has ended. Of one that crashed the server is told, so that its task is free."""
+        if ending.planned:  # nobody tells the server: its lease has to
+            self._teller.say(f"{self._plan.label}: {ending.worker_id} {ending.how}")
         if not ending.crashed:
             return
         self._teller.say(f"{self._plan.label}: {ending.worker_id} {ending.how}; the others go on")
@@ -209,11 +215,13 @@ class _Run:
 
     def agent_counters(self) -> dict[str, dict[str, int]]:
         """What each agent counted, and how it ended, by its id."""
-        endings = self._agents.endings if self._agents else ()
-        return {
-            ending.worker_id: {**ending.counters, "exit_code": ending.exit_code}
-            for ending in endings
-        }
+        return self._agents.counted() if self._agents else {}
+
+
+def _members(plan: RunPlan) -> dict[str, Settings]:
+    """All who take part, by their ids; the coordinator first, as it starts first."""
+    coordinating = {COORDINATOR: plan.coordinator} if plan.coordinator else {}
+    return {**coordinating, **plan.fleet}
 
 
 async def _disconnect(client: Client, ending: Ending) -> None:
@@ -232,16 +240,18 @@ def first_record(plan: RunPlan) -> RunRecord:
     now = _now_ms()
     return RunRecord(
         name=plan.name,
-        pull=plan.settings.pull,
+        mode=plan.mode,
+        pull=plan.pull,
         agents=plan.agents,
-        speed=plan.settings.speed,
-        seed=plan.settings.seed,
+        speed=plan.speed,
+        seed=plan.seed,
         started_at=now,
         ended_at=now,
         partial=True,
         partial_reason=UNFINISHED,
         template=str(plan.template.file),
-        workflow=plan.settings.workflow,
+        workflow=plan.workflow,
+        coordinators=(COORDINATOR,) if plan.coordinator else (),
         machine=describe_machine(),
     )
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from pydantic import TypeAdapter, ValidationError
 
 from taskloom_experiments.errors import ExperimentError
+from taskloom_experiments.modes import Mode
 from taskloom_experiments.pulls import Pull
 from taskloom_experiments.whole_files import written_whole
 
@@ -32,9 +33,11 @@ class RunRecordError(ExperimentError):
 class RunRecord:
     """How a run was made, as its runner knew it.
 
-    ``speed`` is simulated time over real time: an agent works a task for its estimate divided by
-    it. ``started_at`` and ``ended_at`` are Unix milliseconds. ``agent_counters`` holds what each
-    agent counted on its own side, by worker id: ``calls``, ``empty_polls``, and more.
+    ``agents`` is how many worked; ``coordinators`` are the ids of those who did not, but handed out
+    tasks. ``pull`` is how agents got their tasks. ``speed`` is simulated time over real time: an
+    agent works a task for its estimate divided by it. ``started_at`` and ``ended_at`` are Unix
+    milliseconds. ``agent_counters`` holds what each agent counted on its own side, by worker id:
+    ``calls``, ``empty_polls``, and more.
     ``machine`` is ``describe_machine()`` of the machine it ran on. ``partial_reason`` is a clause
     such as "interrupted after 12 s", and None exactly where ``partial`` is false. ``simulated`` is
     empty of a run of processes; of a simulation it says what calls cost in it, how many were
@@ -54,6 +57,8 @@ class RunRecord:
     workflow: str
     agent_counters: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     machine: Mapping[str, str | int] = field(default_factory=dict)
+    mode: Mode = "pull"
+    coordinators: tuple[str, ...] = ()
     simulated: Mapping[str, float] = field(default_factory=dict)
     schema_version: int = SCHEMA_VERSION
 

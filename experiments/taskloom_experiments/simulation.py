@@ -54,7 +54,6 @@ def work_for(
     simulated_s = (estimate_s or DEFAULT_ESTIMATE_S) * draw.lognormvariate(-(noise**2) / 2, noise)
     tokens_in = _around(draw, _TOKENS_IN_PER_MINUTE * simulated_s / 60)
     tokens_out = _around(draw, _TOKENS_OUT_PER_MINUTE * simulated_s / 60)
-    cost_usd = (tokens_in * _USD_PER_MILLION_IN + tokens_out * _USD_PER_MILLION_OUT) / 1e6
     results = {
         "task_id": task_id,
         "passed": True,
@@ -66,9 +65,15 @@ def work_for(
         files=(f"src/{task_id}", f"tests/{task_id}"),
         tokens_in=tokens_in,
         tokens_out=tokens_out,
-        cost_usd=round(cost_usd, 6),
+        cost_usd=cost_usd(tokens_in, tokens_out),
         results=json.dumps(results).encode(),
     )
+
+
+def cost_usd(tokens_in: int, tokens_out: int) -> float:
+    """What so many tokens cost."""
+    usd = (tokens_in * _USD_PER_MILLION_IN + tokens_out * _USD_PER_MILLION_OUT) / 1e6
+    return round(usd, 6)
 
 
 def _around(draw: random.Random, amount: float) -> int:

@@ -14,7 +14,7 @@ import pytest
 from taskloom import v1
 from taskloom_client import PULLS, Client
 from taskloom_experiments import agents as agents_module
-from taskloom_experiments.agents import AgentSettings
+from taskloom_experiments.agent_settings import AgentSettings
 from taskloom_experiments.serving import serving
 
 StartAgent = Callable[..., Awaitable[Process]]

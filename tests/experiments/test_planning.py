@@ -80,12 +80,14 @@ def test_agents_are_configured_by_their_run(
 ) -> None:
     """Tags, limit and workflow are the run's, the definition's where the run says nothing."""
     one, many = plan_runs(definition, template, tmp_path, pulls=("next",), seed=5, speed=9)
-    assert (one.settings.tags, one.settings.max_claims, one.settings.workflow) == (
+    settings = one.fleet["agent-1"]
+    assert (settings.tags, settings.max_claims, settings.workflow) == (
         ("code",),
         2,
         "swarm",
     )
-    assert (many.settings.workflow, many.settings.seed, many.settings.speed) == ("other", 5, 9)
+    settings = many.fleet["agent-12"]
+    assert (settings.workflow, settings.seed, settings.speed) == ("other", 5, 9)
 
 
 def test_agents_ids_sort_as_they_count(
@@ -93,8 +95,8 @@ def test_agents_ids_sort_as_they_count(
 ) -> None:
     """The ninth of twelve comes before the tenth."""
     many = plan_runs(definition, template, tmp_path, pulls=("next",), only=("many",))[0]
-    assert many.worker_ids == sorted(many.worker_ids)
-    assert len(set(many.worker_ids)) == 12
+    assert list(many.fleet) == sorted(many.fleet)
+    assert many.agents == len(many.fleet) == 12
 
 
 @pytest.mark.parametrize(

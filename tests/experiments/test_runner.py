@@ -71,6 +71,15 @@ def new_plan(tmp_path: Path) -> NewPlan:
     return make
 
 
+def all_changed(plan: RunPlan, **changes: object) -> RunPlan:
+    """The plan, with all its agents changed alike."""
+    fleet = {
+        worker_id: replace(settings, **changes)  # type: ignore[arg-type]
+        for worker_id, settings in plan.fleet.items()
+    }
+    return replace(plan, fleet=fleet)
+
+
 class Watcher(Teller):
     """A teller that does something once, as soon as so many tasks are claimed."""
 
@@ -198,7 +207,7 @@ async def test_agents_start_together(new_plan: NewPlan) -> None:
 async def test_no_claim_is_refused_where_the_server_chooses(new_plan: NewPlan, pull: str) -> None:
     """Eight agents that want the same tasks at the same time: as many claims as tasks."""
     plan = new_plan({"last": HOUR_MS} | {f"t{n}": HOUR_MS // 4 for n in range(30)}, agents=8)
-    plan = replace(plan, settings=replace(plan.settings, pull=pull))
+    plan = all_changed(plan, pull=pull)
 
     record = await run(plan)
 
@@ -270,7 +279,7 @@ async def test_run_that_nobody_can_finish_is_noticed(
     """Tasks that no agent may take do not keep a run waiting for its timeout."""
     monkeypatch.setattr(observing, "STALLED_S", 0.3)
     plan = new_plan(needed_tags=["wizard"])
-    plan = replace(plan, settings=replace(plan.settings, tags=("worker",)))
+    plan = all_changed(plan, tags=("worker",))
 
     record = await run(plan)
 
@@ -376,7 +385,7 @@ async def test_server_that_does_not_come_up_says_why(tmp_path: Path) -> None:
 async def test_agents_that_cannot_be_started_are_told(new_plan: NewPlan) -> None:
     """Agents that all fail at once end the run, with what one of them said last."""
     plan = new_plan()
-    plan = replace(plan, settings=replace(plan.settings, pull="push"))
+    plan = all_changed(plan, pull="push")
 
     record = await run(plan)
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 from taskloom_experiments import serving as serving_module
-from taskloom_experiments.agents import AgentSettings
+from taskloom_experiments.agent_settings import AgentSettings
 from taskloom_experiments.commands import compare_command, run_command
 from taskloom_experiments.database import run_query
 from taskloom_experiments.definition_parts import KNOWN_CHARTS

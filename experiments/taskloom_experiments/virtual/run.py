@@ -6,6 +6,7 @@ begins at the same moment in every run.
 """
 
 import asyncio
+import logging
 import random
 import time
 from contextlib import AsyncExitStack
@@ -19,18 +20,19 @@ from taskloom_server.store.connections import exclusive
 from taskloom_server.store.schema import prepare
 from taskloom_server.workflow_files import load_workflows
 
-from taskloom_experiments.agents import agent_for, counted, take_part
 from taskloom_experiments.definition_parts import CallCosts
-from taskloom_experiments.fleet import LEAVING_S
 from taskloom_experiments.interruption import Interrupted, Interruption
 from taskloom_experiments.observing import observe, tasks_left
-from taskloom_experiments.planning import DEFAULT_SPEED, RunPlan
+from taskloom_experiments.pace import pace
+from taskloom_experiments.planned_runs import COORDINATOR
+from taskloom_experiments.planning import RunPlan
 from taskloom_experiments.progress import Show, Teller
-from taskloom_experiments.results import DATABASE_FILE, SNAPSHOT_FILE
+from taskloom_experiments.results import AGENTS_LOG, DATABASE_FILE, SNAPSHOT_FILE
 from taskloom_experiments.runner import first_record
 from taskloom_experiments.runs import RunRecord
 from taskloom_experiments.snapshots import export_snapshot, import_template
 from taskloom_experiments.virtual.costs import Desk, Ways
+from taskloom_experiments.virtual.fleet import Fleet
 from taskloom_experiments.virtual.loop import VirtualClock, VirtualLoop
 from taskloom_experiments.virtual.transport import TARGET, Channel, Handlers
 
@@ -100,7 +102,6 @@ class _World:
     ended_at: int = EPOCH
     served: int = 0
     counters: dict[str, dict[str, int]] = field(default_factory=dict)
-    _crashes: list[str] = field(default_factory=list)
     _loop: VirtualLoop | None = None
     _main: "asyncio.Task[None] | None" = None
     _interrupted: str | None = None
@@ -112,13 +113,20 @@ class _World:
 
     def run(self) -> None:
         """Run from the start to the end, on the thread that calls it. Raises TaskloomError."""
+        log = logging.getLogger("taskloom_client")
+        kept = logging.FileHandler(self.plan.folder / AGENTS_LOG, delay=True)
+        log.addHandler(kept)
+        propagates, log.propagate = log.propagate, False
         state = random.getstate()
-        random.seed(self.plan.settings.seed)  # the pauses of those who try again are drawn from it
+        random.seed(self.plan.seed)  # the pauses of those who try again are drawn from it
         try:
             with asyncio.Runner(loop_factory=VirtualLoop) as runner:
                 runner.run(self._run())
         finally:
             random.setstate(state)
+            log.propagate = propagates
+            log.removeHandler(kept)
+            kept.close()
 
     def interrupt(self, why: str) -> None:
         """End it early; called from another thread."""
@@ -138,7 +146,7 @@ class _World:
         async with AsyncExitStack() as stack:
             stack.enter_context(exclusive(database))
             prepare(database)
-            rng = random.Random(self.plan.settings.seed)
+            rng = random.Random(self.plan.seed)
             house = await stack.enter_async_context(housed(settings, workflows, clock, rng, INLINE))
             handlers = Handlers()
             house.furnish(handlers)  # type: ignore[arg-type]
@@ -152,44 +160,37 @@ class _World:
             free = Channel(handlers, Ways(_FREE, ""), Desk(0.0))
             client = await stack.enter_async_context(Client(TARGET, channel=free))
             plan = self.plan
-            await import_template(client, plan.template.content, plan.settings.workflow)
+            await import_template(client, plan.template.content, plan.workflow)
             self.started_at = clock.now()
             self._loop, self._main = loop, asyncio.current_task()
             desk = Desk(self.costs.server_s)
-            agents = [
-                asyncio.create_task(self._agent(handlers, desk, worker_id))
-                for worker_id in plan.worker_ids
-            ]
-            self.problem = await self._until_over(client, agents)
+
+            def connect(worker_id: str) -> Channel:
+                return Channel(handlers, Ways(self.costs, f"{plan.seed}:{worker_id}"), desk)
+
+            fleet = Fleet(connect, client)
+            if plan.coordinator is not None:
+                fleet.coordinate(COORDINATOR, plan.coordinator)
+            fleet.go(plan.fleet)
+            problem = await self._until_over(client, fleet)
             self._main = None
             self.ended_at = clock.now()
-            await _stop(agents)
+            await fleet.stop()
             await export_snapshot(client, plan.folder / SNAPSHOT_FILE)
             self.served = desk.served
+            self.counters = dict(sorted(fleet.counted.items()))
             house.send_away()
-        if self.problem is None and self._crashes:
-            self.problem = f"{', '.join(self._crashes)}; the others went on"
+        if problem is None and fleet.failed:
+            problem = f"{', '.join(fleet.failed)}; the others went on"
+        self.problem = problem
 
-    async def _agent(self, handlers: Handlers, desk: Desk, worker_id: str) -> None:
-        settings = self.plan.settings
-        ways = Ways(self.costs, f"{settings.seed}:ways of {worker_id}")
-        async with Client(TARGET, channel=Channel(handlers, ways, desk)) as client:
-            agent = agent_for(client, worker_id, settings)
-            exit_code = 0
-            try:
-                await take_part(client, agent, settings)
-            except TaskloomError as error:
-                exit_code = 1
-                self._crashes.append(f"{worker_id} ended: {error}")
-            finally:
-                self.counters[worker_id] = {**counted(agent), "exit_code": exit_code}
-
-    async def _until_over(self, client: Client, agents: list["asyncio.Task[None]"]) -> str | None:
+    async def _until_over(self, client: Client, fleet: Fleet) -> str | None:
         """Wait for the end: None where every task ended, else why not."""
         plan = self.plan
-        pace = max(1.0, DEFAULT_SPEED / plan.settings.speed)
-        observer = asyncio.create_task(observe(client, plan.expected_s, self.show, pace=pace))
-        ended = asyncio.ensure_future(asyncio.wait(agents))
+        observer = asyncio.create_task(
+            observe(client, plan.expected_s, self.show, pace=pace(plan.speed))
+        )
+        ended = asyncio.create_task(fleet.ended())
         try:
             over, _ = await asyncio.wait(
                 [ended, observer],
@@ -205,8 +206,12 @@ class _World:
             observer.cancel()
             ended.cancel()
         if ended in over:
+            ended.result()  # raises what nobody foresaw
             left, tasks = await tasks_left(client)
-            return f"the agents are gone and {left} of {tasks} tasks are open" if left else None
+            if not left:
+                return None
+            how = f": {', '.join(told)}" if (told := [*fleet.killed, *fleet.failed]) else ""
+            return f"the agents are gone and {left} of {tasks} tasks are open{how}"
         if observer in over:
             return observer.result()
         return f"given up after {plan.timeout_s:g} s, its timeout"
@@ -214,10 +219,3 @@ class _World:
     @property
     def _elapsed_s(self) -> float:
         return self._loop.time() if self._loop else 0.0
-
-
-async def _stop(agents: list["asyncio.Task[None]"]) -> None:
-    """Have those leave who are still there, and give back what they hold."""
-    for agent in agents:
-        agent.cancel()
-    await asyncio.wait(agents, timeout=2 * LEAVING_S)

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, NoReturn
 
 import grpc
 from grpc import aio
-from taskloom_client.errors import TaskloomError, Unavailable, from_rpc_error
+from taskloom_client.errors import TaskloomError, from_rpc_error
 from taskloom_client.interceptors import with_import_id, with_request_id
 from taskloom_server.service.interceptors import Gate
 
@@ -206,5 +206,5 @@ class Channel(aio.Channel):
         await self.close()
 
 
-def _unreachable() -> Unavailable:
-    return Unavailable("the agent has crashed", code=grpc.StatusCode.UNAVAILABLE)
+def _unreachable() -> TaskloomError:
+    return TaskloomError("the agent was killed", code=grpc.StatusCode.ABORTED)
