@@ -53,7 +53,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def refused(path: Path, contents: str | bytes) -> str:
-    """What is said of a file with these contents, without its name."""
+    """What is said of a file with these contents, without its name and line."""
     if isinstance(contents, bytes):
         path.write_bytes(contents)
     else:
@@ -61,9 +61,9 @@ def refused(path: Path, contents: str | bytes) -> str:
     with pytest.raises(WorkflowFileError) as caught:
         read_workflow(path)
     said = str(caught.value)
-    assert said.startswith(f"{path}: ")
+    assert said.startswith(f"{path}:{caught.value.line}: ")
     assert "\n" not in said, "it is one sentence"
-    return said.removeprefix(f"{path}: ")
+    return said.removeprefix(f"{path}:{caught.value.line}: ")
 
 
 def changed(change: Callable[[Document], object]) -> str:
@@ -151,15 +151,16 @@ def test_a_file_that_is_not_text(path: Path) -> None:
 
 @pytest.mark.parametrize("contents", ["name: [", "a: b: c", "\tname: x", "name: 'x", "\x00"])
 def test_a_file_that_is_not_yaml(path: Path, contents: str) -> None:
-    """What YAML cannot read is told with the line."""
-    said = refused(path, contents)
-    assert "line 1" in said or "position 0" in said
+    """What YAML cannot read is told with the line, which is the first one here."""
+    refused(path, "# no YAML follows\n" + contents)
+    with pytest.raises(WorkflowFileError, match=r"review\.yaml:[23]: .*YAML"):
+        read_workflow(path)
 
 
 @pytest.mark.parametrize("contents", ["", "# nothing\n", "- a\n- b\n", "review", "7"])
 def test_a_file_that_is_no_mapping(path: Path, contents: str) -> None:
     """A file without keys is no workflow."""
-    assert "dictionary" in refused(path, contents)
+    assert "mapping" in refused(path, contents)
 
 
 # Files with a wrong place in them
@@ -170,8 +171,8 @@ WRONG: list[tuple[str, Callable[[Document], object], str]] = [
     ("name", lambda d: d.update(name=["a"]), "string"),
     ("description", lambda d: d.update(description={}), "string"),
     ("states", lambda d: d.pop("states"), "required"),
-    ("states", lambda d: d.update(states=["todo"]), "dictionary"),
-    ("states.todo", lambda d: d["states"].update(todo=None), "dictionary"),
+    ("states", lambda d: d.update(states=["todo"]), "mapping"),
+    ("states.todo", lambda d: d["states"].update(todo=None), "mapping"),
     ("states.todo.exits", lambda d: d["states"].update(todo={}), "required"),
     ("states.todo.exits", lambda d: d["states"]["todo"].update(exits="doing"), "list"),
     ("states.todo.exits", lambda d: d["states"]["todo"].update(exits=["nowhere"]), "'nowhere'"),
@@ -183,12 +184,12 @@ WRONG: list[tuple[str, Callable[[Document], object], str]] = [
     ("states.dropped.parked", lambda d: d["states"]["dropped"].update(parked=True), "has ended"),
     ("settings.initial_state", lambda d: d["states"]["todo"].update(parked=True), "is parked"),
     ("settings.assign_state", lambda d: d["states"]["doing"].update(parked=True), "is parked"),
-    ("states.todo.color", lambda d: d["states"]["todo"].update(color="red"), "not permitted"),
+    ("states.todo.color", lambda d: d["states"]["todo"].update(color="red"), "is no key here"),
     ("phases", lambda d: d.update(phases="draft"), "list"),
     ("phases.1", lambda d: d.update(phases=["draft", 2]), "string"),
     ("settings", lambda d: d.pop("settings"), "required"),
-    ("settings", lambda d: d.update(settings=[]), "dictionary"),
-    ("settings.parent", lambda d: d["settings"].update(parent="claim"), "not permitted"),
+    ("settings", lambda d: d.update(settings=[]), "mapping"),
+    ("settings.parent", lambda d: d["settings"].update(parent="claim"), "is no key here"),
     ("settings.parents", lambda d: d["settings"].update(parents="ignore"), "rollup"),
     ("settings.unknown_phase", lambda d: d["settings"].update(unknown_phase="ask"), "allow"),
     ("settings.blocking_states", lambda d: d["settings"].pop("blocking_states"), "required"),
@@ -197,7 +198,8 @@ WRONG: list[tuple[str, Callable[[Document], object], str]] = [
         lambda d: d["settings"].update(blocking_states=["todo", "nowhere"]),
         "'nowhere'",
     ),
-    ("gates", lambda d: d.update(gates=[]), "not permitted"),
+    ("gates", lambda d: d.update(gates=[]), "mapping"),
+    ("gate", lambda d: d.update(gate={}), "did you mean 'gates'?"),
 ]
 
 
@@ -216,7 +218,7 @@ def test_settings_name_states(path: Path, setting: str) -> None:
     """Each setting of a state must be there, and name a state that there is."""
     assert setting in refused(path, changed(lambda d: d["settings"].pop(setting)))
     said = refused(path, changed(lambda d: d["settings"].update({setting: "nowhere"})))
-    assert f"settings.{setting}: there is no state 'nowhere'" in said
+    assert f"settings.{setting}: there is no state 'nowhere'; there are" in said
 
 
 def test_a_state_whose_name_yaml_takes_for_something_else(path: Path) -> None:
@@ -258,11 +260,11 @@ def test_a_folder_may_change_a_shipped_workflow(path: Path) -> None:
 
 
 def test_one_wrong_file_is_enough(path: Path) -> None:
-    """A folder with a wrong file is refused, and the file named."""
+    """A folder with a wrong file is refused, and the file named with the line."""
     path.write_text(GOOD)
     wrong = path.parent / "wrong.yaml"
     wrong.write_text("name: wrong")
-    with pytest.raises(WorkflowFileError, match=r"wrong\.yaml: states"):
+    with pytest.raises(WorkflowFileError, match=r"wrong\.yaml:1: states"):
         load_workflows("review", path.parent)
 
 

@@ -23,7 +23,7 @@ from taskloom_client.client import Client
 from taskloom_client.counters import Counters
 from taskloom_client.durations import proto_duration
 from taskloom_client.errors import NotFound, TaskloomError, WorkerNotFound
-from taskloom_client.held_task import Ending, HeldTask, is_loss, is_parked
+from taskloom_client.held_task import Ended, Ending, HeldTask, is_loss, is_parked
 from taskloom_client.interceptors import with_request_id
 from taskloom_client.pull import Closable, Pull, Pulled, pull_next, pull_poll
 from taskloom_client.pull_stream import PullStream
@@ -44,6 +44,8 @@ _LONGEST_WAIT = timedelta(minutes=5)
 # What an agent that leaves may spend on saying so. Who hears nothing waits for the lease.
 _FAREWELL_S = 5.0
 _LONGEST_REASON = 1_000
+# Refusals to begin a task that is the worker's: it is not, or not for now.
+_NOT_BEGUN = {"TASK_CLAIMED", "ILLEGAL_TRANSITION", "WIP_LIMIT"}
 
 
 PULLS: dict[str, Callable[["Agent"], Pull]] = {
@@ -104,6 +106,8 @@ class Agent:
         """The registration, as the server told last."""
         self.incarnation = ""
         """Which life of the database the agent is connected to."""
+        self.prompts: list[v1.Prompt] = []
+        """What the workflow says to the worker as it connects, of no task in particular."""
         self.order_by = order_by
         self.patience = patience
         self.idle_interval = idle_interval
@@ -210,7 +214,7 @@ class Agent:
                     await self._connect()
             return await self._patiently(attempt)
 
-    async def end(self, ending: Ending, *, go_on: bool = False) -> v1.Task:
+    async def end(self, ending: Ending, *, go_on: bool = False) -> Ended:
         """End a task, the way that this agent pulls, and say how it is then.
 
         Raises TaskloomError.
@@ -220,18 +224,22 @@ class Agent:
         claims = self.client.claims
         match ending:
             case v1.CompleteTaskRequest():
-                return (await self.call(claims.CompleteTask, ending)).task
+                return await self.call(claims.CompleteTask, ending)
             case v1.FailTaskRequest():
-                return (await self.call(claims.FailTask, ending)).task
+                return await self.call(claims.FailTask, ending)
             case _:
-                return (await self.call(claims.ReleaseTask, ending)).task
+                return await self.call(claims.ReleaseTask, ending)
 
-    def hold(self, task: v1.Task) -> HeldTask:
-        """Note that the worker holds a task; once for each claim, however often it is told."""
+    def hold(self, task: v1.Task, prompts: Iterable[v1.Prompt] = ()) -> HeldTask:
+        """Note that the worker holds a task; once for each claim, however often it is told.
+
+        ``prompts``: those that came with it, of which the task's own are taken.
+        """
         held = self._at_hand.get((task.id, task.claim_revision))
         if held is None or held.lost:
             held = HeldTask(self, task)
             self.keep(held)
+        held.hear(prompts)
         return held
 
     def keep(self, task: HeldTask) -> None:
@@ -303,6 +311,7 @@ class Agent:
         answer = await self._patiently(self._calling(self.client.workers.Connect, named))
         self._connections += 1
         self.take_stock(answer.worker, answer.incarnation, answer.held_tasks)
+        self.prompts = [one for one in answer.prompts if not one.task_id]
         if self._stream is not None:
             await self._stream.renew()
 
@@ -395,33 +404,34 @@ class Agent:
             self._holds_more = False
             await self.find_held()
         while self._inherited:
-            task = await self._take_up(self._inherited.popleft())
-            if task is not None:
-                return Pulled(self.hold(task), v1.CLAIM_OUTCOME_CLAIMED)
+            taken = await self._take_up(self._inherited.popleft())
+            if taken is not None:
+                held = self.hold(taken.task, taken.prompts)
+                return Pulled(held, v1.CLAIM_OUTCOME_CLAIMED)
         pulled = await self._pull(self)
         if pulled.outcome == v1.CLAIM_OUTCOME_LIMIT_REACHED:
             await self.find_held()
         return pulled
 
-    async def _take_up(self, task: v1.Task) -> v1.Task | None:
+    async def _take_up(self, task: v1.Task) -> v1.ClaimTaskResponse | None:
         """The task as it is once this worker has (again) begun it; None when it is gone."""
         try:
-            answer = await self.call(
+            return await self.call(
                 self.client.claims.ClaimTask,
                 v1.ClaimTaskRequest(worker_id=self.worker_id, task_id=task.id),
             )
         except TaskloomError as error:
-            if is_loss(error) or error.reason in {"TASK_CLAIMED", "ILLEGAL_TRANSITION"}:
+            if is_loss(error) or error.reason in _NOT_BEGUN:
                 return None
             if error.code is grpc.StatusCode.FAILED_PRECONDITION:
-                return task  # what keeps it from taking tasks keeps it not from finishing this one
+                # What keeps it from taking tasks keeps it not from finishing this one.
+                return v1.ClaimTaskResponse(task=task)
             raise
-        return answer.task
 
     async def _is_over(self, pulled: Pulled) -> bool:
         if pulled.outcome == v1.CLAIM_OUTCOME_ALL_DONE:
             return True
-        if pulled.outcome == v1.CLAIM_OUTCOME_PAUSED:
+        if pulled.outcome in {v1.CLAIM_OUTCOME_PAUSED, v1.CLAIM_OUTCOME_WIP_LIMIT}:
             self._wait_longer()
         if pulled.outcome != v1.CLAIM_OUTCOME_NONE_READY:
             return False

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 
 Ending: TypeAlias = v1.CompleteTaskRequest | v1.FailTaskRequest | v1.ReleaseTaskRequest
+Ended: TypeAlias = v1.CompleteTaskResponse | v1.FailTaskResponse | v1.ReleaseTaskResponse
 
 _Request = TypeVar("_Request")
 _Response = TypeVar("_Response")
@@ -39,6 +40,9 @@ class HeldTask:
         self.agent = agent
         self.task = task
         """As the server told last."""
+        self.prompts: list[v1.Prompt] = []
+        """What the workflow had to say to the last that happened to it: that it was claimed,
+        that it was moved or changed its phase, that it ended."""
         self.claim_revision = task.claim_revision
         self.lost_event = asyncio.Event()
         """Set when the claim is lost; wait for it to stop in the middle of long work."""
@@ -64,16 +68,23 @@ class HeldTask:
         """True while it waits for something outside: it is held, but no lease runs."""
         return is_parked(self.task)
 
-    async def complete(self, reason: str = "", *, go_on: bool = False) -> bool:
+    def hear(self, prompts: Iterable[v1.Prompt]) -> None:
+        """Take over what an answer has to say of this task, if it says anything."""
+        if said := [prompt for prompt in prompts if prompt.task_id == self.id]:
+            self.prompts = said
+
+    async def complete(self, reason: str = "", *, force: bool = False, go_on: bool = False) -> bool:
         """End the task well. False when it was somebody else's by then.
 
-        ``go_on`` is the loop's own: it has come back for the next task.
+        ``force`` goes past gates that may be forced, and is recorded. ``go_on`` is the loop's own:
+        it has come back for the next task.
         """
         request = v1.CompleteTaskRequest(
             worker_id=self.agent.worker_id,
             task_id=self.id,
             claim_revision=self.claim_revision,
             reason=reason,
+            force=force,
         )
         done = await self._end(request, go_on=go_on)
         self.agent.counters.tasks_completed += done
@@ -205,6 +216,7 @@ class HeldTask:
         priority: int | None = None,
         points: int | None = None,
         reason: str = "",
+        force: bool = False,
     ) -> bool:
         """Change what is given, and only that. False when the claim was lost.
 
@@ -225,6 +237,7 @@ class HeldTask:
             priority=priority,
             points=points,
             reason=reason,
+            force=force,
         )
         if self.parked:
             self.agent.keep(self)  # from now on, so that nobody else takes it up as it goes on
@@ -233,6 +246,7 @@ class HeldTask:
             if answer is None:
                 return False
             self.task = answer.task
+            self.hear(answer.prompts)
             if status is not None and self.task.claim_revision != self.claim_revision:
                 self.ended = True
             return True
@@ -246,7 +260,9 @@ class HeldTask:
         self.ending = True
         done = True
         try:
-            self.task = await self.agent.end(ending, go_on=go_on)
+            ended = await self.agent.end(ending, go_on=go_on)
+            self.task = ended.task
+            self.hear(ended.prompts)
         except TaskloomError as error:
             if not is_loss(error):
                 raise

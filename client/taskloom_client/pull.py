@@ -30,6 +30,11 @@ class Pulled:
 
 
 _TO_ANSWER = timedelta(seconds=30)
+_WAITED_FOR = {
+    v1.CLAIM_OUTCOME_NONE_READY,
+    v1.CLAIM_OUTCOME_PAUSED,
+    v1.CLAIM_OUTCOME_WIP_LIMIT,
+}
 
 
 class Pull(Protocol):
@@ -68,10 +73,10 @@ async def pull_next(agent: "Agent") -> Pulled:
     if answer.tasks:
         agent.counters.claims_tried += 1
         agent.counters.claims_granted += 1
-        return Pulled(agent.hold(answer.tasks[0]), answer.outcome)
+        return Pulled(agent.hold(answer.tasks[0], answer.prompts), answer.outcome)
     agent.counters.empty_polls += 1
     rest = answer.retry_after.ToTimedelta() if answer.HasField("retry_after") else None
-    waited = answer.outcome in {v1.CLAIM_OUTCOME_NONE_READY, v1.CLAIM_OUTCOME_PAUSED}
+    waited = answer.outcome in _WAITED_FOR
     return Pulled(None, answer.outcome, rest, waited)
 
 
@@ -105,11 +110,12 @@ async def pull_poll(agent: "Agent") -> Pulled:
     return Pulled(None, v1.CLAIM_OUTCOME_UNSPECIFIED)
 
 
-# Refusals of a claim that are about the worker or the system, not about the task.
+# Refusals of a claim that are about the worker, the system or the workflow, not about the task.
 _HELD_BACK = {
     "PAUSED": v1.CLAIM_OUTCOME_PAUSED,
     "COOLING_DOWN": v1.CLAIM_OUTCOME_COOLING_DOWN,
     "CLAIM_LIMIT": v1.CLAIM_OUTCOME_LIMIT_REACHED,
+    "WIP_LIMIT": v1.CLAIM_OUTCOME_WIP_LIMIT,
 }
 
 
@@ -129,7 +135,7 @@ async def claim(agent: "Agent", task_id: str) -> Pulled:
         agent.counters.claims_refused += 1
         return Pulled(None, v1.CLAIM_OUTCOME_UNSPECIFIED)
     agent.counters.claims_granted += 1
-    return Pulled(agent.hold(claimed.task), v1.CLAIM_OUTCOME_CLAIMED)
+    return Pulled(agent.hold(claimed.task, claimed.prompts), v1.CLAIM_OUTCOME_CLAIMED)
 
 
 def _outdated(error: TaskloomError) -> bool:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from taskloom import v1
 
 from taskloom_client.errors import TaskloomError, WorkerNotFound
-from taskloom_client.held_task import Ending, HeldTask
+from taskloom_client.held_task import Ended, Ending, HeldTask
 from taskloom_client.interceptors import with_request_id
 from taskloom_client.pull import Pulled
 from taskloom_client.work import Work
@@ -45,23 +45,23 @@ class PullStream:
         """Wait for a task, until it is known that none will come or ``agent.wait`` has passed."""
         return await agent.insist(self._attempt)
 
-    async def end(self, ending: Ending, *, go_on: bool = False) -> v1.Task:
+    async def end(self, ending: Ending, *, go_on: bool = False) -> Ended:
         """End a task, and say how it is then. ``go_on``: somebody waits for the next one already.
 
         Raises TaskloomError.
         """
         named = with_request_id(ending)
 
-        async def attempt() -> v1.Task:
+        async def attempt() -> Ended:
             work = self._opened()
             credit = self._lacking(work) if go_on else 0
             match named:
                 case v1.CompleteTaskRequest():
-                    return (await work.complete(named, credit=credit)).task
+                    return await work.complete(named, credit=credit)
                 case v1.FailTaskRequest():
-                    return (await work.fail(named, credit=credit)).task
+                    return await work.fail(named, credit=credit)
                 case _:
-                    return (await work.release(named, credit=credit)).task
+                    return await work.release(named, credit=credit)
 
         return await self._agent.insist(attempt)
 
@@ -100,11 +100,12 @@ class PullStream:
         elif message.HasField("started"):
             started = message.started
             self._agent.take_stock(started.worker, started.incarnation, started.held_tasks)
+            self._agent.prompts = [one for one in started.prompts if not one.task_id]
         elif message.HasField("assigned"):
             for task in message.assigned.tasks:
                 self._agent.counters.claims_tried += 1
                 self._agent.counters.claims_granted += 1
-                self._arrived.append(self._agent.hold(task))
+                self._arrived.append(self._agent.hold(task, message.assigned.prompts))
         elif message.HasField("waiting"):
             self._outcome = message.waiting.outcome
         self._news.set()

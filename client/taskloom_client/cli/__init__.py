@@ -17,6 +17,7 @@ from taskloom_client.cli import (
     admin,
     claims,
     experiments,
+    gates,
     output,
     snapshots,
     task_views,
@@ -103,6 +104,7 @@ _add_group(
         "delete": tasks.delete,
         "link": tasks.link,
         "unlink": tasks.unlink,
+        "gates": gates.gates,
     },
 )
 _add(_GRAPH, {"watch": watch.watch})

@@ -98,3 +98,8 @@ MaxAttempts = Annotated[
         help="It fails when so many claims ended without its completion.",
     ),
 ]
+
+Force = Annotated[
+    bool,
+    typer.Option("--force", help="Go past gates that may be forced; the history says that it was."),
+]

@@ -8,8 +8,9 @@ from taskloom import v1
 
 from taskloom_client import errors
 from taskloom_client.cli import output
-from taskloom_client.cli.arguments import ClaimRevision, Lease, Reason, TaskId, Worker
+from taskloom_client.cli.arguments import ClaimRevision, Force, Lease, Reason, TaskId, Worker
 from taskloom_client.cli.exits import ExitCode, Failure
+from taskloom_client.cli.prompts import note_warnings, print_prompts
 from taskloom_client.cli.session import DEFAULT_TIMEOUT, Session, remote
 from taskloom_client.cli.tasks import freed
 from taskloom_client.cli.values import moment_of, parse_duration, show_duration, to_duration
@@ -131,6 +132,7 @@ def _tell_claimed(
         output.print_line(f"  {task.title}")
     if len(tasks) == 1 and tasks[0].description:
         output.print_block(tasks[0].description)
+    print_prompts(session, answer, several=len(tasks) > 1)
 
 
 def _claim(task: "v1.Task", worker: str) -> str:
@@ -154,6 +156,11 @@ def _why_nothing(answer: "v1.ClaimNextTaskResponse", worker: str, parent: str) -
             return f"nothing to claim: {worker} rests for {show_duration(answer.retry_after)} still"
         case v1.CLAIM_OUTCOME_LIMIT_REACHED:
             return f"nothing to claim: {worker} holds as many tasks as it may"
+        case v1.CLAIM_OUTCOME_WIP_LIMIT:
+            return (
+                "nothing to claim: as many tasks are worked on as the workflow allows "
+                "('taskloom task why ID' names them)"
+            )
         case _:
             return f"nothing to claim: no task{where} that {worker} may take is ready"
 
@@ -168,14 +175,21 @@ async def complete(
     reason: Annotated[
         str, typer.Option("--reason", metavar="TEXT", help="What came out, for the history.")
     ] = "",
+    force: Force = False,
 ) -> None:
     """End a task well."""
     answer = await session.client.claims.CompleteTask(
         v1.CompleteTaskRequest(
-            worker_id=worker, task_id=task_id, claim_revision=claim_revision, reason=reason
+            worker_id=worker,
+            task_id=task_id,
+            claim_revision=claim_revision,
+            reason=reason,
+            force=force,
         )
     )
     session.tell(answer, f"completed {answer.task.id}" + freed(answer.unblocked_task_ids))
+    note_warnings(answer)
+    print_prompts(session, answer)
 
 
 @remote
@@ -194,6 +208,7 @@ async def release(
         )
     )
     session.tell(answer, f"released {answer.task.id} ({answer.task.status})")
+    print_prompts(session, answer)
 
 
 @remote
@@ -238,3 +253,4 @@ async def fail(
         f"failed {task.id} ({task.status}, attempt {task.attempts} of {task.max_attempts})"
         + freed(answer.unblocked_task_ids),
     )
+    print_prompts(session, answer)

@@ -10,6 +10,7 @@ from taskloom_client.cli.arguments import (
     ClaimRevision,
     DependencyName,
     Estimate,
+    Force,
     MaxAttempts,
     NotBefore,
     OnBehalfOf,
@@ -20,6 +21,7 @@ from taskloom_client.cli.arguments import (
     TaskId,
 )
 from taskloom_client.cli.exits import ExitCode, Failure
+from taskloom_client.cli.prompts import note_warnings, print_prompts
 from taskloom_client.cli.session import Session, remote
 from taskloom_client.cli.values import (
     count,
@@ -153,6 +155,7 @@ async def update(
     ] = 0,
     worker: OnBehalfOf = "",
     claim_revision: ClaimRevision = 0,
+    force: Force = False,
 ) -> None:
     """Change what is given of a task, and nothing else."""
     request = v1.UpdateTaskRequest(
@@ -178,9 +181,12 @@ async def update(
     request.etag = etag
     request.worker_id = worker
     request.claim_revision = claim_revision
+    request.force = force
     answer = await session.client.tasks.UpdateTask(request)
     task = answer.task
     session.tell(answer, f"updated {task.id} ({task.status})" + freed(answer.unblocked_task_ids))
+    note_warnings(answer)
+    print_prompts(session, answer)
 
 
 @remote

@@ -8,6 +8,7 @@ from taskloom import v1
 
 from taskloom_client.cli import output
 from taskloom_client.cli.arguments import Lease, Reason
+from taskloom_client.cli.prompts import note_warnings, print_prompts
 from taskloom_client.cli.session import Session, remote
 from taskloom_client.cli.values import (
     count,
@@ -52,6 +53,7 @@ def _print_workers(workers: "list[v1.Worker]") -> None:
         output.Column("LAST HEARD OF"),
         output.Column("GRACE UNTIL"),
         output.Column("GONE"),
+        output.Column("ROLE"),
         output.Column("TAGS", stretch=True),
     ]
     rows = [
@@ -63,6 +65,7 @@ def _print_workers(workers: "list[v1.Worker]") -> None:
             moment_of(worker, "heartbeat_time"),
             moment_of(worker, "grace_expire_time"),
             "yes" if worker.HasField("disconnect_time") else "",
+            worker.role,
             ", ".join(worker.tags),
         ]
         for worker in workers
@@ -116,12 +119,15 @@ async def connect(
         )
     )
     worker = answer.worker
-    sentence = f"connected {worker.id}: holds up to {count(worker.max_claims, 'task')}"
+    name = f"{worker.id} ({worker.role})" if worker.role else worker.id
+    sentence = f"connected {name}: holds up to {count(worker.max_claims, 'task')}"
     if worker.HasField("lease"):
         sentence += f", each for {show_duration(worker.lease)} without a sign of life"
     if answer.held_tasks:
         sentence += "; has " + ", ".join(task.id for task in answer.held_tasks)
     session.tell(answer, sentence)
+    note_warnings(answer)
+    print_prompts(session, answer, several=True)
 
 
 @remote

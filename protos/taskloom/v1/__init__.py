@@ -20,6 +20,7 @@ from taskloom.v1.event_pb2 import *
 from taskloom.v1.file_mark_pb2 import *
 from taskloom.v1.file_service_pb2 import *
 from taskloom.v1.file_service_pb2_grpc import *
+from taskloom.v1.prompt_pb2 import *
 from taskloom.v1.task_pb2 import *
 from taskloom.v1.task_service_pb2 import *
 from taskloom.v1.task_service_pb2_grpc import *

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from taskloom.v1 import attachment_pb2 as taskloom_dot_v1_dot_attachment__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$taskloom/v1/attachment_service.proto\x12\x0btaskloom.v1\x1a\x1ctaskloom/v1/attachment.proto\"\x9f\x01\n\rAttachRequest\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12\x0f\n\x07task_id\x18\x02 \x01(\t\x12\x16\n\x0e\x63laim_revision\x18\x03 \x01(\x03\x12\x0c\n\x04type\x18\x04 \x01(\t\x12\x0c\n\x04name\x18\x05 \x01(\t\x12\x11\n\tmime_type\x18\x06 \x01(\t\x12\x0f\n\x07\x63ontent\x18\x07 \x01(\x0c\x12\x12\n\nrequest_id\x18\x0f \x01(\t\"O\n\x0e\x41ttachResponse\x12+\n\nattachment\x18\x01 \x01(\x0b\x32\x17.taskloom.v1.Attachment\x12\x10\n\x08revision\x18\x0f \x01(\x03\"^\n\x16ListAttachmentsRequest\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x0c\n\x04type\x18\x02 \x01(\t\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\"r\n\x17ListAttachmentsResponse\x12,\n\x0b\x61ttachments\x18\x01 \x03(\x0b\x32\x17.taskloom.v1.Attachment\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x10\n\x08revision\x18\x0f \x01(\x03\"Y\n\x14GetAttachmentRequest\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x0c\n\x04type\x18\x02 \x01(\t\x12\x15\n\x08sequence\x18\x03 \x01(\x05H\x00\x88\x01\x01\x42\x0b\n\t_sequence\"V\n\x15GetAttachmentResponse\x12+\n\nattachment\x18\x01 \x01(\x0b\x32\x17.taskloom.v1.Attachment\x12\x10\n\x08revision\x18\x0f \x01(\x03\"\x7f\n\rDetachRequest\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12\x0f\n\x07task_id\x18\x02 \x01(\t\x12\x16\n\x0e\x63laim_revision\x18\x03 \x01(\x03\x12\x0c\n\x04type\x18\x04 \x01(\t\x12\x10\n\x08sequence\x18\x05 \x01(\x05\x12\x12\n\nrequest_id\x18\x0f \x01(\t\"\"\n\x0e\x44\x65tachResponse\x12\x10\n\x08revision\x18\x0f \x01(\x03\x32\xcf\x02\n\x11\x41ttachmentService\x12\x41\n\x06\x41ttach\x12\x1a.taskloom.v1.AttachRequest\x1a\x1b.taskloom.v1.AttachResponse\x12\\\n\x0fListAttachments\x12#.taskloom.v1.ListAttachmentsRequest\x1a$.taskloom.v1.ListAttachmentsResponse\x12V\n\rGetAttachment\x12!.taskloom.v1.GetAttachmentRequest\x1a\".taskloom.v1.GetAttachmentResponse\x12\x41\n\x06\x44\x65tach\x12\x1a.taskloom.v1.DetachRequest\x1a\x1b.taskloom.v1.DetachResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$taskloom/v1/attachment_service.proto\x12\x0btaskloom.v1\x1a\x1ctaskloom/v1/attachment.proto\"\x9f\x01\n\rAttachRequest\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12\x0f\n\x07task_id\x18\x02 \x01(\t\x12\x16\n\x0e\x63laim_revision\x18\x03 \x01(\x03\x12\x0c\n\x04type\x18\x04 \x01(\t\x12\x0c\n\x04name\x18\x05 \x01(\t\x12\x11\n\tmime_type\x18\x06 \x01(\t\x12\x0f\n\x07\x63ontent\x18\x07 \x01(\x0c\x12\x12\n\nrequest_id\x18\x0f \x01(\t\"a\n\x0e\x41ttachResponse\x12+\n\nattachment\x18\x01 \x01(\x0b\x32\x17.taskloom.v1.Attachment\x12\x10\n\x08warnings\x18\x0e \x03(\t\x12\x10\n\x08revision\x18\x0f \x01(\x03\"^\n\x16ListAttachmentsRequest\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x0c\n\x04type\x18\x02 \x01(\t\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\"r\n\x17ListAttachmentsResponse\x12,\n\x0b\x61ttachments\x18\x01 \x03(\x0b\x32\x17.taskloom.v1.Attachment\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x10\n\x08revision\x18\x0f \x01(\x03\"Y\n\x14GetAttachmentRequest\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x0c\n\x04type\x18\x02 \x01(\t\x12\x15\n\x08sequence\x18\x03 \x01(\x05H\x00\x88\x01\x01\x42\x0b\n\t_sequence\"V\n\x15GetAttachmentResponse\x12+\n\nattachment\x18\x01 \x01(\x0b\x32\x17.taskloom.v1.Attachment\x12\x10\n\x08revision\x18\x0f \x01(\x03\"\x7f\n\rDetachRequest\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12\x0f\n\x07task_id\x18\x02 \x01(\t\x12\x16\n\x0e\x63laim_revision\x18\x03 \x01(\x03\x12\x0c\n\x04type\x18\x04 \x01(\t\x12\x10\n\x08sequence\x18\x05 \x01(\x05\x12\x12\n\nrequest_id\x18\x0f \x01(\t\"\"\n\x0e\x44\x65tachResponse\x12\x10\n\x08revision\x18\x0f \x01(\x03\x32\xcf\x02\n\x11\x41ttachmentService\x12\x41\n\x06\x41ttach\x12\x1a.taskloom.v1.AttachRequest\x1a\x1b.taskloom.v1.AttachResponse\x12\\\n\x0fListAttachments\x12#.taskloom.v1.ListAttachmentsRequest\x1a$.taskloom.v1.ListAttachmentsResponse\x12V\n\rGetAttachment\x12!.taskloom.v1.GetAttachmentRequest\x1a\".taskloom.v1.GetAttachmentResponse\x12\x41\n\x06\x44\x65tach\x12\x1a.taskloom.v1.DetachRequest\x1a\x1b.taskloom.v1.DetachResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,19 +35,19 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ATTACHREQUEST']._serialized_start=84
   _globals['_ATTACHREQUEST']._serialized_end=243
   _globals['_ATTACHRESPONSE']._serialized_start=245
-  _globals['_ATTACHRESPONSE']._serialized_end=324
-  _globals['_LISTATTACHMENTSREQUEST']._serialized_start=326
-  _globals['_LISTATTACHMENTSREQUEST']._serialized_end=420
-  _globals['_LISTATTACHMENTSRESPONSE']._serialized_start=422
-  _globals['_LISTATTACHMENTSRESPONSE']._serialized_end=536
-  _globals['_GETATTACHMENTREQUEST']._serialized_start=538
-  _globals['_GETATTACHMENTREQUEST']._serialized_end=627
-  _globals['_GETATTACHMENTRESPONSE']._serialized_start=629
-  _globals['_GETATTACHMENTRESPONSE']._serialized_end=715
-  _globals['_DETACHREQUEST']._serialized_start=717
-  _globals['_DETACHREQUEST']._serialized_end=844
-  _globals['_DETACHRESPONSE']._serialized_start=846
-  _globals['_DETACHRESPONSE']._serialized_end=880
-  _globals['_ATTACHMENTSERVICE']._serialized_start=883
-  _globals['_ATTACHMENTSERVICE']._serialized_end=1218
+  _globals['_ATTACHRESPONSE']._serialized_end=342
+  _globals['_LISTATTACHMENTSREQUEST']._serialized_start=344
+  _globals['_LISTATTACHMENTSREQUEST']._serialized_end=438
+  _globals['_LISTATTACHMENTSRESPONSE']._serialized_start=440
+  _globals['_LISTATTACHMENTSRESPONSE']._serialized_end=554
+  _globals['_GETATTACHMENTREQUEST']._serialized_start=556
+  _globals['_GETATTACHMENTREQUEST']._serialized_end=645
+  _globals['_GETATTACHMENTRESPONSE']._serialized_start=647
+  _globals['_GETATTACHMENTRESPONSE']._serialized_end=733
+  _globals['_DETACHREQUEST']._serialized_start=735
+  _globals['_DETACHREQUEST']._serialized_end=862
+  _globals['_DETACHRESPONSE']._serialized_start=864
+  _globals['_DETACHRESPONSE']._serialized_end=898
+  _globals['_ATTACHMENTSERVICE']._serialized_start=901
+  _globals['_ATTACHMENTSERVICE']._serialized_end=1236
 # @@protoc_insertion_point(module_scope)

@@ -44,7 +44,7 @@ class AttachRequest(_message.Message):
     name: _builtins.str
     """At most 255 characters; may be empty."""
     mime_type: _builtins.str
-    """Empty: "text/plain"."""
+    """Empty: the one that the workflow gives the type, or "text/plain"."""
     content: _builtins.bytes
     """At most 1 MiB; may be empty."""
     request_id: _builtins.str
@@ -73,21 +73,27 @@ class AttachResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     ATTACHMENT_FIELD_NUMBER: _builtins.int
+    WARNINGS_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
     @_builtins.property
     def attachment(self) -> _attachment_pb2.Attachment:
         """Without the content."""
 
+    @_builtins.property
+    def warnings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """That the workflow does not list the type, where it wants that said."""
+
     def __init__(
         self,
         *,
         attachment: _attachment_pb2.Attachment | None = ...,
+        warnings: _abc.Iterable[_builtins.str] | None = ...,
         revision: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["attachment", b"attachment"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attachment", b"attachment", "revision", b"revision"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attachment", b"attachment", "revision", b"revision", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -62,13 +62,15 @@ class AttachmentServiceServicer:
     """
 
     def Attach(self, request, context):
-        """Adds an attachment to a task, after those of its type that are there.
+        """Adds an attachment to a task, after those of its type that are there. Where the workflow
+        says of the type that it replaces, those go by this, each told as removed; numbers go on.
 
         Errors:
         NOT_FOUND / TASK_NOT_FOUND, WORKER_NOT_FOUND
         ABORTED / CLAIM_LOST   claim_revision is given and not the claim's
         FAILED_PRECONDITION / TASK_DELETED
-        INVALID_ARGUMENT / INVALID_FIELD   among others: content beyond 1 MiB
+        INVALID_ARGUMENT / INVALID_FIELD   among others: content beyond 1 MiB; a type that the
+        workflow does not list, where it takes no others
 
         Retry with the same request_id, or there are two.
         """

@@ -37,13 +37,15 @@ class AttachmentServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> AttachmentServiceAsyncStub: ...
     Attach: _grpc.UnaryUnaryMultiCallable[_attachment_service_pb2.AttachRequest, _attachment_service_pb2.AttachResponse]
-    """Adds an attachment to a task, after those of its type that are there.
+    """Adds an attachment to a task, after those of its type that are there. Where the workflow
+    says of the type that it replaces, those go by this, each told as removed; numbers go on.
 
     Errors:
       NOT_FOUND / TASK_NOT_FOUND, WORKER_NOT_FOUND
       ABORTED / CLAIM_LOST   claim_revision is given and not the claim's
       FAILED_PRECONDITION / TASK_DELETED
-      INVALID_ARGUMENT / INVALID_FIELD   among others: content beyond 1 MiB
+      INVALID_ARGUMENT / INVALID_FIELD   among others: content beyond 1 MiB; a type that the
+                                         workflow does not list, where it takes no others
 
     Retry with the same request_id, or there are two.
     """
@@ -79,13 +81,15 @@ class AttachmentServiceAsyncStub(AttachmentServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Attach: _aio.UnaryUnaryMultiCallable[_attachment_service_pb2.AttachRequest, _attachment_service_pb2.AttachResponse]  # type: ignore[assignment]
-    """Adds an attachment to a task, after those of its type that are there.
+    """Adds an attachment to a task, after those of its type that are there. Where the workflow
+    says of the type that it replaces, those go by this, each told as removed; numbers go on.
 
     Errors:
       NOT_FOUND / TASK_NOT_FOUND, WORKER_NOT_FOUND
       ABORTED / CLAIM_LOST   claim_revision is given and not the claim's
       FAILED_PRECONDITION / TASK_DELETED
-      INVALID_ARGUMENT / INVALID_FIELD   among others: content beyond 1 MiB
+      INVALID_ARGUMENT / INVALID_FIELD   among others: content beyond 1 MiB; a type that the
+                                         workflow does not list, where it takes no others
 
     Retry with the same request_id, or there are two.
     """
@@ -124,13 +128,15 @@ class AttachmentServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _attachment_service_pb2.AttachRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_attachment_service_pb2.AttachResponse, _abc.Awaitable[_attachment_service_pb2.AttachResponse]]:
-        """Adds an attachment to a task, after those of its type that are there.
+        """Adds an attachment to a task, after those of its type that are there. Where the workflow
+        says of the type that it replaces, those go by this, each told as removed; numbers go on.
 
         Errors:
           NOT_FOUND / TASK_NOT_FOUND, WORKER_NOT_FOUND
           ABORTED / CLAIM_LOST   claim_revision is given and not the claim's
           FAILED_PRECONDITION / TASK_DELETED
-          INVALID_ARGUMENT / INVALID_FIELD   among others: content beyond 1 MiB
+          INVALID_ARGUMENT / INVALID_FIELD   among others: content beyond 1 MiB; a type that the
+                                             workflow does not list, where it takes no others
 
         Retry with the same request_id, or there are two.
         """

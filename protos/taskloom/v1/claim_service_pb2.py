@@ -23,12 +23,13 @@ _sym_db = _symbol_database.Default()
 
 
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
+from taskloom.v1 import prompt_pb2 as taskloom_dot_v1_dot_prompt__pb2
 from taskloom.v1 import task_pb2 as taskloom_dot_v1_dot_task__pb2
 from taskloom.v1 import worker_pb2 as taskloom_dot_v1_dot_worker__pb2
 from taskloom.v1 import worker_service_pb2 as taskloom_dot_v1_dot_worker__service__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ftaskloom/v1/claim_service.proto\x12\x0btaskloom.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x16taskloom/v1/task.proto\x1a\x18taskloom/v1/worker.proto\x1a taskloom/v1/worker_service.proto\"\x9a\x01\n\x10\x43laimTaskRequest\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12\x0f\n\x07task_id\x18\x02 \x01(\t\x12(\n\x05lease\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12$\n\x04mode\x18\x04 \x01(\x0e\x32\x16.taskloom.v1.ClaimMode\x12\x12\n\nrequest_id\x18\x0f \x01(\t\"F\n\x11\x43laimTaskResponse\x12\x1f\n\x04task\x18\x01 \x01(\x0b\x32\x11.taskloom.v1.Task\x12\x10\n\x08revision\x18\x0f \x01(\x03\"\xa9\x02\n\x14\x43laimNextTaskRequest\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12\x11\n\tmax_tasks\x18\x02 \x01(\x05\x12(\n\x05lease\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12&\n\x08order_by\x18\x05 \x01(\x0e\x32\x14.taskloom.v1.OrderBy\x12\x11\n\tparent_id\x18\x06 \x01(\t\x12\x12\n\nrequest_id\x18\x0f \x01(\t\x12\'\n\x04wait\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x16\n\x0ewait_when_done\x18\x08 \x01(\x08\x12$\n\x04mode\x18\t \x01(\x0e\x32\x16.taskloom.v1.ClaimModeJ\x04\x08\x07\x10\x08R\x05\x66iles\"\xa7\x01\n\x15\x43laimNextTaskResponse\x12 \n\x05tasks\x18\x01 \x03(\x0b\x32\x11.taskloom.v1.Task\x12*\n\x07outcome\x18\x02 \x01(\x0e\x32\x19.taskloom.v1.ClaimOutcome\x12.\n\x0bretry_after\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x10\n\x08revision\x18\x0f \x01(\x03\"t\n\x12ReleaseTaskRequest\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12\x0f\n\x07task_id\x18\x02 \x01(\t\x12\x16\n\x0e\x63laim_revision\x18\x03 \x01(\x03\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x12\n\nrequest_id\x18\x0f \x01(\t\"H\n\x13ReleaseTaskResponse\x12\x1f\n\x04task\x18\x01 \x01(\x0b\x32\x11.taskloom.v1.Task\x12\x10\n\x08revision\x18\x0f \x01(\x03\"u\n\x13\x43ompleteTaskRequest\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12\x0f\n\x07task_id\x18\x02 \x01(\t\x12\x16\n\x0e\x63laim_revision\x18\x03 \x01(\x03\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x12\n\nrequest_id\x18\x0f \x01(\t\"e\n\x14\x43ompleteTaskResponse\x12\x1f\n\x04task\x18\x01 \x01(\x0b\x32\x11.taskloom.v1.Task\x12\x1a\n\x12unblocked_task_ids\x18\x02 \x03(\t\x12\x10\n\x08revision\x18\x0f \x01(\x03\"\xb0\x01\n\x0f\x46\x61ilTaskRequest\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12\x0f\n\x07task_id\x18\x02 \x01(\t\x12\x16\n\x0e\x63laim_revision\x18\x03 \x01(\x03\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\r\n\x05retry\x18\x05 \x01(\x08\x12.\n\x0bretry_delay\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x12\n\nrequest_id\x18\x0f \x01(\t\"a\n\x10\x46\x61ilTaskResponse\x12\x1f\n\x04task\x18\x01 \x01(\x0b\x32\x11.taskloom.v1.Task\x12\x1a\n\x12unblocked_task_ids\x18\x02 \x03(\t\x12\x10\n\x08revision\x18\x0f \x01(\x03\"\xd7\x02\n\x0bWorkRequest\x12\'\n\x05start\x18\x01 \x01(\x0b\x32\x16.taskloom.v1.WorkStartH\x00\x12\x34\n\x08\x63omplete\x18\x02 \x01(\x0b\x32 .taskloom.v1.CompleteTaskRequestH\x00\x12,\n\x04\x66\x61il\x18\x03 \x01(\x0b\x32\x1c.taskloom.v1.FailTaskRequestH\x00\x12\x32\n\x07release\x18\x04 \x01(\x0b\x32\x1f.taskloom.v1.ReleaseTaskRequestH\x00\x12\x32\n\theartbeat\x18\x05 \x01(\x0b\x32\x1d.taskloom.v1.HeartbeatRequestH\x00\x12\'\n\x05\x64rain\x18\x06 \x01(\x0b\x32\x16.taskloom.v1.WorkDrainH\x00\x12\x0e\n\x06\x63redit\x18\x07 \x01(\x05\x12\x0f\n\x07\x63\x61ll_id\x18\x08 \x01(\x03\x42\t\n\x07\x63ontent\"\xad\x01\n\tWorkStart\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12(\n\x05lease\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12&\n\x08order_by\x18\x03 \x01(\x0e\x32\x14.taskloom.v1.OrderBy\x12\x11\n\tparent_id\x18\x04 \x01(\t\x12(\n\x05grace\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\"\x0b\n\tWorkDrain\"\xef\x03\n\x0cWorkResponse\x12+\n\x07started\x18\x01 \x01(\x0b\x32\x18.taskloom.v1.WorkStartedH\x00\x12-\n\x08\x61ssigned\x18\x02 \x01(\x0b\x32\x19.taskloom.v1.WorkAssignedH\x00\x12+\n\x07waiting\x18\x03 \x01(\x0b\x32\x18.taskloom.v1.WorkWaitingH\x00\x12\x36\n\tcompleted\x18\x04 \x01(\x0b\x32!.taskloom.v1.CompleteTaskResponseH\x00\x12/\n\x06\x66\x61iled\x18\x05 \x01(\x0b\x32\x1d.taskloom.v1.FailTaskResponseH\x00\x12\x34\n\x08released\x18\x06 \x01(\x0b\x32 .taskloom.v1.ReleaseTaskResponseH\x00\x12/\n\x05\x61live\x18\x07 \x01(\x0b\x32\x1e.taskloom.v1.HeartbeatResponseH\x00\x12+\n\x07refused\x18\x08 \x01(\x0b\x32\x18.taskloom.v1.WorkRefusedH\x00\x12+\n\x07\x64rained\x18\t \x01(\x0b\x32\x18.taskloom.v1.WorkDrainedH\x00\x12\x0f\n\x07\x63\x61ll_id\x18\x0e \x01(\x03\x12\x10\n\x08revision\x18\x0f \x01(\x03\x42\t\n\x07\x63ontent\"n\n\x0bWorkStarted\x12#\n\x06worker\x18\x01 \x01(\x0b\x32\x13.taskloom.v1.Worker\x12%\n\nheld_tasks\x18\x02 \x03(\x0b\x32\x11.taskloom.v1.Task\x12\x13\n\x0bincarnation\x18\x03 \x01(\t\"0\n\x0cWorkAssigned\x12 \n\x05tasks\x18\x01 \x03(\x0b\x32\x11.taskloom.v1.Task\"i\n\x0bWorkWaiting\x12*\n\x07outcome\x18\x01 \x01(\x0e\x32\x19.taskloom.v1.ClaimOutcome\x12.\n\x0bretry_after\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"\xe9\x01\n\x0bWorkRefused\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x38\n\x08metadata\x18\x04 \x03(\x0b\x32&.taskloom.v1.WorkRefused.MetadataEntry\x12\x10\n\x08subjects\x18\x05 \x03(\t\x12.\n\x0bretry_delay\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\r\n\x0bWorkDrained*Z\n\tClaimMode\x12\x1a\n\x16\x43LAIM_MODE_UNSPECIFIED\x10\x00\x12\x18\n\x14\x43LAIM_MODE_EXCLUSIVE\x10\x01\x12\x17\n\x13\x43LAIM_MODE_ADVISORY\x10\x02*\xdd\x01\n\x0c\x43laimOutcome\x12\x1d\n\x19\x43LAIM_OUTCOME_UNSPECIFIED\x10\x00\x12\x19\n\x15\x43LAIM_OUTCOME_CLAIMED\x10\x01\x12\x1c\n\x18\x43LAIM_OUTCOME_NONE_READY\x10\x02\x12\x1a\n\x16\x43LAIM_OUTCOME_ALL_DONE\x10\x03\x12\x18\n\x14\x43LAIM_OUTCOME_PAUSED\x10\x04\x12\x1e\n\x1a\x43LAIM_OUTCOME_COOLING_DOWN\x10\x05\x12\x1f\n\x1b\x43LAIM_OUTCOME_LIMIT_REACHED\x10\x06\x32\xe3\x03\n\x0c\x43laimService\x12J\n\tClaimTask\x12\x1d.taskloom.v1.ClaimTaskRequest\x1a\x1e.taskloom.v1.ClaimTaskResponse\x12V\n\rClaimNextTask\x12!.taskloom.v1.ClaimNextTaskRequest\x1a\".taskloom.v1.ClaimNextTaskResponse\x12?\n\x04Work\x12\x18.taskloom.v1.WorkRequest\x1a\x19.taskloom.v1.WorkResponse(\x01\x30\x01\x12P\n\x0bReleaseTask\x12\x1f.taskloom.v1.ReleaseTaskRequest\x1a .taskloom.v1.ReleaseTaskResponse\x12S\n\x0c\x43ompleteTask\x12 .taskloom.v1.CompleteTaskRequest\x1a!.taskloom.v1.CompleteTaskResponse\x12G\n\x08\x46\x61ilTask\x12\x1c.taskloom.v1.FailTaskRequest\x1a\x1d.taskloom.v1.FailTaskResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ftaskloom/v1/claim_service.proto\x12\x0btaskloom.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x18taskloom/v1/prompt.proto\x1a\x16taskloom/v1/task.proto\x1a\x18taskloom/v1/worker.proto\x1a taskloom/v1/worker_service.proto\"\x9a\x01\n\x10\x43laimTaskRequest\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12\x0f\n\x07task_id\x18\x02 \x01(\t\x12(\n\x05lease\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12$\n\x04mode\x18\x04 \x01(\x0e\x32\x16.taskloom.v1.ClaimMode\x12\x12\n\nrequest_id\x18\x0f \x01(\t\"l\n\x11\x43laimTaskResponse\x12\x1f\n\x04task\x18\x01 \x01(\x0b\x32\x11.taskloom.v1.Task\x12$\n\x07prompts\x18\r \x03(\x0b\x32\x13.taskloom.v1.Prompt\x12\x10\n\x08revision\x18\x0f \x01(\x03\"\xa9\x02\n\x14\x43laimNextTaskRequest\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12\x11\n\tmax_tasks\x18\x02 \x01(\x05\x12(\n\x05lease\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12&\n\x08order_by\x18\x05 \x01(\x0e\x32\x14.taskloom.v1.OrderBy\x12\x11\n\tparent_id\x18\x06 \x01(\t\x12\x12\n\nrequest_id\x18\x0f \x01(\t\x12\'\n\x04wait\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x16\n\x0ewait_when_done\x18\x08 \x01(\x08\x12$\n\x04mode\x18\t \x01(\x0e\x32\x16.taskloom.v1.ClaimModeJ\x04\x08\x07\x10\x08R\x05\x66iles\"\xcd\x01\n\x15\x43laimNextTaskResponse\x12 \n\x05tasks\x18\x01 \x03(\x0b\x32\x11.taskloom.v1.Task\x12*\n\x07outcome\x18\x02 \x01(\x0e\x32\x19.taskloom.v1.ClaimOutcome\x12.\n\x0bretry_after\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12$\n\x07prompts\x18\r \x03(\x0b\x32\x13.taskloom.v1.Prompt\x12\x10\n\x08revision\x18\x0f \x01(\x03\"t\n\x12ReleaseTaskRequest\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12\x0f\n\x07task_id\x18\x02 \x01(\t\x12\x16\n\x0e\x63laim_revision\x18\x03 \x01(\x03\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x12\n\nrequest_id\x18\x0f \x01(\t\"n\n\x13ReleaseTaskResponse\x12\x1f\n\x04task\x18\x01 \x01(\x0b\x32\x11.taskloom.v1.Task\x12$\n\x07prompts\x18\r \x03(\x0b\x32\x13.taskloom.v1.Prompt\x12\x10\n\x08revision\x18\x0f \x01(\x03\"\x84\x01\n\x13\x43ompleteTaskRequest\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12\x0f\n\x07task_id\x18\x02 \x01(\t\x12\x16\n\x0e\x63laim_revision\x18\x03 \x01(\x03\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\r\n\x05\x66orce\x18\x05 \x01(\x08\x12\x12\n\nrequest_id\x18\x0f \x01(\t\"\x9d\x01\n\x14\x43ompleteTaskResponse\x12\x1f\n\x04task\x18\x01 \x01(\x0b\x32\x11.taskloom.v1.Task\x12\x1a\n\x12unblocked_task_ids\x18\x02 \x03(\t\x12$\n\x07prompts\x18\r \x03(\x0b\x32\x13.taskloom.v1.Prompt\x12\x10\n\x08warnings\x18\x0e \x03(\t\x12\x10\n\x08revision\x18\x0f \x01(\x03\"\xb0\x01\n\x0f\x46\x61ilTaskRequest\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12\x0f\n\x07task_id\x18\x02 \x01(\t\x12\x16\n\x0e\x63laim_revision\x18\x03 \x01(\x03\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\r\n\x05retry\x18\x05 \x01(\x08\x12.\n\x0bretry_delay\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x12\n\nrequest_id\x18\x0f \x01(\t\"\x87\x01\n\x10\x46\x61ilTaskResponse\x12\x1f\n\x04task\x18\x01 \x01(\x0b\x32\x11.taskloom.v1.Task\x12\x1a\n\x12unblocked_task_ids\x18\x02 \x03(\t\x12$\n\x07prompts\x18\r \x03(\x0b\x32\x13.taskloom.v1.Prompt\x12\x10\n\x08revision\x18\x0f \x01(\x03\"\xd7\x02\n\x0bWorkRequest\x12\'\n\x05start\x18\x01 \x01(\x0b\x32\x16.taskloom.v1.WorkStartH\x00\x12\x34\n\x08\x63omplete\x18\x02 \x01(\x0b\x32 .taskloom.v1.CompleteTaskRequestH\x00\x12,\n\x04\x66\x61il\x18\x03 \x01(\x0b\x32\x1c.taskloom.v1.FailTaskRequestH\x00\x12\x32\n\x07release\x18\x04 \x01(\x0b\x32\x1f.taskloom.v1.ReleaseTaskRequestH\x00\x12\x32\n\theartbeat\x18\x05 \x01(\x0b\x32\x1d.taskloom.v1.HeartbeatRequestH\x00\x12\'\n\x05\x64rain\x18\x06 \x01(\x0b\x32\x16.taskloom.v1.WorkDrainH\x00\x12\x0e\n\x06\x63redit\x18\x07 \x01(\x05\x12\x0f\n\x07\x63\x61ll_id\x18\x08 \x01(\x03\x42\t\n\x07\x63ontent\"\xad\x01\n\tWorkStart\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12(\n\x05lease\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12&\n\x08order_by\x18\x03 \x01(\x0e\x32\x14.taskloom.v1.OrderBy\x12\x11\n\tparent_id\x18\x04 \x01(\t\x12(\n\x05grace\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\"\x0b\n\tWorkDrain\"\xef\x03\n\x0cWorkResponse\x12+\n\x07started\x18\x01 \x01(\x0b\x32\x18.taskloom.v1.WorkStartedH\x00\x12-\n\x08\x61ssigned\x18\x02 \x01(\x0b\x32\x19.taskloom.v1.WorkAssignedH\x00\x12+\n\x07waiting\x18\x03 \x01(\x0b\x32\x18.taskloom.v1.WorkWaitingH\x00\x12\x36\n\tcompleted\x18\x04 \x01(\x0b\x32!.taskloom.v1.CompleteTaskResponseH\x00\x12/\n\x06\x66\x61iled\x18\x05 \x01(\x0b\x32\x1d.taskloom.v1.FailTaskResponseH\x00\x12\x34\n\x08released\x18\x06 \x01(\x0b\x32 .taskloom.v1.ReleaseTaskResponseH\x00\x12/\n\x05\x61live\x18\x07 \x01(\x0b\x32\x1e.taskloom.v1.HeartbeatResponseH\x00\x12+\n\x07refused\x18\x08 \x01(\x0b\x32\x18.taskloom.v1.WorkRefusedH\x00\x12+\n\x07\x64rained\x18\t \x01(\x0b\x32\x18.taskloom.v1.WorkDrainedH\x00\x12\x0f\n\x07\x63\x61ll_id\x18\x0e \x01(\x03\x12\x10\n\x08revision\x18\x0f \x01(\x03\x42\t\n\x07\x63ontent\"\x94\x01\n\x0bWorkStarted\x12#\n\x06worker\x18\x01 \x01(\x0b\x32\x13.taskloom.v1.Worker\x12%\n\nheld_tasks\x18\x02 \x03(\x0b\x32\x11.taskloom.v1.Task\x12\x13\n\x0bincarnation\x18\x03 \x01(\t\x12$\n\x07prompts\x18\r \x03(\x0b\x32\x13.taskloom.v1.Prompt\"V\n\x0cWorkAssigned\x12 \n\x05tasks\x18\x01 \x03(\x0b\x32\x11.taskloom.v1.Task\x12$\n\x07prompts\x18\r \x03(\x0b\x32\x13.taskloom.v1.Prompt\"i\n\x0bWorkWaiting\x12*\n\x07outcome\x18\x01 \x01(\x0e\x32\x19.taskloom.v1.ClaimOutcome\x12.\n\x0bretry_after\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"\xe9\x01\n\x0bWorkRefused\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x38\n\x08metadata\x18\x04 \x03(\x0b\x32&.taskloom.v1.WorkRefused.MetadataEntry\x12\x10\n\x08subjects\x18\x05 \x03(\t\x12.\n\x0bretry_delay\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\r\n\x0bWorkDrained*Z\n\tClaimMode\x12\x1a\n\x16\x43LAIM_MODE_UNSPECIFIED\x10\x00\x12\x18\n\x14\x43LAIM_MODE_EXCLUSIVE\x10\x01\x12\x17\n\x13\x43LAIM_MODE_ADVISORY\x10\x02*\xfa\x01\n\x0c\x43laimOutcome\x12\x1d\n\x19\x43LAIM_OUTCOME_UNSPECIFIED\x10\x00\x12\x19\n\x15\x43LAIM_OUTCOME_CLAIMED\x10\x01\x12\x1c\n\x18\x43LAIM_OUTCOME_NONE_READY\x10\x02\x12\x1a\n\x16\x43LAIM_OUTCOME_ALL_DONE\x10\x03\x12\x18\n\x14\x43LAIM_OUTCOME_PAUSED\x10\x04\x12\x1e\n\x1a\x43LAIM_OUTCOME_COOLING_DOWN\x10\x05\x12\x1f\n\x1b\x43LAIM_OUTCOME_LIMIT_REACHED\x10\x06\x12\x1b\n\x17\x43LAIM_OUTCOME_WIP_LIMIT\x10\x07\x32\xe3\x03\n\x0c\x43laimService\x12J\n\tClaimTask\x12\x1d.taskloom.v1.ClaimTaskRequest\x1a\x1e.taskloom.v1.ClaimTaskResponse\x12V\n\rClaimNextTask\x12!.taskloom.v1.ClaimNextTaskRequest\x1a\".taskloom.v1.ClaimNextTaskResponse\x12?\n\x04Work\x12\x18.taskloom.v1.WorkRequest\x1a\x19.taskloom.v1.WorkResponse(\x01\x30\x01\x12P\n\x0bReleaseTask\x12\x1f.taskloom.v1.ReleaseTaskRequest\x1a .taskloom.v1.ReleaseTaskResponse\x12S\n\x0c\x43ompleteTask\x12 .taskloom.v1.CompleteTaskRequest\x1a!.taskloom.v1.CompleteTaskResponse\x12G\n\x08\x46\x61ilTask\x12\x1c.taskloom.v1.FailTaskRequest\x1a\x1d.taskloom.v1.FailTaskResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,50 +38,50 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_WORKREFUSED_METADATAENTRY']._loaded_options = None
   _globals['_WORKREFUSED_METADATAENTRY']._serialized_options = b'8\001'
-  _globals['_CLAIMMODE']._serialized_start=3108
-  _globals['_CLAIMMODE']._serialized_end=3198
-  _globals['_CLAIMOUTCOME']._serialized_start=3201
-  _globals['_CLAIMOUTCOME']._serialized_end=3422
-  _globals['_CLAIMTASKREQUEST']._serialized_start=165
-  _globals['_CLAIMTASKREQUEST']._serialized_end=319
-  _globals['_CLAIMTASKRESPONSE']._serialized_start=321
-  _globals['_CLAIMTASKRESPONSE']._serialized_end=391
-  _globals['_CLAIMNEXTTASKREQUEST']._serialized_start=394
-  _globals['_CLAIMNEXTTASKREQUEST']._serialized_end=691
-  _globals['_CLAIMNEXTTASKRESPONSE']._serialized_start=694
-  _globals['_CLAIMNEXTTASKRESPONSE']._serialized_end=861
-  _globals['_RELEASETASKREQUEST']._serialized_start=863
-  _globals['_RELEASETASKREQUEST']._serialized_end=979
-  _globals['_RELEASETASKRESPONSE']._serialized_start=981
-  _globals['_RELEASETASKRESPONSE']._serialized_end=1053
-  _globals['_COMPLETETASKREQUEST']._serialized_start=1055
-  _globals['_COMPLETETASKREQUEST']._serialized_end=1172
-  _globals['_COMPLETETASKRESPONSE']._serialized_start=1174
-  _globals['_COMPLETETASKRESPONSE']._serialized_end=1275
-  _globals['_FAILTASKREQUEST']._serialized_start=1278
-  _globals['_FAILTASKREQUEST']._serialized_end=1454
-  _globals['_FAILTASKRESPONSE']._serialized_start=1456
-  _globals['_FAILTASKRESPONSE']._serialized_end=1553
-  _globals['_WORKREQUEST']._serialized_start=1556
-  _globals['_WORKREQUEST']._serialized_end=1899
-  _globals['_WORKSTART']._serialized_start=1902
-  _globals['_WORKSTART']._serialized_end=2075
-  _globals['_WORKDRAIN']._serialized_start=2077
-  _globals['_WORKDRAIN']._serialized_end=2088
-  _globals['_WORKRESPONSE']._serialized_start=2091
-  _globals['_WORKRESPONSE']._serialized_end=2586
-  _globals['_WORKSTARTED']._serialized_start=2588
-  _globals['_WORKSTARTED']._serialized_end=2698
-  _globals['_WORKASSIGNED']._serialized_start=2700
-  _globals['_WORKASSIGNED']._serialized_end=2748
-  _globals['_WORKWAITING']._serialized_start=2750
-  _globals['_WORKWAITING']._serialized_end=2855
-  _globals['_WORKREFUSED']._serialized_start=2858
-  _globals['_WORKREFUSED']._serialized_end=3091
-  _globals['_WORKREFUSED_METADATAENTRY']._serialized_start=3044
-  _globals['_WORKREFUSED_METADATAENTRY']._serialized_end=3091
-  _globals['_WORKDRAINED']._serialized_start=3093
-  _globals['_WORKDRAINED']._serialized_end=3106
-  _globals['_CLAIMSERVICE']._serialized_start=3425
-  _globals['_CLAIMSERVICE']._serialized_end=3908
+  _globals['_CLAIMMODE']._serialized_start=3437
+  _globals['_CLAIMMODE']._serialized_end=3527
+  _globals['_CLAIMOUTCOME']._serialized_start=3530
+  _globals['_CLAIMOUTCOME']._serialized_end=3780
+  _globals['_CLAIMTASKREQUEST']._serialized_start=191
+  _globals['_CLAIMTASKREQUEST']._serialized_end=345
+  _globals['_CLAIMTASKRESPONSE']._serialized_start=347
+  _globals['_CLAIMTASKRESPONSE']._serialized_end=455
+  _globals['_CLAIMNEXTTASKREQUEST']._serialized_start=458
+  _globals['_CLAIMNEXTTASKREQUEST']._serialized_end=755
+  _globals['_CLAIMNEXTTASKRESPONSE']._serialized_start=758
+  _globals['_CLAIMNEXTTASKRESPONSE']._serialized_end=963
+  _globals['_RELEASETASKREQUEST']._serialized_start=965
+  _globals['_RELEASETASKREQUEST']._serialized_end=1081
+  _globals['_RELEASETASKRESPONSE']._serialized_start=1083
+  _globals['_RELEASETASKRESPONSE']._serialized_end=1193
+  _globals['_COMPLETETASKREQUEST']._serialized_start=1196
+  _globals['_COMPLETETASKREQUEST']._serialized_end=1328
+  _globals['_COMPLETETASKRESPONSE']._serialized_start=1331
+  _globals['_COMPLETETASKRESPONSE']._serialized_end=1488
+  _globals['_FAILTASKREQUEST']._serialized_start=1491
+  _globals['_FAILTASKREQUEST']._serialized_end=1667
+  _globals['_FAILTASKRESPONSE']._serialized_start=1670
+  _globals['_FAILTASKRESPONSE']._serialized_end=1805
+  _globals['_WORKREQUEST']._serialized_start=1808
+  _globals['_WORKREQUEST']._serialized_end=2151
+  _globals['_WORKSTART']._serialized_start=2154
+  _globals['_WORKSTART']._serialized_end=2327
+  _globals['_WORKDRAIN']._serialized_start=2329
+  _globals['_WORKDRAIN']._serialized_end=2340
+  _globals['_WORKRESPONSE']._serialized_start=2343
+  _globals['_WORKRESPONSE']._serialized_end=2838
+  _globals['_WORKSTARTED']._serialized_start=2841
+  _globals['_WORKSTARTED']._serialized_end=2989
+  _globals['_WORKASSIGNED']._serialized_start=2991
+  _globals['_WORKASSIGNED']._serialized_end=3077
+  _globals['_WORKWAITING']._serialized_start=3079
+  _globals['_WORKWAITING']._serialized_end=3184
+  _globals['_WORKREFUSED']._serialized_start=3187
+  _globals['_WORKREFUSED']._serialized_end=3420
+  _globals['_WORKREFUSED_METADATAENTRY']._serialized_start=3373
+  _globals['_WORKREFUSED_METADATAENTRY']._serialized_end=3420
+  _globals['_WORKDRAINED']._serialized_start=3422
+  _globals['_WORKDRAINED']._serialized_end=3435
+  _globals['_CLAIMSERVICE']._serialized_start=3783
+  _globals['_CLAIMSERVICE']._serialized_end=4266
 # @@protoc_insertion_point(module_scope)

@@ -28,6 +28,7 @@ from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from taskloom.v1 import prompt_pb2 as _prompt_pb2
 from taskloom.v1 import task_pb2 as _task_pb2
 from taskloom.v1 import worker_pb2 as _worker_pb2
 from taskloom.v1 import worker_service_pb2 as _worker_service_pb2
@@ -85,6 +86,8 @@ class _ClaimOutcomeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ClaimOut
     """The worker rests; `retry_after` says how long still."""
     CLAIM_OUTCOME_LIMIT_REACHED: _ClaimOutcome.ValueType  # 6
     """The worker holds its max_claims."""
+    CLAIM_OUTCOME_WIP_LIMIT: _ClaimOutcome.ValueType  # 7
+    """Something is ready, but its workflow has as many tasks in the claim state as may be there."""
 
 class ClaimOutcome(_ClaimOutcome, metaclass=_ClaimOutcomeEnumTypeWrapper):
     """Why ClaimNextTask gave what it gave."""
@@ -102,6 +105,8 @@ CLAIM_OUTCOME_COOLING_DOWN: ClaimOutcome.ValueType  # 5
 """The worker rests; `retry_after` says how long still."""
 CLAIM_OUTCOME_LIMIT_REACHED: ClaimOutcome.ValueType  # 6
 """The worker holds its max_claims."""
+CLAIM_OUTCOME_WIP_LIMIT: ClaimOutcome.ValueType  # 7
+"""Something is ready, but its workflow has as many tasks in the claim state as may be there."""
 Global___ClaimOutcome: _TypeAlias = ClaimOutcome  # noqa: Y015
 
 @_typing.final
@@ -146,6 +151,7 @@ class ClaimTaskResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     TASK_FIELD_NUMBER: _builtins.int
+    PROMPTS_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
     @_builtins.property
@@ -154,15 +160,20 @@ class ClaimTaskResponse(_message.Message):
         advisory_claims.
         """
 
+    @_builtins.property
+    def prompts(self) -> _containers.RepeatedCompositeFieldContainer[_prompt_pb2.Prompt]:
+        """What the workflow has to say to this; empty where it says nothing."""
+
     def __init__(
         self,
         *,
         task: _task_pb2.Task | None = ...,
+        prompts: _abc.Iterable[_prompt_pb2.Prompt] | None = ...,
         revision: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["task", b"task"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["revision", b"revision", "task", b"task"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["prompts", b"prompts", "revision", b"revision", "task", b"task"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -199,8 +210,8 @@ class ClaimNextTaskRequest(_message.Message):
 
     @_builtins.property
     def wait(self) -> _duration_pb2.Duration:
-        """How long to wait for a task where none is ready, claims are paused or the worker
-        rests: up to 1 day, and never beyond the call's deadline. Absent or zero: not at all.
+        """How long to wait for a task where none is ready, claims are paused, the worker
+        rests or its workflow's limits leave no room: up to 1 day, and never beyond the call's deadline. Absent or zero: not at all.
         CLAIM_OUTCOME_ALL_DONE and CLAIM_OUTCOME_LIMIT_REACHED are answered at once.
         """
 
@@ -232,6 +243,7 @@ class ClaimNextTaskResponse(_message.Message):
     TASKS_FIELD_NUMBER: _builtins.int
     OUTCOME_FIELD_NUMBER: _builtins.int
     RETRY_AFTER_FIELD_NUMBER: _builtins.int
+    PROMPTS_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
     outcome: Global___ClaimOutcome.ValueType
     revision: _builtins.int
@@ -243,17 +255,22 @@ class ClaimNextTaskResponse(_message.Message):
     def retry_after(self) -> _duration_pb2.Duration:
         """With COOLING_DOWN: the rest of the rest."""
 
+    @_builtins.property
+    def prompts(self) -> _containers.RepeatedCompositeFieldContainer[_prompt_pb2.Prompt]:
+        """What their workflows have to say to this, each with the task_id of the task that it is about."""
+
     def __init__(
         self,
         *,
         tasks: _abc.Iterable[_task_pb2.Task] | None = ...,
         outcome: Global___ClaimOutcome.ValueType = ...,
         retry_after: _duration_pb2.Duration | None = ...,
+        prompts: _abc.Iterable[_prompt_pb2.Prompt] | None = ...,
         revision: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["retry_after", b"retry_after"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["outcome", b"outcome", "retry_after", b"retry_after", "revision", b"revision", "tasks", b"tasks"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["outcome", b"outcome", "prompts", b"prompts", "retry_after", b"retry_after", "revision", b"revision", "tasks", b"tasks"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -297,19 +314,25 @@ class ReleaseTaskResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     TASK_FIELD_NUMBER: _builtins.int
+    PROMPTS_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
     @_builtins.property
     def task(self) -> _task_pb2.Task: ...
+    @_builtins.property
+    def prompts(self) -> _containers.RepeatedCompositeFieldContainer[_prompt_pb2.Prompt]:
+        """What the workflow has to say to this; empty where it says nothing."""
+
     def __init__(
         self,
         *,
         task: _task_pb2.Task | None = ...,
+        prompts: _abc.Iterable[_prompt_pb2.Prompt] | None = ...,
         revision: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["task", b"task"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["revision", b"revision", "task", b"task"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["prompts", b"prompts", "revision", b"revision", "task", b"task"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -323,6 +346,7 @@ class CompleteTaskRequest(_message.Message):
     TASK_ID_FIELD_NUMBER: _builtins.int
     CLAIM_REVISION_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
+    FORCE_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     worker_id: _builtins.str
     task_id: _builtins.str
@@ -330,6 +354,8 @@ class CompleteTaskRequest(_message.Message):
     """0: the claim is not checked; the worker still is."""
     reason: _builtins.str
     """What is to be said about the outcome, for the history."""
+    force: _builtins.bool
+    """Go past gates of enforcement WARN. It is put into the history, and told as GATE_FORCED."""
     request_id: _builtins.str
     def __init__(
         self,
@@ -338,11 +364,12 @@ class CompleteTaskRequest(_message.Message):
         task_id: _builtins.str = ...,
         claim_revision: _builtins.int = ...,
         reason: _builtins.str = ...,
+        force: _builtins.bool = ...,
         request_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["claim_revision", b"claim_revision", "reason", b"reason", "request_id", b"request_id", "task_id", b"task_id", "worker_id", b"worker_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["claim_revision", b"claim_revision", "force", b"force", "reason", b"reason", "request_id", b"request_id", "task_id", b"task_id", "worker_id", b"worker_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -354,6 +381,8 @@ class CompleteTaskResponse(_message.Message):
 
     TASK_FIELD_NUMBER: _builtins.int
     UNBLOCKED_TASK_IDS_FIELD_NUMBER: _builtins.int
+    PROMPTS_FIELD_NUMBER: _builtins.int
+    WARNINGS_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
     @_builtins.property
@@ -362,16 +391,26 @@ class CompleteTaskResponse(_message.Message):
     def unblocked_task_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Tasks that became ready by this."""
 
+    @_builtins.property
+    def prompts(self) -> _containers.RepeatedCompositeFieldContainer[_prompt_pb2.Prompt]:
+        """What the workflow has to say to this; empty where it says nothing."""
+
+    @_builtins.property
+    def warnings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The gates that the task went past unsatisfied, a sentence each."""
+
     def __init__(
         self,
         *,
         task: _task_pb2.Task | None = ...,
         unblocked_task_ids: _abc.Iterable[_builtins.str] | None = ...,
+        prompts: _abc.Iterable[_prompt_pb2.Prompt] | None = ...,
+        warnings: _abc.Iterable[_builtins.str] | None = ...,
         revision: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["task", b"task"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["revision", b"revision", "task", b"task", "unblocked_task_ids", b"unblocked_task_ids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["prompts", b"prompts", "revision", b"revision", "task", b"task", "unblocked_task_ids", b"unblocked_task_ids", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -428,6 +467,7 @@ class FailTaskResponse(_message.Message):
 
     TASK_FIELD_NUMBER: _builtins.int
     UNBLOCKED_TASK_IDS_FIELD_NUMBER: _builtins.int
+    PROMPTS_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
     @_builtins.property
@@ -436,16 +476,21 @@ class FailTaskResponse(_message.Message):
     def unblocked_task_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Tasks that became ready by this: where the workflow lets a failed blocker go."""
 
+    @_builtins.property
+    def prompts(self) -> _containers.RepeatedCompositeFieldContainer[_prompt_pb2.Prompt]:
+        """What the workflow has to say to this; empty where it says nothing."""
+
     def __init__(
         self,
         *,
         task: _task_pb2.Task | None = ...,
         unblocked_task_ids: _abc.Iterable[_builtins.str] | None = ...,
+        prompts: _abc.Iterable[_prompt_pb2.Prompt] | None = ...,
         revision: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["task", b"task"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["revision", b"revision", "task", b"task", "unblocked_task_ids", b"unblocked_task_ids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["prompts", b"prompts", "revision", b"revision", "task", b"task", "unblocked_task_ids", b"unblocked_task_ids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -639,6 +684,7 @@ class WorkStarted(_message.Message):
     WORKER_FIELD_NUMBER: _builtins.int
     HELD_TASKS_FIELD_NUMBER: _builtins.int
     INCARNATION_FIELD_NUMBER: _builtins.int
+    PROMPTS_FIELD_NUMBER: _builtins.int
     incarnation: _builtins.str
     @_builtins.property
     def worker(self) -> _worker_pb2.Worker: ...
@@ -646,16 +692,21 @@ class WorkStarted(_message.Message):
     def held_tasks(self) -> _containers.RepeatedCompositeFieldContainer[_task_pb2.Task]:
         """What the worker holds, from before this stream."""
 
+    @_builtins.property
+    def prompts(self) -> _containers.RepeatedCompositeFieldContainer[_prompt_pb2.Prompt]:
+        """As in ConnectResponse."""
+
     def __init__(
         self,
         *,
         worker: _worker_pb2.Worker | None = ...,
         held_tasks: _abc.Iterable[_task_pb2.Task] | None = ...,
         incarnation: _builtins.str = ...,
+        prompts: _abc.Iterable[_prompt_pb2.Prompt] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["worker", b"worker"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["held_tasks", b"held_tasks", "incarnation", b"incarnation", "worker", b"worker"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["held_tasks", b"held_tasks", "incarnation", b"incarnation", "prompts", b"prompts", "worker", b"worker"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -668,16 +719,22 @@ class WorkAssigned(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     TASKS_FIELD_NUMBER: _builtins.int
+    PROMPTS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def tasks(self) -> _containers.RepeatedCompositeFieldContainer[_task_pb2.Task]: ...
+    @_builtins.property
+    def prompts(self) -> _containers.RepeatedCompositeFieldContainer[_prompt_pb2.Prompt]:
+        """As in ClaimNextTaskResponse."""
+
     def __init__(
         self,
         *,
         tasks: _abc.Iterable[_task_pb2.Task] | None = ...,
+        prompts: _abc.Iterable[_prompt_pb2.Prompt] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["tasks", b"tasks"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["prompts", b"prompts", "tasks", b"tasks"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

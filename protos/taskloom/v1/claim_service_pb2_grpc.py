@@ -91,6 +91,8 @@ class ClaimServiceServicer:
         FAILED_PRECONDITION / CLAIM_LIMIT          the worker holds its max_claims
         FAILED_PRECONDITION / COOLING_DOWN         RetryInfo says for how long
         FAILED_PRECONDITION / ILLEGAL_TRANSITION   the task has ended, or waits elsewhere
+        FAILED_PRECONDITION / WIP_LIMIT            the claim state is full; the details list the
+        tasks in it: one of them must leave it first
         FAILED_PRECONDITION / TASK_DELETED
         FAILED_PRECONDITION / PAUSED               everything, or the task's subtree, until
         somebody resumes; watch for it
@@ -114,6 +116,10 @@ class ClaimServiceServicer:
         ready, by whatever change, goes to exactly one of those who may take it, to the one
         who waits longest, in the very transaction that made it ready; the others are not
         woken. A call that is cancelled, or whose connection breaks, leaves the line.
+
+        Where a workflow limits how many tasks may be in its claim state, no more of its tasks are
+        given than there is room for: those of other workflows are given in their stead. Whoever
+        waits is given one as soon as there is room.
 
         No task is an answer, not an error: `outcome` says why, `revision` is where to
         watch from.
@@ -167,9 +173,9 @@ class ClaimServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ReleaseTask(self, request, context):
-        """Gives a task back, to the initial state of its workflow.
+        """Gives a task back, to the initial state of its workflow. Gates do not keep it.
 
-        Errors: those of CompleteTask but CHILDREN_OPEN.
+        Errors: those of CompleteTask but CHILDREN_OPEN, GATE_UNSATISFIED and ROLE_FORBIDS.
 
         Retry with the same request_id.
         """
@@ -180,6 +186,9 @@ class ClaimServiceServicer:
     def CompleteTask(self, request, context):
         """Ends a task well. The file marks made for it are removed.
 
+        By this it leaves its state and its phase, and what the workflow's gates on them ask must be
+        attached. CheckGates tells beforehand.
+
         Errors:
         NOT_FOUND / TASK_NOT_FOUND
         NOT_FOUND / WORKER_NOT_FOUND               connect first
@@ -187,6 +196,9 @@ class ClaimServiceServicer:
         by this claim: drop the work, take another
         FAILED_PRECONDITION / CHILDREN_OPEN        the details list the open children
         FAILED_PRECONDITION / ILLEGAL_TRANSITION   the details list the exits there are
+        FAILED_PRECONDITION / GATE_UNSATISFIED     the details list the gates; attach what they
+        ask, or say force where all of them may be forced
+        PERMISSION_DENIED / ROLE_FORBIDS           force, which the worker's role may not say
         FAILED_PRECONDITION / TASK_DELETED
 
         Retry with the same request_id; without one, a retry of a call that did succeed is
@@ -203,7 +215,9 @@ class ClaimServiceServicer:
         its retry delay has passed. Else it goes to the workflow's fail state, where it holds
         back what depends on it until somebody reopens or cancels it.
 
-        Errors: those of CompleteTask but CHILDREN_OPEN.
+        Gates do not keep it: they are for what is to go on.
+
+        Errors: those of CompleteTask but CHILDREN_OPEN, GATE_UNSATISFIED and ROLE_FORBIDS.
 
         Retry with the same request_id.
         """

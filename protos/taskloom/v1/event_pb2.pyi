@@ -71,6 +71,10 @@ class _EventTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_EventType.V
     EVENT_TYPE_PAUSED: _EventType.ValueType  # 60
     """Of everything, or of the task that is named and all below it."""
     EVENT_TYPE_RESUMED: _EventType.ValueType  # 61
+    EVENT_TYPE_GATE_FORCED: _EventType.ValueType  # 70
+    """The task went past a gate that was not satisfied, because somebody said force. After the
+    event that tells of the move; the reason names the gates.
+    """
 
 class EventType(_EventType, metaclass=_EventTypeEnumTypeWrapper):
     """What happened. The past tense of the verb that did it."""
@@ -118,6 +122,10 @@ EVENT_TYPE_ATTACHMENT_REMOVED: EventType.ValueType  # 51
 EVENT_TYPE_PAUSED: EventType.ValueType  # 60
 """Of everything, or of the task that is named and all below it."""
 EVENT_TYPE_RESUMED: EventType.ValueType  # 61
+EVENT_TYPE_GATE_FORCED: EventType.ValueType  # 70
+"""The task went past a gate that was not satisfied, because somebody said force. After the
+event that tells of the move; the reason names the gates.
+"""
 Global___EventType: _TypeAlias = EventType  # noqa: Y015
 
 @_typing.final

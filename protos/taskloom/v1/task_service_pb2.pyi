@@ -13,6 +13,7 @@ from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from taskloom.v1 import prompt_pb2 as _prompt_pb2
 from taskloom.v1 import task_pb2 as _task_pb2
 import builtins as _builtins
 import sys
@@ -55,6 +56,8 @@ class _ObstacleTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Obstacle
     OBSTACLE_TYPE_CLAIM_LIMIT: _ObstacleType.ValueType  # 12
     """The worker holds its max_claims."""
     OBSTACLE_TYPE_COOLING_DOWN: _ObstacleType.ValueType  # 13
+    OBSTACLE_TYPE_WIP_LIMIT: _ObstacleType.ValueType  # 15
+    """The workflow's claim state has as many tasks as may be in it."""
 
 class ObstacleType(_ObstacleType, metaclass=_ObstacleTypeEnumTypeWrapper):
     """What kind of reason."""
@@ -83,6 +86,8 @@ OBSTACLE_TYPE_NOT_CONNECTED: ObstacleType.ValueType  # 11
 OBSTACLE_TYPE_CLAIM_LIMIT: ObstacleType.ValueType  # 12
 """The worker holds its max_claims."""
 OBSTACLE_TYPE_COOLING_DOWN: ObstacleType.ValueType  # 13
+OBSTACLE_TYPE_WIP_LIMIT: ObstacleType.ValueType  # 15
+"""The workflow's claim state has as many tasks as may be in it."""
 Global___ObstacleType: _TypeAlias = ObstacleType  # noqa: Y015
 
 class _SignalType:
@@ -218,19 +223,25 @@ class CreateTaskResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     TASK_FIELD_NUMBER: _builtins.int
+    WARNINGS_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
     @_builtins.property
     def task(self) -> _task_pb2.Task: ...
+    @_builtins.property
+    def warnings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What was taken although the workflow does not want it so, a sentence each."""
+
     def __init__(
         self,
         *,
         task: _task_pb2.Task | None = ...,
+        warnings: _abc.Iterable[_builtins.str] | None = ...,
         revision: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["task", b"task"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["revision", b"revision", "task", b"task"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["revision", b"revision", "task", b"task", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -356,21 +367,27 @@ class CreateTaskTreeResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     TASKS_FIELD_NUMBER: _builtins.int
+    WARNINGS_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
     @_builtins.property
     def tasks(self) -> _containers.RepeatedCompositeFieldContainer[_task_pb2.Task]:
         """All tasks of the tree, each before its children."""
 
+    @_builtins.property
+    def warnings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What was taken although the workflow does not want it so, a sentence each."""
+
     def __init__(
         self,
         *,
         tasks: _abc.Iterable[_task_pb2.Task] | None = ...,
+        warnings: _abc.Iterable[_builtins.str] | None = ...,
         revision: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["revision", b"revision", "tasks", b"tasks"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["revision", b"revision", "tasks", b"tasks", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -570,6 +587,7 @@ class UpdateTaskRequest(_message.Message):
     NEEDED_TAGS_FIELD_NUMBER: _builtins.int
     WANTED_TAGS_FIELD_NUMBER: _builtins.int
     RETRY_DELAY_FIELD_NUMBER: _builtins.int
+    FORCE_FIELD_NUMBER: _builtins.int
     task_id: _builtins.str
     worker_id: _builtins.str
     """Who changes it; empty: a person."""
@@ -589,6 +607,8 @@ class UpdateTaskRequest(_message.Message):
     """Why, for the history."""
     request_id: _builtins.str
     max_attempts: _builtins.int
+    force: _builtins.bool
+    """Go past gates of enforcement WARN. It is put into the history, and told as GATE_FORCED."""
     @_builtins.property
     def time_estimate(self) -> _duration_pb2.Duration:
         """Present and zero: not estimated."""
@@ -632,10 +652,11 @@ class UpdateTaskRequest(_message.Message):
         needed_tags: Global___Tags | None = ...,
         wanted_tags: Global___Tags | None = ...,
         retry_delay: _duration_pb2.Duration | None = ...,
+        force: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_assignee", b"_assignee", "_description", b"_description", "_max_attempts", b"_max_attempts", "_phase", b"_phase", "_points", b"_points", "_priority", b"_priority", "_status", b"_status", "_title", b"_title", "assignee", b"assignee", "description", b"description", "max_attempts", b"max_attempts", "needed_tags", b"needed_tags", "not_before", b"not_before", "phase", b"phase", "points", b"points", "priority", b"priority", "retry_delay", b"retry_delay", "status", b"status", "tags", b"tags", "time_estimate", b"time_estimate", "title", b"title", "wanted_tags", b"wanted_tags"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_assignee", b"_assignee", "_description", b"_description", "_max_attempts", b"_max_attempts", "_phase", b"_phase", "_points", b"_points", "_priority", b"_priority", "_status", b"_status", "_title", b"_title", "assignee", b"assignee", "claim_revision", b"claim_revision", "description", b"description", "etag", b"etag", "max_attempts", b"max_attempts", "needed_tags", b"needed_tags", "not_before", b"not_before", "phase", b"phase", "points", b"points", "priority", b"priority", "reason", b"reason", "request_id", b"request_id", "retry_delay", b"retry_delay", "status", b"status", "tags", b"tags", "task_id", b"task_id", "time_estimate", b"time_estimate", "title", b"title", "wanted_tags", b"wanted_tags", "worker_id", b"worker_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_assignee", b"_assignee", "_description", b"_description", "_max_attempts", b"_max_attempts", "_phase", b"_phase", "_points", b"_points", "_priority", b"_priority", "_status", b"_status", "_title", b"_title", "assignee", b"assignee", "claim_revision", b"claim_revision", "description", b"description", "etag", b"etag", "force", b"force", "max_attempts", b"max_attempts", "needed_tags", b"needed_tags", "not_before", b"not_before", "phase", b"phase", "points", b"points", "priority", b"priority", "reason", b"reason", "request_id", b"request_id", "retry_delay", b"retry_delay", "status", b"status", "tags", b"tags", "task_id", b"task_id", "time_estimate", b"time_estimate", "title", b"title", "wanted_tags", b"wanted_tags", "worker_id", b"worker_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__assignee: _TypeAlias = _typing.Literal["assignee"]  # noqa: Y015
     _WhichOneofArgType__assignee: _TypeAlias = _typing.Literal["_assignee", b"_assignee"]  # noqa: Y015
@@ -700,6 +721,8 @@ class UpdateTaskResponse(_message.Message):
 
     TASK_FIELD_NUMBER: _builtins.int
     UNBLOCKED_TASK_IDS_FIELD_NUMBER: _builtins.int
+    PROMPTS_FIELD_NUMBER: _builtins.int
+    WARNINGS_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
     @_builtins.property
@@ -708,16 +731,28 @@ class UpdateTaskResponse(_message.Message):
     def unblocked_task_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Tasks that became ready by this."""
 
+    @_builtins.property
+    def prompts(self) -> _containers.RepeatedCompositeFieldContainer[_prompt_pb2.Prompt]:
+        """What the workflow has to say to this; empty where it says nothing."""
+
+    @_builtins.property
+    def warnings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The gates that the task went past unsatisfied, a phase that the workflow does not list: what
+        was taken although the workflow does not want it so, a sentence each.
+        """
+
     def __init__(
         self,
         *,
         task: _task_pb2.Task | None = ...,
         unblocked_task_ids: _abc.Iterable[_builtins.str] | None = ...,
+        prompts: _abc.Iterable[_prompt_pb2.Prompt] | None = ...,
+        warnings: _abc.Iterable[_builtins.str] | None = ...,
         revision: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["task", b"task"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["revision", b"revision", "task", b"task", "unblocked_task_ids", b"unblocked_task_ids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["prompts", b"prompts", "revision", b"revision", "task", b"task", "unblocked_task_ids", b"unblocked_task_ids", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1256,3 +1291,113 @@ class LogMetricsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___LogMetricsResponse: _TypeAlias = LogMetricsResponse  # noqa: Y015
+
+@_typing.final
+class CheckGatesRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TASK_ID_FIELD_NUMBER: _builtins.int
+    STATUS_FIELD_NUMBER: _builtins.int
+    PHASE_FIELD_NUMBER: _builtins.int
+    task_id: _builtins.str
+    status: _builtins.str
+    """Where it is to go. Both absent or empty: to the workflow's complete state."""
+    phase: _builtins.str
+    """Present and empty: out of its phase, to none."""
+    def __init__(
+        self,
+        *,
+        task_id: _builtins.str = ...,
+        status: _builtins.str = ...,
+        phase: _builtins.str | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_phase", b"_phase", "phase", b"phase"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_phase", b"_phase", "phase", b"phase", "status", b"status", "task_id", b"task_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__phase: _TypeAlias = _typing.Literal["phase"]  # noqa: Y015
+    _WhichOneofArgType__phase: _TypeAlias = _typing.Literal["_phase", b"_phase"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__phase) -> _WhichOneofReturnType__phase | None: ...
+
+Global___CheckGatesRequest: _TypeAlias = CheckGatesRequest  # noqa: Y015
+
+@_typing.final
+class CheckGatesResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GATES_FIELD_NUMBER: _builtins.int
+    PASSES_FIELD_NUMBER: _builtins.int
+    PASSES_FORCED_FIELD_NUMBER: _builtins.int
+    STATUS_FIELD_NUMBER: _builtins.int
+    PHASE_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    passes: _builtins.bool
+    """Whether the move would go through as far as gates go, without force."""
+    passes_forced: _builtins.bool
+    """Whether it would with force."""
+    status: _builtins.str
+    """The task's status and phase, from which it would move."""
+    phase: _builtins.str
+    revision: _builtins.int
+    @_builtins.property
+    def gates(self) -> _containers.RepeatedCompositeFieldContainer[Global___GateCheck]:
+        """All gates that the move would have to pass, in the order of the workflow."""
+
+    def __init__(
+        self,
+        *,
+        gates: _abc.Iterable[Global___GateCheck] | None = ...,
+        passes: _builtins.bool = ...,
+        passes_forced: _builtins.bool = ...,
+        status: _builtins.str = ...,
+        phase: _builtins.str = ...,
+        revision: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["gates", b"gates", "passes", b"passes", "passes_forced", b"passes_forced", "phase", b"phase", "revision", b"revision", "status", b"status"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CheckGatesResponse: _TypeAlias = CheckGatesResponse  # noqa: Y015
+
+@_typing.final
+class GateCheck(_message.Message):
+    """A gate, and whether a task satisfies it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    LEAVING_FIELD_NUMBER: _builtins.int
+    ATTACHMENT_TYPE_FIELD_NUMBER: _builtins.int
+    ENFORCEMENT_FIELD_NUMBER: _builtins.int
+    DESCRIPTION_FIELD_NUMBER: _builtins.int
+    SATISFIED_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    leaving: _builtins.str
+    """What is guarded, such as "status:working" or "phase:implement"."""
+    attachment_type: _builtins.str
+    """An attachment of this type satisfies it."""
+    enforcement: _builtins.str
+    """As in the workflow: "allow" lets the task go on and warns, "warn" refuses unless it is forced,
+    "reject" refuses.
+    """
+    description: _builtins.str
+    satisfied: _builtins.bool
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        leaving: _builtins.str = ...,
+        attachment_type: _builtins.str = ...,
+        enforcement: _builtins.str = ...,
+        description: _builtins.str = ...,
+        satisfied: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attachment_type", b"attachment_type", "description", b"description", "enforcement", b"enforcement", "leaving", b"leaving", "name", b"name", "satisfied", b"satisfied"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GateCheck: _TypeAlias = GateCheck  # noqa: Y015

@@ -85,6 +85,11 @@ class TaskServiceStub:
                 request_serializer=taskloom_dot_v1_dot_task__service__pb2.ExplainTaskRequest.SerializeToString,
                 response_deserializer=taskloom_dot_v1_dot_task__service__pb2.ExplainTaskResponse.FromString,
                 _registered_method=True)
+        self.CheckGates = channel.unary_unary(
+                '/taskloom.v1.TaskService/CheckGates',
+                request_serializer=taskloom_dot_v1_dot_task__service__pb2.CheckGatesRequest.SerializeToString,
+                response_deserializer=taskloom_dot_v1_dot_task__service__pb2.CheckGatesResponse.FromString,
+                _registered_method=True)
         self.SignalTask = channel.unary_unary(
                 '/taskloom.v1.TaskService/SignalTask',
                 request_serializer=taskloom_dot_v1_dot_task__service__pb2.SignalTaskRequest.SerializeToString,
@@ -114,6 +119,10 @@ class TaskServiceServicer:
         NOT_FOUND / TASK_NOT_FOUND          the parent or a blocker; the detail names it
         NOT_FOUND / WORKFLOW_NOT_FOUND
         FAILED_PRECONDITION / PARENT_ENDED  the parent has ended: reopen it first
+        PERMISSION_DENIED / ROLE_FORBIDS    a parent is given, and the worker's role may not
+        create subtasks
+        INVALID_ARGUMENT / INVALID_FIELD    among others: a phase that the workflow does not list,
+        where it takes no others
 
         Retry with the same request_id or with an id of your own.
         """
@@ -180,6 +189,10 @@ class TaskServiceServicer:
         state, is held by the worker under its lease, and ClaimTask begins it. An empty
         assignee takes an assignment back.
 
+        By another status or another phase the task leaves the one that it had, and what the
+        workflow's gates on that ask must be attached. Gates do not keep a task that is taken up,
+        given back, or given up: the initial, the disconnect, the fail and the cancel state are open.
+
         Errors:
         NOT_FOUND / TASK_NOT_FOUND, WORKER_NOT_FOUND
         ABORTED / ETAG_MISMATCH     somebody changed the task since: read it again
@@ -189,6 +202,11 @@ class TaskServiceServicer:
         FAILED_PRECONDITION / CHILDREN_OPEN        a completion; likewise the children
         FAILED_PRECONDITION / TASK_CLAIMED         an assignment; the detail names the holder
         FAILED_PRECONDITION / TASK_DELETED
+        FAILED_PRECONDITION / GATE_UNSATISFIED     the details list the gates; attach what they
+        ask, or say force where all may be forced
+        FAILED_PRECONDITION / WIP_LIMIT            the state is full; the details list what is in it
+        PERMISSION_DENIED / ROLE_FORBIDS           an assignment, or force, that the worker's role
+        may not make; the details name the roles that may
 
         Retry with the same request_id.
         """
@@ -206,6 +224,7 @@ class TaskServiceServicer:
         NOT_FOUND / TASK_NOT_FOUND
         FAILED_PRECONDITION / CHILDREN_OPEN   it has children: say cascade
         FAILED_PRECONDITION / TASK_CLAIMED    it, or one below, is claimed: say force
+        PERMISSION_DENIED / ROLE_FORBIDS      force, which the worker's role may not say
 
         Retry freely.
         """
@@ -224,6 +243,7 @@ class TaskServiceServicer:
         INVALID_ARGUMENT / CYCLE            the detail lists the tasks along the cycle
         FAILED_PRECONDITION / PARENT_EXISTS the child has another parent already
         FAILED_PRECONDITION / PARENT_ENDED  the parent has ended: reopen it first
+        PERMISSION_DENIED / ROLE_FORBIDS    contains, and the worker's role may not create subtasks
 
         Retry freely.
         """
@@ -262,6 +282,20 @@ class TaskServiceServicer:
         Errors:
         NOT_FOUND / TASK_NOT_FOUND
         NOT_FOUND / WORKER_NOT_FOUND   the worker never connected
+
+        Retry freely.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CheckGates(self, request, context):
+        """Says which gates a task would have to pass, and which of them are satisfied, before one
+        tries. A move that no gate keeps has none.
+
+        Errors:
+        NOT_FOUND / TASK_NOT_FOUND
+        FAILED_PRECONDITION / ILLEGAL_TRANSITION   the workflow has no such status
 
         Retry freely.
         """
@@ -363,6 +397,11 @@ def add_TaskServiceServicer_to_server(servicer, server):
                     servicer.ExplainTask,
                     request_deserializer=taskloom_dot_v1_dot_task__service__pb2.ExplainTaskRequest.FromString,
                     response_serializer=taskloom_dot_v1_dot_task__service__pb2.ExplainTaskResponse.SerializeToString,
+            ),
+            'CheckGates': grpc.unary_unary_rpc_method_handler(
+                    servicer.CheckGates,
+                    request_deserializer=taskloom_dot_v1_dot_task__service__pb2.CheckGatesRequest.FromString,
+                    response_serializer=taskloom_dot_v1_dot_task__service__pb2.CheckGatesResponse.SerializeToString,
             ),
             'SignalTask': grpc.unary_unary_rpc_method_handler(
                     servicer.SignalTask,
@@ -651,6 +690,33 @@ class TaskService:
             '/taskloom.v1.TaskService/ExplainTask',
             taskloom_dot_v1_dot_task__service__pb2.ExplainTaskRequest.SerializeToString,
             taskloom_dot_v1_dot_task__service__pb2.ExplainTaskResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CheckGates(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/taskloom.v1.TaskService/CheckGates',
+            taskloom_dot_v1_dot_task__service__pb2.CheckGatesRequest.SerializeToString,
+            taskloom_dot_v1_dot_task__service__pb2.CheckGatesResponse.FromString,
             options,
             channel_credentials,
             insecure,

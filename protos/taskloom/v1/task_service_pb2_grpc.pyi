@@ -44,6 +44,10 @@ class TaskServiceStub:
       NOT_FOUND / TASK_NOT_FOUND          the parent or a blocker; the detail names it
       NOT_FOUND / WORKFLOW_NOT_FOUND
       FAILED_PRECONDITION / PARENT_ENDED  the parent has ended: reopen it first
+      PERMISSION_DENIED / ROLE_FORBIDS    a parent is given, and the worker's role may not
+                                          create subtasks
+      INVALID_ARGUMENT / INVALID_FIELD    among others: a phase that the workflow does not list,
+                                          where it takes no others
 
     Retry with the same request_id or with an id of your own.
     """
@@ -94,6 +98,10 @@ class TaskServiceStub:
     state, is held by the worker under its lease, and ClaimTask begins it. An empty
     assignee takes an assignment back.
 
+    By another status or another phase the task leaves the one that it had, and what the
+    workflow's gates on that ask must be attached. Gates do not keep a task that is taken up,
+    given back, or given up: the initial, the disconnect, the fail and the cancel state are open.
+
     Errors:
       NOT_FOUND / TASK_NOT_FOUND, WORKER_NOT_FOUND
       ABORTED / ETAG_MISMATCH     somebody changed the task since: read it again
@@ -103,6 +111,11 @@ class TaskServiceStub:
       FAILED_PRECONDITION / CHILDREN_OPEN        a completion; likewise the children
       FAILED_PRECONDITION / TASK_CLAIMED         an assignment; the detail names the holder
       FAILED_PRECONDITION / TASK_DELETED
+      FAILED_PRECONDITION / GATE_UNSATISFIED     the details list the gates; attach what they
+                                                 ask, or say force where all may be forced
+      FAILED_PRECONDITION / WIP_LIMIT            the state is full; the details list what is in it
+      PERMISSION_DENIED / ROLE_FORBIDS           an assignment, or force, that the worker's role
+                                                 may not make; the details name the roles that may
 
     Retry with the same request_id.
     """
@@ -116,6 +129,7 @@ class TaskServiceStub:
       NOT_FOUND / TASK_NOT_FOUND
       FAILED_PRECONDITION / CHILDREN_OPEN   it has children: say cascade
       FAILED_PRECONDITION / TASK_CLAIMED    it, or one below, is claimed: say force
+      PERMISSION_DENIED / ROLE_FORBIDS      force, which the worker's role may not say
 
     Retry freely.
     """
@@ -130,6 +144,7 @@ class TaskServiceStub:
       INVALID_ARGUMENT / CYCLE            the detail lists the tasks along the cycle
       FAILED_PRECONDITION / PARENT_EXISTS the child has another parent already
       FAILED_PRECONDITION / PARENT_ENDED  the parent has ended: reopen it first
+      PERMISSION_DENIED / ROLE_FORBIDS    contains, and the worker's role may not create subtasks
 
     Retry freely.
     """
@@ -156,6 +171,16 @@ class TaskServiceStub:
     Errors:
       NOT_FOUND / TASK_NOT_FOUND
       NOT_FOUND / WORKER_NOT_FOUND   the worker never connected
+
+    Retry freely.
+    """
+    CheckGates: _grpc.UnaryUnaryMultiCallable[_task_service_pb2.CheckGatesRequest, _task_service_pb2.CheckGatesResponse]
+    """Says which gates a task would have to pass, and which of them are satisfied, before one
+    tries. A move that no gate keeps has none.
+
+    Errors:
+      NOT_FOUND / TASK_NOT_FOUND
+      FAILED_PRECONDITION / ILLEGAL_TRANSITION   the workflow has no such status
 
     Retry freely.
     """
@@ -203,6 +228,10 @@ class TaskServiceAsyncStub(TaskServiceStub):
       NOT_FOUND / TASK_NOT_FOUND          the parent or a blocker; the detail names it
       NOT_FOUND / WORKFLOW_NOT_FOUND
       FAILED_PRECONDITION / PARENT_ENDED  the parent has ended: reopen it first
+      PERMISSION_DENIED / ROLE_FORBIDS    a parent is given, and the worker's role may not
+                                          create subtasks
+      INVALID_ARGUMENT / INVALID_FIELD    among others: a phase that the workflow does not list,
+                                          where it takes no others
 
     Retry with the same request_id or with an id of your own.
     """
@@ -253,6 +282,10 @@ class TaskServiceAsyncStub(TaskServiceStub):
     state, is held by the worker under its lease, and ClaimTask begins it. An empty
     assignee takes an assignment back.
 
+    By another status or another phase the task leaves the one that it had, and what the
+    workflow's gates on that ask must be attached. Gates do not keep a task that is taken up,
+    given back, or given up: the initial, the disconnect, the fail and the cancel state are open.
+
     Errors:
       NOT_FOUND / TASK_NOT_FOUND, WORKER_NOT_FOUND
       ABORTED / ETAG_MISMATCH     somebody changed the task since: read it again
@@ -262,6 +295,11 @@ class TaskServiceAsyncStub(TaskServiceStub):
       FAILED_PRECONDITION / CHILDREN_OPEN        a completion; likewise the children
       FAILED_PRECONDITION / TASK_CLAIMED         an assignment; the detail names the holder
       FAILED_PRECONDITION / TASK_DELETED
+      FAILED_PRECONDITION / GATE_UNSATISFIED     the details list the gates; attach what they
+                                                 ask, or say force where all may be forced
+      FAILED_PRECONDITION / WIP_LIMIT            the state is full; the details list what is in it
+      PERMISSION_DENIED / ROLE_FORBIDS           an assignment, or force, that the worker's role
+                                                 may not make; the details name the roles that may
 
     Retry with the same request_id.
     """
@@ -275,6 +313,7 @@ class TaskServiceAsyncStub(TaskServiceStub):
       NOT_FOUND / TASK_NOT_FOUND
       FAILED_PRECONDITION / CHILDREN_OPEN   it has children: say cascade
       FAILED_PRECONDITION / TASK_CLAIMED    it, or one below, is claimed: say force
+      PERMISSION_DENIED / ROLE_FORBIDS      force, which the worker's role may not say
 
     Retry freely.
     """
@@ -289,6 +328,7 @@ class TaskServiceAsyncStub(TaskServiceStub):
       INVALID_ARGUMENT / CYCLE            the detail lists the tasks along the cycle
       FAILED_PRECONDITION / PARENT_EXISTS the child has another parent already
       FAILED_PRECONDITION / PARENT_ENDED  the parent has ended: reopen it first
+      PERMISSION_DENIED / ROLE_FORBIDS    contains, and the worker's role may not create subtasks
 
     Retry freely.
     """
@@ -315,6 +355,16 @@ class TaskServiceAsyncStub(TaskServiceStub):
     Errors:
       NOT_FOUND / TASK_NOT_FOUND
       NOT_FOUND / WORKER_NOT_FOUND   the worker never connected
+
+    Retry freely.
+    """
+    CheckGates: _aio.UnaryUnaryMultiCallable[_task_service_pb2.CheckGatesRequest, _task_service_pb2.CheckGatesResponse]  # type: ignore[assignment]
+    """Says which gates a task would have to pass, and which of them are satisfied, before one
+    tries. A move that no gate keeps has none.
+
+    Errors:
+      NOT_FOUND / TASK_NOT_FOUND
+      FAILED_PRECONDITION / ILLEGAL_TRANSITION   the workflow has no such status
 
     Retry freely.
     """
@@ -365,6 +415,10 @@ class TaskServiceServicer(metaclass=_abc_1.ABCMeta):
           NOT_FOUND / TASK_NOT_FOUND          the parent or a blocker; the detail names it
           NOT_FOUND / WORKFLOW_NOT_FOUND
           FAILED_PRECONDITION / PARENT_ENDED  the parent has ended: reopen it first
+          PERMISSION_DENIED / ROLE_FORBIDS    a parent is given, and the worker's role may not
+                                              create subtasks
+          INVALID_ARGUMENT / INVALID_FIELD    among others: a phase that the workflow does not list,
+                                              where it takes no others
 
         Retry with the same request_id or with an id of your own.
         """
@@ -439,6 +493,10 @@ class TaskServiceServicer(metaclass=_abc_1.ABCMeta):
         state, is held by the worker under its lease, and ClaimTask begins it. An empty
         assignee takes an assignment back.
 
+        By another status or another phase the task leaves the one that it had, and what the
+        workflow's gates on that ask must be attached. Gates do not keep a task that is taken up,
+        given back, or given up: the initial, the disconnect, the fail and the cancel state are open.
+
         Errors:
           NOT_FOUND / TASK_NOT_FOUND, WORKER_NOT_FOUND
           ABORTED / ETAG_MISMATCH     somebody changed the task since: read it again
@@ -448,6 +506,11 @@ class TaskServiceServicer(metaclass=_abc_1.ABCMeta):
           FAILED_PRECONDITION / CHILDREN_OPEN        a completion; likewise the children
           FAILED_PRECONDITION / TASK_CLAIMED         an assignment; the detail names the holder
           FAILED_PRECONDITION / TASK_DELETED
+          FAILED_PRECONDITION / GATE_UNSATISFIED     the details list the gates; attach what they
+                                                     ask, or say force where all may be forced
+          FAILED_PRECONDITION / WIP_LIMIT            the state is full; the details list what is in it
+          PERMISSION_DENIED / ROLE_FORBIDS           an assignment, or force, that the worker's role
+                                                     may not make; the details name the roles that may
 
         Retry with the same request_id.
         """
@@ -467,6 +530,7 @@ class TaskServiceServicer(metaclass=_abc_1.ABCMeta):
           NOT_FOUND / TASK_NOT_FOUND
           FAILED_PRECONDITION / CHILDREN_OPEN   it has children: say cascade
           FAILED_PRECONDITION / TASK_CLAIMED    it, or one below, is claimed: say force
+          PERMISSION_DENIED / ROLE_FORBIDS      force, which the worker's role may not say
 
         Retry freely.
         """
@@ -487,6 +551,7 @@ class TaskServiceServicer(metaclass=_abc_1.ABCMeta):
           INVALID_ARGUMENT / CYCLE            the detail lists the tasks along the cycle
           FAILED_PRECONDITION / PARENT_EXISTS the child has another parent already
           FAILED_PRECONDITION / PARENT_ENDED  the parent has ended: reopen it first
+          PERMISSION_DENIED / ROLE_FORBIDS    contains, and the worker's role may not create subtasks
 
         Retry freely.
         """
@@ -531,6 +596,22 @@ class TaskServiceServicer(metaclass=_abc_1.ABCMeta):
         Errors:
           NOT_FOUND / TASK_NOT_FOUND
           NOT_FOUND / WORKER_NOT_FOUND   the worker never connected
+
+        Retry freely.
+        """
+
+    @_abc_1.abstractmethod
+    def CheckGates(
+        self,
+        request: _task_service_pb2.CheckGatesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_task_service_pb2.CheckGatesResponse, _abc.Awaitable[_task_service_pb2.CheckGatesResponse]]:
+        """Says which gates a task would have to pass, and which of them are satisfied, before one
+        tries. A move that no gate keeps has none.
+
+        Errors:
+          NOT_FOUND / TASK_NOT_FOUND
+          FAILED_PRECONDITION / ILLEGAL_TRANSITION   the workflow has no such status
 
         Retry freely.
         """

@@ -45,6 +45,7 @@ class Worker(_message.Message):
     CLAIMS_GRANTED_FIELD_NUMBER: _builtins.int
     CLAIMS_LOST_FIELD_NUMBER: _builtins.int
     GRACE_EXPIRE_TIME_FIELD_NUMBER: _builtins.int
+    ROLE_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     workflow: _builtins.str
     max_claims: _builtins.int
@@ -64,6 +65,8 @@ class Worker(_message.Message):
     """Attempts that gave it the task."""
     claims_lost: _builtins.int
     """Attempts refused because another worker had the task, or has ended it meanwhile."""
+    role: _builtins.str
+    """Its role in its workflow, by its tags; empty where it has none. Left out of events."""
     @_builtins.property
     def tags(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """What it can do; compared with the needed and wanted tags of tasks."""
@@ -116,10 +119,11 @@ class Worker(_message.Message):
         claims_granted: _builtins.int = ...,
         claims_lost: _builtins.int = ...,
         grace_expire_time: _timestamp_pb2.Timestamp | None = ...,
+        role: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["cool_down", b"cool_down", "cooling_until", b"cooling_until", "disconnect_time", b"disconnect_time", "grace_expire_time", b"grace_expire_time", "heartbeat_time", b"heartbeat_time", "lease", b"lease", "register_time", b"register_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["claim_attempts", b"claim_attempts", "claims_granted", b"claims_granted", "claims_held", b"claims_held", "claims_lost", b"claims_lost", "cool_down", b"cool_down", "cooling_until", b"cooling_until", "disconnect_time", b"disconnect_time", "grace_expire_time", b"grace_expire_time", "heartbeat_time", b"heartbeat_time", "id", b"id", "last_phase", b"last_phase", "last_status", b"last_status", "lease", b"lease", "max_claims", b"max_claims", "register_time", b"register_time", "tags", b"tags", "workflow", b"workflow"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["claim_attempts", b"claim_attempts", "claims_granted", b"claims_granted", "claims_held", b"claims_held", "claims_lost", b"claims_lost", "cool_down", b"cool_down", "cooling_until", b"cooling_until", "disconnect_time", b"disconnect_time", "grace_expire_time", b"grace_expire_time", "heartbeat_time", b"heartbeat_time", "id", b"id", "last_phase", b"last_phase", "last_status", b"last_status", "lease", b"lease", "max_claims", b"max_claims", "register_time", b"register_time", "role", b"role", "tags", b"tags", "workflow", b"workflow"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -29,6 +29,7 @@ from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
+from taskloom.v1 import prompt_pb2 as _prompt_pb2
 from taskloom.v1 import task_pb2 as _task_pb2
 from taskloom.v1 import worker_pb2 as _worker_pb2
 import builtins as _builtins
@@ -60,7 +61,9 @@ class ConnectRequest(_message.Message):
     workflow: _builtins.str
     """Empty: the server's default workflow."""
     max_claims: _builtins.int
-    """How many tasks it may hold at once, up to 1,000. 0: one."""
+    """How many tasks it may hold at once, up to 1,000. 0: one. The role may allow fewer:
+    Worker.max_claims is what holds.
+    """
     request_id: _builtins.str
     @_builtins.property
     def tags(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -102,6 +105,8 @@ class ConnectResponse(_message.Message):
     WORKER_FIELD_NUMBER: _builtins.int
     HELD_TASKS_FIELD_NUMBER: _builtins.int
     INCARNATION_FIELD_NUMBER: _builtins.int
+    PROMPTS_FIELD_NUMBER: _builtins.int
+    WARNINGS_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
     incarnation: _builtins.str
     """Which life of the database this is. It changes with Reset and with a restored
@@ -114,17 +119,29 @@ class ConnectResponse(_message.Message):
     def held_tasks(self) -> _containers.RepeatedCompositeFieldContainer[_task_pb2.Task]:
         """What the worker holds, from an earlier connection. Empty for a new one."""
 
+    @_builtins.property
+    def prompts(self) -> _containers.RepeatedCompositeFieldContainer[_prompt_pb2.Prompt]:
+        """What the workflow has to say to a worker that begins: at large, to its role, on tasks as they
+        begin, and then again on each task that it holds.
+        """
+
+    @_builtins.property
+    def warnings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Where the role allows fewer claims than were asked for, a sentence each."""
+
     def __init__(
         self,
         *,
         worker: _worker_pb2.Worker | None = ...,
         held_tasks: _abc.Iterable[_task_pb2.Task] | None = ...,
         incarnation: _builtins.str = ...,
+        prompts: _abc.Iterable[_prompt_pb2.Prompt] | None = ...,
+        warnings: _abc.Iterable[_builtins.str] | None = ...,
         revision: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["worker", b"worker"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["held_tasks", b"held_tasks", "incarnation", b"incarnation", "revision", b"revision", "worker", b"worker"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["held_tasks", b"held_tasks", "incarnation", b"incarnation", "prompts", b"prompts", "revision", b"revision", "warnings", b"warnings", "worker", b"worker"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -68,6 +68,10 @@ class WorkerServiceServicer:
         crashed goes on: the registration takes the new values, counters and claims
         stay, and `held_tasks` says what it still holds. A new lease is for new claims.
 
+        The worker has the first role of its workflow whose tags it all has (Worker.role), which
+        says what it may do. In a workflow that has roles, whoever has none may neither assign, nor
+        create subtasks, nor force.
+
         Errors:
         NOT_FOUND / WORKFLOW_NOT_FOUND   the details list the workflows there are
 

@@ -60,6 +60,10 @@ class WorkerServiceStub:
     crashed goes on: the registration takes the new values, counters and claims
     stay, and `held_tasks` says what it still holds. A new lease is for new claims.
 
+    The worker has the first role of its workflow whose tags it all has (Worker.role), which
+    says what it may do. In a workflow that has roles, whoever has none may neither assign, nor
+    create subtasks, nor force.
+
     Errors:
       NOT_FOUND / WORKFLOW_NOT_FOUND   the details list the workflows there are
 
@@ -109,6 +113,10 @@ class WorkerServiceAsyncStub(WorkerServiceStub):
     Connecting again under the same id, connected or not, is how an agent that
     crashed goes on: the registration takes the new values, counters and claims
     stay, and `held_tasks` says what it still holds. A new lease is for new claims.
+
+    The worker has the first role of its workflow whose tags it all has (Worker.role), which
+    says what it may do. In a workflow that has roles, whoever has none may neither assign, nor
+    create subtasks, nor force.
 
     Errors:
       NOT_FOUND / WORKFLOW_NOT_FOUND   the details list the workflows there are
@@ -162,6 +170,10 @@ class WorkerServiceServicer(metaclass=_abc_1.ABCMeta):
         Connecting again under the same id, connected or not, is how an agent that
         crashed goes on: the registration takes the new values, counters and claims
         stay, and `held_tasks` says what it still holds. A new lease is for new claims.
+
+        The worker has the first role of its workflow whose tags it all has (Worker.role), which
+        says what it may do. In a workflow that has roles, whoever has none may neither assign, nor
+        create subtasks, nor force.
 
         Errors:
           NOT_FOUND / WORKFLOW_NOT_FOUND   the details list the workflows there are

@@ -1,8 +1,8 @@
 """Admission: who may take a task, and who holds it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from taskloom_server.coordinator import workers
+from taskloom_server.coordinator import wip, workers
 from taskloom_server.coordinator.lookup import blocker_ids, open_child_ids, require_live_task
 from taskloom_server.graph.errors import (
     ChildrenOpen,
@@ -30,6 +30,7 @@ class Held:
     task_id: str
     claim_revision: int  # 0: not checked
     reason: str
+    force: bool = field(default=False, kw_only=True)  # past gates, where the verb has to pass any
 
 
 def require_holder(
@@ -90,17 +91,19 @@ def check_children(tx: Transaction, task: Task) -> None:
         raise ChildrenOpen(f"task {task.id!r} has open children: {', '.join(ids)}", subjects=ids)
 
 
-def check_admission(tx: Transaction, worker: Worker, task: Task) -> DomainError | None:
+def check_admission(
+    tx: Transaction, worker: Worker, task: Task, *, advisory: bool = False
+) -> DomainError | None:
     """Why this worker may not take this task now; None when it may.
 
     What is wrong with the task comes first: another task may do where another moment will
-    not.
+    not. An ``advisory`` claim moves no task, so that no limit of a state keeps it.
     """
     workflow = tx.workflows.get(task.workflow)
     mine = task.claimed and task.worker_id == worker.id
     if task.claimed and not mine:
         return claimed_by_other(task)
-    if not mine and task.status != workflow.initial_state:
+    if not mine and not workflow.begins(task.status):
         return IllegalTransition(
             f"task {task.id!r} is {task.status!r}; only {workflow.initial_state!r} tasks can be "
             "claimed",
@@ -108,6 +111,8 @@ def check_admission(tx: Transaction, worker: Worker, task: Task) -> DomainError 
             metadata={"status": task.status, "worker_id": task.worker_id or ""},
         )
     error = missing_tags(task, worker) or check_start(tx, task) or check_not_paused(tx, task)
+    if error is None and not advisory:
+        error = wip.refusal(tx, workflow, task, workflow.claim_state)
     if error is not None:
         return error
     return _check_worker(tx, worker, held_beside(tx, worker, task))

@@ -1,14 +1,18 @@
 """Attachments: adding, listing, fetching and removing what is kept with tasks."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from taskloom_server.coordinator import workers
 from taskloom_server.coordinator.admission import check_claim
 from taskloom_server.coordinator.lookup import require_live_task, require_task
-from taskloom_server.graph.errors import AttachmentNotFound
+from taskloom_server.graph.errors import AttachmentNotFound, InvalidField
 from taskloom_server.graph.events import EventType
-from taskloom_server.graph.tasks import Attachment
+from taskloom_server.graph.tasks import Attachment, Task
+from taskloom_server.graph.workflows import AttachmentType, Keeping, Unknown
 from taskloom_server.store.transaction import Transaction
+
+_AT_ONCE = 100  # attachments read at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +24,7 @@ class Attach:
     claim_revision: int
     type: str
     name: str
-    mime_type: str
+    mime_type: str  # empty: the one of its type
     content: bytes
 
 
@@ -60,6 +64,7 @@ class Found:
 
     attachment: Attachment
     revision: int
+    warnings: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,20 +77,26 @@ class AttachmentPage:
 
 
 def attach(tx: Transaction, ask: Attach) -> Found:
-    """Add an attachment. Raises TaskNotFound, TaskDeleted, WorkerNotFound, ClaimLost."""
+    """Add an attachment.
+
+    Raises TaskNotFound, TaskDeleted, WorkerNotFound, ClaimLost, InvalidField.
+    """
     workers.sign_of_life(tx, ask.worker_id)
     task = require_live_task(tx, ask.task_id)
     check_claim(tx, task, ask.worker_id, ask.claim_revision)
+    rule = attachment_rule(tx, task, ask.type)
     attachment = Attachment(
         task_id=task.id,
         attachment_type=ask.type,
         sequence=tx.attachments.next_sequence(task.id, ask.type),
         name=ask.name,
-        mime_type=ask.mime_type,
+        mime_type=ask.mime_type or rule.mime_type or "text/plain",
         size=len(ask.content),
         created_at=tx.now,
         content=ask.content,
     )
+    if rule.keeping is Keeping.REPLACE:
+        _clear(tx, task, ask)
     tx.attachments.insert(attachment)
     info = attachment._replace(content=None)
     tx.tell(
@@ -95,7 +106,42 @@ def attach(tx: Transaction, ask: Attach) -> Found:
         task=task,
         worker_id=ask.worker_id or None,
     )
-    return Found(info, tx.seen)
+    return Found(info, tx.seen, tx.noted.warnings)
+
+
+def attachment_rule(tx: Transaction, task: Task, type_: str) -> AttachmentType:
+    """What the task's workflow says of attachments of a type. Raises InvalidField.
+
+    Of one that it does not list nothing, but where it takes no others, or wants that said.
+    """
+    workflow = tx.workflows.by_name.get(task.workflow)
+    listed = workflow.attachment_types if workflow is not None else {}
+    if type_ in listed:
+        return listed[type_]
+    if workflow is not None and workflow.unknown_attachment_type is not Unknown.ALLOW:
+        problem = (
+            f"workflow {workflow.name!r} has no attachment type {type_!r}; it has "
+            f"{', '.join(listed) or 'none'}"
+        )
+        if workflow.unknown_attachment_type is Unknown.REJECT:
+            raise InvalidField("type", problem)
+        tx.warn(f"type: {problem}")
+    return AttachmentType(type_)
+
+
+def _clear(tx: Transaction, task: Task, ask: Attach) -> None:
+    """Remove what is there of the type, for another one comes in its place."""
+    while earlier := tx.attachments.page(task.id, ask.type, (ask.type, -1), _AT_ONCE):
+        for one in earlier:
+            tx.attachments.delete(one)
+            tx.tell(
+                EventType.ATTACHMENT_REMOVED,
+                one,
+                task_id=task.id,
+                task=task,
+                worker_id=ask.worker_id or None,
+                reason="another one came in its place",
+            )
 
 
 def list_attachments(tx: Transaction, ask: ListAttachments) -> AttachmentPage:

@@ -1,9 +1,10 @@
 """Claims: taking tasks, and ending, failing or returning them. The hot path."""
 
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Unpack
 
-from taskloom_server.coordinator import advisory, workers
+from taskloom_server.coordinator import advisory, wip, workers
 from taskloom_server.coordinator.admission import (
     Held,
     check_admission,
@@ -13,10 +14,13 @@ from taskloom_server.coordinator.admission import (
     require_holder,
 )
 from taskloom_server.coordinator.changes import change
+from taskloom_server.coordinator.gates import noting, pass_gates, tell_forced
 from taskloom_server.coordinator.lookup import require_live_task, require_task
+from taskloom_server.coordinator.roles import Right, check_right
 from taskloom_server.coordinator.transitions import move
 from taskloom_server.graph.errors import DomainError
 from taskloom_server.graph.events import EventType
+from taskloom_server.graph.steps import Step
 from taskloom_server.graph.tasks import Task, TaskChanges
 from taskloom_server.graph.workers import ClaimOrder, Outcome, Worker, refusal
 from taskloom_server.store.transaction import Transaction
@@ -56,6 +60,7 @@ class Claimed:
     outcome: Outcome
     retry_after_ms: int | None
     revision: int
+    steps: Sequence[Step] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +78,8 @@ class Moved:
     task: Task
     unblocked: list[str]
     revision: int
+    step: Step | None = None  # what its workflow may have prompts for
+    warnings: Sequence[str] = ()
 
 
 def claim_task(tx: Transaction, ask: Claim) -> Moved | DomainError:
@@ -85,20 +92,21 @@ def claim_task(tx: Transaction, ask: Claim) -> Moved | DomainError:
     task = require_live_task(tx, ask.task_id)
     mine = task.claimed and task.worker_id == worker.id
     if mine and not _is_assigned(tx, task):
-        return Moved(_renew(tx, worker, task, ask.lease_ms), [], tx.seen)
+        task = _renew(tx, worker, task, ask.lease_ms)
+        return Moved(task, [], tx.seen, Step(tx.workflows.get(task.workflow), task, worker))
     if mine:
         ask = replace(ask, advisory=False)  # what is assigned to it is begun
     has_advisory = task.advisory_claim(worker.id) is not None and not task.claimed
     if has_advisory and ask.advisory:
         tx.workers.lives(worker, tx.now)
         return Moved(task, [], tx.seen)
-    if error := check_admission(tx, worker, task):
+    if error := check_admission(tx, worker, task, advisory=ask.advisory):
         lost = task.worker_id not in (None, worker.id) and not task.ready
         tx.workers.tried(worker, tx.now, lost=lost)
         return error
-    task = _give(tx, worker, task, ask)
+    before, task = task, _give(tx, worker, task, ask)
     _note_taken(tx, worker, [task], ask)
-    return Moved(task, [], tx.seen)
+    return Moved(task, [], tx.seen, _taken(tx, worker, before, task))
 
 
 def claim_next(tx: Transaction, ask: ClaimNext) -> Claimed | Waiting:
@@ -114,12 +122,16 @@ def claim_next(tx: Transaction, ask: ClaimNext) -> Claimed | Waiting:
     outcome = refusal(worker, held, tx.system.get().paused, tx.now)
     cannot = outcome is not None
     if outcome is None:
-        ids = _best(tx, worker, ask, limit=min(ask.max_tasks, worker.max_claims - held))
-        if ids:
-            tasks = [_give(tx, worker, require_task(tx, id_), ask) for id_ in ids]
+        limit = min(ask.max_tasks, worker.max_claims - held)
+        steps, full = _give_best(tx, worker, ask, limit)
+        if steps:
+            tasks = [step.task for step in steps]
             _note_taken(tx, worker, tasks, ask)
-            return Claimed(tasks, Outcome.CLAIMED, None, tx.seen)
-        outcome = Outcome.ALL_DONE if _all_done(tx, ask.parent_id) else Outcome.NONE_READY
+            return Claimed(tasks, Outcome.CLAIMED, None, tx.seen, steps)
+        if full:
+            outcome = Outcome.WIP_LIMIT
+        else:
+            outcome = Outcome.ALL_DONE if _all_done(tx, ask.parent_id) else Outcome.NONE_READY
     if ask.asked and not tx.again:
         tx.workers.lives(worker, tx.now)
     rest = None
@@ -140,12 +152,43 @@ def claim_next(tx: Transaction, ask: ClaimNext) -> Claimed | Waiting:
     )
 
 
-def _best(tx: Transaction, worker: Worker, ask: ClaimNext, limit: int) -> list[str]:
-    """The best ready tasks that the worker may take, best first.
+def _give_best(
+    tx: Transaction, worker: Worker, ask: ClaimNext, limit: int
+) -> tuple[list[Step], set[str]]:
+    """Give the worker the best ready tasks, best first; and the workflows with no room for more.
+
+    Of a workflow whose claim state is full the best are passed over, however many there are.
+    """
+    given: list[Step] = []
+    full: set[str] = set()
+    while len(given) < limit:
+        passed_over = len(full)
+        for id_ in _best(tx, worker, ask, limit - len(given), full):
+            task = require_task(tx, id_)
+            workflow = tx.workflows.get(task.workflow)
+            if not ask.advisory and wip.is_full(tx, workflow, workflow.claim_state):
+                full.add(workflow.name)
+            else:
+                given.append(_taken(tx, worker, task, _give(tx, worker, task, ask)))
+        if len(full) == passed_over:
+            break
+    return given, full
+
+
+def _taken(tx: Transaction, worker: Worker, before: Task, after: Task) -> Step:
+    """A worker takes up a task."""
+    workflow = tx.workflows.get(after.workflow)
+    return Step(workflow, after, worker, (before.status, before.phase), takes_up=True)
+
+
+def _best(
+    tx: Transaction, worker: Worker, ask: ClaimNext, limit: int, without: Collection[str]
+) -> list[str]:
+    """The best ready tasks that the worker may take, best first, of all but some workflows.
 
     An advisory claim leaves a task ready, so those that the worker has are passed over.
     """
-    groups = tx.requirements.admitting(worker.tags)
+    groups = tx.requirements.admitting(worker.tags, without)
     has = frozenset(tx.advisory_claims.of(worker.id)) if ask.advisory else frozenset()
     wanted = limit + len(has)
     if ask.parent_id:
@@ -195,17 +238,27 @@ def release(tx: Transaction, ask: Held) -> Moved:
 def complete(tx: Transaction, ask: Held) -> Moved:
     """End a task well.
 
-    Raises TaskNotFound, WorkerNotFound, ClaimLost, ChildrenOpen, IllegalTransition. Work of
-    a claim whose lease ran out is accepted as long as nobody took the task since.
+    Raises TaskNotFound, WorkerNotFound, ClaimLost, ChildrenOpen, IllegalTransition,
+    GateUnsatisfied, RoleForbids. Work of a claim whose lease ran out is accepted as long as
+    nobody took the task since.
     """
     worker, task = require_holder(tx, ask, also_lapsed=True)
+    if ask.force:
+        check_right(tx, worker, Right.FORCE)
     task = _take_over(tx, worker, task)
     workflow = tx.workflows.get(task.workflow)
     if task.claimed:
         workflow.check_exit(task.id, task.status, workflow.complete_state)
     check_children(tx, task)
     completed, done = EventType.TASK_COMPLETED, workflow.complete_state
-    return _end(tx, worker, task, done, type_=completed, reason=ask.reason)
+    # What was worked on until its lease ran out stands elsewhere by now.
+    leaving = task.status if task.claimed else workflow.claim_state
+    forced = pass_gates(tx, task, done, task.phase, force=ask.force, leaving=leaving)
+    reason = noting(ask.reason, forced)
+    moved = _end(tx, worker, task, done, type_=completed, reason=reason, leaving=leaving)
+    if forced:
+        tell_forced(tx, moved.task, worker.id, forced)
+    return moved
 
 
 def fail(tx: Transaction, ask: Fail) -> Moved:
@@ -247,14 +300,15 @@ def fail(tx: Transaction, ask: Fail) -> Moved:
 def assign(tx: Transaction, task: Task, worker: Worker, by: str | None, reason: str) -> Task:
     """Hand a free task to a worker, who begins it with a claim.
 
-    Raises TaskClaimed, TagsMissing, IllegalTransition.
+    Raises TaskClaimed, TagsMissing, IllegalTransition, WipLimit.
     """
     if task.claimed:
         raise claimed_by_other(task)
     workflow = tx.workflows.get(task.workflow)
     workflow.check_exit(task.id, task.status, workflow.assign_state)
-    if missing := missing_tags(task, worker):
-        raise missing
+    error = missing_tags(task, worker) or wip.refusal(tx, workflow, task, workflow.assign_state)
+    if error:
+        raise error
     tx.lease_ends_at(worker.id, worker.lease_end(tx.now, tx.now + worker.lease_ms))
     return move(
         tx,
@@ -276,16 +330,22 @@ def _end(
     type_: EventType,
     reason: str,
     rests: bool = True,
+    leaving: str = "",
     **changes: Unpack[TaskChanges],
 ) -> Moved:
-    """End the worker's claim by putting the task into another state."""
+    """End the worker's claim by putting the task into another state.
+
+    ``leaving``: the state that it leaves by that, where that is not where it stands.
+    """
     changes["worker_id"] = None if type_ is EventType.TASK_RELEASED else worker.id
     ended = move(tx, task, to, type_, by=worker.id, reason=reason, **changes)
     rests_until = worker.cooling_until
     if rests:
         rests_until = tx.now + worker.cool_down_ms if worker.cool_down_ms else None
     tx.workers.moved(worker, tx.now, to, ended.phase, rests_until)
-    return Moved(ended, tx.unblocked(), tx.seen)
+    left = leaving or task.status, task.phase
+    step = Step(tx.workflows.get(ended.workflow), ended, worker, left)
+    return Moved(ended, tx.unblocked(), tx.seen, step, tx.noted.warnings)
 
 
 def _give(tx: Transaction, worker: Worker, task: Task, ask: Claim | ClaimNext) -> Task:

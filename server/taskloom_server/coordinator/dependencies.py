@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from taskloom_server.coordinator import workers
 from taskloom_server.coordinator.changes import change
 from taskloom_server.coordinator.lookup import below, require_live_task, require_task
+from taskloom_server.coordinator.roles import Right, check_right
 from taskloom_server.coordinator.transitions import count_blocker, count_child, shift_paused
 from taskloom_server.graph import cycles
 from taskloom_server.graph.errors import Cycle, ParentEnded, ParentExists
@@ -46,9 +47,11 @@ class Unlinked:
 def link_tasks(tx: Transaction, ask: Link) -> Linked:
     """Add a dependency.
 
-    Raises TaskNotFound, TaskDeleted, Cycle, ParentExists, ParentEnded.
+    Raises TaskNotFound, TaskDeleted, Cycle, ParentExists, ParentEnded, RoleForbids.
     """
-    workers.sign_of_life(tx, ask.worker_id)
+    worker = workers.sign_of_life(tx, ask.worker_id)
+    if ask.dep_type == CONTAINS:
+        check_right(tx, worker, Right.CREATE_SUBTASKS)
     from_task = require_live_task(tx, ask.from_task_id, "task (from)")
     to_task = require_live_task(tx, ask.to_task_id, "task (to)")
     dependency = Dependency(from_task.id, to_task.id, ask.dep_type)

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from taskloom_server.coordinator import wip
 from taskloom_server.coordinator.admission import by_whom, held_beside, pauses_over
 from taskloom_server.coordinator.lookup import blocker_ids, open_child_ids, require_task
 from taskloom_server.graph.errors import WorkerNotFound
@@ -88,7 +89,7 @@ def _of_task(tx: Transaction, task: Task, worker: Worker | None) -> Iterator[Obs
         return
     if task.claimed and not mine:
         yield _claimed(tx, task)
-    elif not task.claimed and task.status != workflow.initial_state:
+    elif not task.claimed and not workflow.begins(task.status):
         exits = ", ".join(state.exits) if state is not None else workflow.initial_state
         yield Obstacle(
             ObstacleType.STATUS,
@@ -112,6 +113,15 @@ def _of_task(tx: Transaction, task: Task, worker: Worker | None) -> Iterator[Obs
             f"it rests until {_time(task.not_before)}{after}",
             "wait, or set another not_before with UpdateTask",
             until=task.not_before,
+        )
+    full = wip.refusal(tx, workflow, task, workflow.claim_state)
+    if full is not None and (mine or workflow.begins(task.status)):
+        limit = workflow.states[workflow.claim_state].wip_limit
+        yield Obstacle(
+            ObstacleType.WIP_LIMIT,
+            f"{workflow.claim_state!r} has {len(full.subjects)} tasks of at most {limit}",
+            "one of them must leave it first",
+            task_ids=full.subjects,
         )
 
 

@@ -208,7 +208,7 @@ def _starting(tx: Transaction, row: Task, ask: Import) -> Task:
     task = row._replace(
         workflow=workflow.name,
         revision=tx.revision,
-        requirement_id=tx.requirements.id_of(row.needed_tags, row.wanted_tags),
+        requirement_id=tx.requirements.id_of(row.needed_tags, row.wanted_tags, workflow.name),
     )
     if ask.mode is Mode.TEMPLATE:
         initial = workflow.initial_state
@@ -242,7 +242,7 @@ def _starting(tx: Transaction, row: Task, ask: Import) -> Task:
     held = (
         task.worker_id is not None
         and not state.terminal
-        and task.status != workflow.initial_state
+        and not workflow.begins(task.status)
         and task.deleted_at is None
     )
     lease_ms = task.lease_ms or task.parked_lease_ms or _RESTORED_LEASE_MS
@@ -251,7 +251,7 @@ def _starting(tx: Transaction, row: Task, ask: Import) -> Task:
         lease_ms=lease_ms if held and not state.parked else None,
         lease_since=tx.now if held else None,
         parked_lease_ms=lease_ms if held and state.parked else None,
-        claimable=int(task.status == workflow.initial_state and task.deleted_at is None),
+        claimable=int(workflow.begins(task.status) and task.deleted_at is None),
     )
 
 

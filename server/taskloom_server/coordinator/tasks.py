@@ -1,10 +1,11 @@
 """Tasks: creating, reading, changing and deleting them."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from taskloom_server.coordinator import advisory, dependencies, workers
+from taskloom_server.coordinator import advisory, dependencies, wip, workers
 from taskloom_server.coordinator.admission import (
     check_admission,
     check_children,
@@ -14,7 +15,9 @@ from taskloom_server.coordinator.admission import (
 )
 from taskloom_server.coordinator.changes import change, warmth
 from taskloom_server.coordinator.claims import assign
+from taskloom_server.coordinator.gates import noting, pass_gates, tell_forced
 from taskloom_server.coordinator.lookup import below, require_live_task, require_task
+from taskloom_server.coordinator.roles import Right, check_right
 from taskloom_server.coordinator.transitions import (
     begin,
     count_child,
@@ -31,6 +34,7 @@ from taskloom_server.graph.errors import (
     TaskExists,
 )
 from taskloom_server.graph.events import EventType
+from taskloom_server.graph.steps import Step
 from taskloom_server.graph.tasks import (
     BLOCKS,
     CONTAINS,
@@ -88,6 +92,7 @@ class Created:
 
     tasks: list[Task]
     revision: int
+    warnings: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +138,7 @@ class UpdateTask:
     status: str | None = None
     phase: str | None = None  # empty: no phase
     assignee: str | None = None  # empty: nobody
+    force: bool = False  # past gates that may be forced
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +148,8 @@ class Updated:
     task: Task
     unblocked: list[str]
     revision: int
+    step: Step | None = None  # what its workflow may have prompts for
+    warnings: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,13 +205,14 @@ def create_tasks(tx: Transaction, ask: CreateTasks) -> Created:
     """Add a tree of tasks, or a single one.
 
     Raises TaskExists, TaskNotFound, TaskDeleted, WorkflowNotFound, Cycle, ParentEnded,
-    InvalidField.
+    RoleForbids, InvalidField.
     """
-    workers.sign_of_life(tx, ask.worker_id)
+    worker = workers.sign_of_life(tx, ask.worker_id)
     by = ask.worker_id or None
     workflow_name = ask.workflow
     parent = None
     if ask.parent_id:
+        check_right(tx, worker, Right.CREATE_SUBTASKS)
         parent = require_live_task(tx, ask.parent_id, "parent")
         dependencies.check_parent_open(tx, parent)
         workflow_name = workflow_name or parent.workflow
@@ -229,7 +238,7 @@ def create_tasks(tx: Transaction, ask: CreateTasks) -> Created:
         dependencies.check_acyclic(tx, [one.id for one in planned])
     if ask.parent_id and workflow.blocks(workflow.initial_state):
         count_child(tx, ask.parent_id, +1)
-    return Created(tasks, tx.seen)
+    return Created(tasks, tx.seen, tx.noted.warnings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,7 +300,7 @@ def _insert(
     paused: int,
 ) -> Task:
     node = one.node
-    _check_phase(workflow, node.phase, f"{node.path}phase")
+    _check_phase(tx, workflow, node.phase, f"{node.path}phase")
     state = workflow.states[workflow.initial_state]
     task = new_task(
         id=one.id,
@@ -317,7 +326,7 @@ def _insert(
         open_children=len(node.children) if workflow.blocks(workflow.initial_state) else 0,
         claimable=1,
         paused=paused,
-        requirement_id=tx.requirements.id_of(node.needed_tags, node.wanted_tags),
+        requirement_id=tx.requirements.id_of(node.needed_tags, node.wanted_tags, workflow.name),
         state_since=tx.now if state.timed else None,
         heat=born(node.priority, tx.now, tx.weights).heat,
     )
@@ -333,13 +342,17 @@ def _future(tx: Transaction, not_before: int | None) -> int | None:
     return not_before
 
 
-def _check_phase(workflow: Workflow, phase: str, path: str) -> None:
-    if phase and phase not in workflow.phases and workflow.unknown_phase is Unknown.REJECT:
-        raise InvalidField(
-            path,
-            f"workflow {workflow.name!r} has no phase {phase!r}; it has "
-            f"{', '.join(workflow.phases) or 'none'}",
-        )
+def _check_phase(tx: Transaction, workflow: Workflow, phase: str, path: str) -> None:
+    """Refuse, or warn of, a phase that the workflow does not list. Raises InvalidField."""
+    if not phase or phase in workflow.phases or workflow.unknown_phase is Unknown.ALLOW:
+        return
+    problem = (
+        f"workflow {workflow.name!r} has no phase {phase!r}; it has "
+        f"{', '.join(workflow.phases) or 'none'}"
+    )
+    if workflow.unknown_phase is Unknown.REJECT:
+        raise InvalidField(path, problem)
+    tx.warn(f"{path}: {problem}")
 
 
 def get_task(tx: Transaction, task_id: str) -> Shown:
@@ -374,11 +387,16 @@ def update_task(tx: Transaction, ask: UpdateTask) -> Updated:
     """Change the fields that are named, and only those.
 
     Raises TaskNotFound, WorkerNotFound, TaskDeleted, EtagMismatch, ClaimLost,
-    IllegalTransition, DependenciesUnmet, ChildrenOpen, TaskClaimed, InvalidField.
+    IllegalTransition, DependenciesUnmet, ChildrenOpen, TaskClaimed, GateUnsatisfied, WipLimit,
+    RoleForbids, InvalidField.
     """
-    workers.sign_of_life(tx, ask.worker_id)
+    worker = workers.sign_of_life(tx, ask.worker_id)
+    if ask.assignee:
+        check_right(tx, worker, Right.ASSIGN)
+    if ask.force:
+        check_right(tx, worker, Right.FORCE)
     by = ask.worker_id or None
-    task = require_live_task(tx, ask.task_id)
+    task = found = require_live_task(tx, ask.task_id)
     if ask.etag and ask.etag != task.revision:
         raise EtagMismatch(
             f"task {task.id!r} is at revision {task.revision}, not {ask.etag}; read it again",
@@ -387,7 +405,7 @@ def update_task(tx: Transaction, ask: UpdateTask) -> Updated:
     check_claim(tx, task, ask.worker_id, ask.claim_revision)
     workflow = tx.workflows.get(task.workflow)
     if ask.phase is not None:
-        _check_phase(workflow, ask.phase, "phase")
+        _check_phase(tx, workflow, ask.phase, "phase")
 
     changes = TaskChanges(**ask.changes)
     if "not_before" in changes:
@@ -396,9 +414,17 @@ def update_task(tx: Transaction, ask: UpdateTask) -> Updated:
         changes["requirement_id"] = tx.requirements.id_of(
             changes.get("needed_tags", task.needed_tags),
             changes.get("wanted_tags", task.wanted_tags),
+            workflow.name,
         )
     moves = ask.status is not None and ask.status != task.status
     phase = task.phase if ask.phase is None else ask.phase or None
+    forced = ""
+    if moves or phase != task.phase:
+        to = ask.status or task.status
+        if moves:
+            _check_move(tx, task, to, workflow=workflow, ask=ask)
+        forced = pass_gates(tx, task, to, phase, force=ask.force)
+        ask = replace(ask, reason=noting(ask.reason, forced))
     if phase != task.phase:
         if moves:
             changes["phase"] = phase
@@ -416,19 +442,15 @@ def update_task(tx: Transaction, ask: UpdateTask) -> Updated:
             tx.tell_task(turned, task, before, worker_id=by, reason=ask.reason)
     if ask.assignee is not None:
         task = _assign(tx, task, ask.assignee, workflow, ask)
-    return Updated(task, tx.unblocked(), tx.seen)
+    tell_forced(tx, task, by, forced)
+    step = Step(workflow, task, worker, (found.status, found.phase))
+    return Updated(task, tx.unblocked(), tx.seen, step, tx.noted.warnings)
 
 
-def _move(
-    tx: Transaction,
-    task: Task,
-    to: str,
-    *,
-    workflow: Workflow,
-    ask: UpdateTask,
-    changes: TaskChanges,
-) -> Task:
-    """Put a task into the state that was asked for, if it may go there and the caller may."""
+def _check_move(
+    tx: Transaction, task: Task, to: str, *, workflow: Workflow, ask: UpdateTask
+) -> None:
+    """Refuse to put a task into a state where it may not go, or the caller may not send it."""
     workflow.check_exit(task.id, task.status, to)
     if task.claimed and ask.worker_id and task.worker_id != ask.worker_id:
         raise claim_lost(task, ask.worker_id, ask.claim_revision)
@@ -448,10 +470,26 @@ def _move(
         )
     if state.timed and not goes_on and (error := check_start(tx, task)):
         raise error
-    if to == workflow.initial_state:
+    goes_back = workflow.begins(to) or to == workflow.disconnect_state
+    if not goes_back and (full := wip.refusal(tx, workflow, task, to)):
+        raise full
+
+
+def _move(
+    tx: Transaction,
+    task: Task,
+    to: str,
+    *,
+    workflow: Workflow,
+    ask: UpdateTask,
+    changes: TaskChanges,
+) -> Task:
+    """Put a task into the state that was asked for."""
+    state = workflow.states[to]
+    if workflow.begins(to):
         type_ = EventType.TASK_RELEASED if task.claimed else EventType.TASK_MOVED
         changes["worker_id"] = None
-        if not task.claimed:
+        if not task.claimed and not workflow.begins(task.status):
             changes["attempts"] = 0  # reopened, it is given all its chances again
     else:
         type_ = {
@@ -492,10 +530,12 @@ def _assign(
 def delete_task(tx: Transaction, ask: DeleteTask) -> Deleted:
     """Delete a task softly, and with ``cascade`` all below it.
 
-    Raises TaskNotFound, ChildrenOpen where there are children and no ``cascade``, and
-    TaskClaimed where something is claimed and no ``force``.
+    Raises TaskNotFound, ChildrenOpen where there are children and no ``cascade``,
+    TaskClaimed where something is claimed and no ``force``, and RoleForbids where there is.
     """
-    workers.sign_of_life(tx, ask.worker_id)
+    worker = workers.sign_of_life(tx, ask.worker_id)
+    if ask.force:
+        check_right(tx, worker, Right.FORCE)
     by = ask.worker_id or None
     task = require_task(tx, ask.task_id)
     if task.deleted_at is not None:
@@ -542,6 +582,8 @@ def _delete(
         },
     )
     tx.tell_task(EventType.TASK_DELETED, gone, task, worker_id=by, reason=reason)
+    workflow = tx.workflows.get(task.workflow)
+    wip.note_left(tx, workflow, workflow.states.get(task.status))
     if task.claimed and task.worker_id:
         tx.ask_worker_again(task.worker_id)
     gone = advisory.end_all(tx, gone, "the task was deleted")
@@ -550,7 +592,7 @@ def _delete(
         tx.tell(
             EventType.FILE_UNMARKED, mark, task_id=task.id, worker_id=mark.worker_id, reason=reason
         )
-    if tx.workflows.get(task.workflow).blocks(task.status):
+    if workflow.blocks(task.status):
         let_go(tx, gone._replace(parent_id=None) if keeps_parent else gone)
 
 

@@ -6,7 +6,7 @@ parent follows. Which moves are allowed is for the verbs to say.
 
 from typing import Unpack
 
-from taskloom_server.coordinator import advisory
+from taskloom_server.coordinator import advisory, wip
 from taskloom_server.coordinator.changes import change, warmth
 from taskloom_server.graph.events import EventType
 from taskloom_server.graph.tasks import AdvisoryClaim, Task, TaskChanges, Transition
@@ -42,7 +42,7 @@ def move(
     if state.timed and task.started_at is None:
         changes["started_at"] = tx.now
     changes["completed_at"] = tx.now if state.terminal else None
-    if state.terminal or to == workflow.initial_state:
+    if state.terminal or workflow.begins(to):
         changes["claim_revision"] = None
         changes["lease_ms"] = None
         if not state.terminal:
@@ -51,7 +51,7 @@ def move(
     changes.setdefault("lapsed_worker_id", None)
     changes.setdefault("lapsed_claim_revision", None)
     claimed = changes.get("claim_revision", task.claim_revision) is not None
-    changes["claimable"] = int(to == workflow.initial_state and not claimed)
+    changes["claimable"] = int(workflow.begins(to) and not claimed)
     if not claimed:
         changes["lease_since"] = changes["parked_lease_ms"] = None
     elif state.parked and task.lease_ms is not None:
@@ -75,6 +75,8 @@ def move(
         tx.ask_worker_again(task.worker_id)
     if moved.advisory_claims:
         moved = _end_advisory_claims(tx, moved, terminal=state.terminal)
+    if to != task.status:
+        wip.note_left(tx, workflow, state_before)
     _tell_dependents(tx, workflow, task, moved)
     return moved
 
@@ -198,12 +200,27 @@ def _became_ready(tx: Transaction, task: Task, before: Task) -> None:
     """A task has nothing left that holds it back: it can be taken, or as a parent it is done."""
     if not _roll_up(tx, task):
         tx.tell_task(EventType.TASK_READY, task, before)
+        _advance(tx, task)
+
+
+def _advance(tx: Transaction, task: Task) -> None:
+    """Move a task that became ready to where its workflow wants such tasks, if there is room.
+
+    It can be taken from there as from where it was, so that all that is ready stays so.
+    """
+    workflow = tx.workflows.get(task.workflow)
+    to = workflow.auto_advance
+    if to and task.status == workflow.initial_state and not wip.is_full(tx, workflow, to):
+        why = "what held it back is gone"
+        move(tx, task, to, EventType.TASK_MOVED, by=None, reason=why, is_activity=False)
 
 
 def became_due(tx: Transaction, task: Task) -> None:
     """The task's not_before has passed."""
     after = change(tx, task, {"not_before": None})
     tx.tell_task(EventType.TASK_READY if after.ready else EventType.TASK_UPDATED, after, task)
+    if after.ready:
+        _advance(tx, after)
 
 
 def _roll_up(tx: Transaction, task: Task) -> bool:

@@ -1,14 +1,18 @@
 """Workers: connecting, signs of life, disconnecting."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from taskloom_server.coordinator import advisory, transitions
 from taskloom_server.coordinator.lookup import require_task
+from taskloom_server.coordinator.roles import role_name
 from taskloom_server.graph import names
 from taskloom_server.graph.errors import WorkerNotFound
 from taskloom_server.graph.events import EventType
+from taskloom_server.graph.steps import Start, Step
 from taskloom_server.graph.tasks import Task
 from taskloom_server.graph.workers import Worker
+from taskloom_server.graph.workflows import Workflow
 from taskloom_server.store.transaction import Transaction
 
 
@@ -33,6 +37,9 @@ class Connected:
     held_count: int  # of those that count
     incarnation: str
     revision: int
+    role: str  # empty: none
+    steps: Sequence[Start | Step]  # what its workflow may have prompts for
+    warnings: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +58,7 @@ class Seen:
     held: int
     lease_expires_at: int | None
     revision: int
+    role: str  # empty: none
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +68,7 @@ class Disconnected:
     worker: Worker
     released: list[str]
     revision: int
+    role: str  # empty: none
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,9 +90,9 @@ class ListWorkers:
 
 @dataclass(frozen=True, slots=True)
 class WorkerPage:
-    """Workers, each with the number of tasks it holds, and where the next page goes on."""
+    """Workers, each with how many tasks it holds and its role; where the next page goes on."""
 
-    workers: list[tuple[Worker, int]]
+    workers: list[tuple[Worker, int, str]]
     next_after: tuple[str] | None
     revision: int
 
@@ -111,7 +120,7 @@ def connect(tx: Transaction, ask: Connect) -> Connected:
 
     Raises WorkflowNotFound.
     """
-    workflow = tx.workflows.get(ask.workflow).name
+    workflow = tx.workflows.get(ask.workflow)
     worker_id = ask.worker_id
     while not worker_id or (not ask.worker_id and tx.workers.get(worker_id)):
         worker_id = names.worker_name(tx.rng)
@@ -123,7 +132,7 @@ def connect(tx: Transaction, ask: Connect) -> Connected:
         registered_at=tx.now,
         last_heartbeat=tx.now,
         disconnected_at=None,
-        workflow=workflow,
+        workflow=workflow.name,
         last_status=None,
         last_phase=None,
         lease_ms=0,
@@ -136,10 +145,10 @@ def connect(tx: Transaction, ask: Connect) -> Connected:
     )
     worker = base.seen_at(tx.now)._replace(
         tags=tuple(sorted(set(ask.tags))),
-        max_claims=ask.max_claims,
+        max_claims=_max_claims(tx, workflow, ask),
         last_heartbeat=tx.now,
         disconnected_at=None,
-        workflow=workflow,
+        workflow=workflow.name,
         lease_ms=ask.lease_ms,
         cool_down_ms=ask.cool_down_ms,
         grace_until=None,
@@ -150,9 +159,34 @@ def connect(tx: Transaction, ask: Connect) -> Connected:
     return _connected(tx, worker)
 
 
+def _max_claims(tx: Transaction, workflow: Workflow, ask: Connect) -> int:
+    """How many tasks the worker may hold: what it asks for, or the fewer that its role allows."""
+    role = workflow.role_of(ask.tags)
+    if role is None or role.max_claims is None or role.max_claims >= ask.max_claims:
+        return ask.max_claims
+    tx.warn(
+        f"max_claims: role {role.name!r} may hold {role.max_claims} at once, not {ask.max_claims}"
+    )
+    return role.max_claims
+
+
 def _connected(tx: Transaction, worker: Worker) -> Connected:
     held = tx.tasks.held(worker.id)
-    return Connected(worker, held, tx.tasks.held_count(worker.id), tx.incarnation, tx.seen)
+    workflow = tx.workflows.by_name.get(worker.workflow)
+    steps: list[Start | Step] = [] if workflow is None else [Start(workflow, worker)]
+    for task in held:
+        if (of_task := tx.workflows.by_name.get(task.workflow)) is not None:
+            steps.append(Step(of_task, task, worker))
+    return Connected(
+        worker,
+        held,
+        tx.tasks.held_count(worker.id),
+        tx.incarnation,
+        tx.seen,
+        role_name(tx, worker),
+        steps,
+        tx.noted.warnings,
+    )
 
 
 def heartbeat(tx: Transaction, worker_id: str) -> Seen:
@@ -163,7 +197,7 @@ def heartbeat(tx: Transaction, worker_id: str) -> Seen:
     shortest = _shortest_lease(tx, worker_id)
     expires_at = None if shortest is None else tx.now + shortest
     alive = worker.seen_at(tx.now)._replace(last_heartbeat=tx.now, grace_until=None)
-    return Seen(alive, held, expires_at, tx.seen)
+    return Seen(alive, held, expires_at, tx.seen, role_name(tx, worker))
 
 
 def _shortest_lease(tx: Transaction, worker_id: str) -> int | None:
@@ -187,7 +221,7 @@ def disconnect(tx: Transaction, ask: Disconnect) -> Disconnected:
             subjects=(ask.worker_id,),
         )
     if worker.disconnected_at is not None:
-        return Disconnected(worker, [], tx.seen)
+        return Disconnected(worker, [], tx.seen, role_name(tx, worker))
     reason = ask.reason or "the worker disconnected"
     held = tx.tasks.held(worker.id)
     for one in held:
@@ -222,7 +256,7 @@ def disconnect(tx: Transaction, ask: Disconnect) -> Disconnected:
     tx.workers.put(worker)
     tx.ask_worker_again(worker.id)
     tx.tell(EventType.WORKER_DISCONNECTED, worker, worker_id=worker.id, reason=ask.reason)
-    return Disconnected(worker, [task.id for task in held], tx.seen)
+    return Disconnected(worker, [task.id for task in held], tx.seen, role_name(tx, worker))
 
 
 def begin_stream(tx: Transaction, worker_id: str) -> Connected:
@@ -248,7 +282,10 @@ def list_workers(tx: Transaction, ask: ListWorkers) -> WorkerPage:
     found = tx.workers.page(ask.after, ask.limit + 1, also_disconnected=ask.include_disconnected)
     shown = found[: ask.limit]
     return WorkerPage(
-        [(worker.seen_at(tx.now), tx.tasks.held_count(worker.id)) for worker in shown],
+        [
+            (worker.seen_at(tx.now), tx.tasks.held_count(worker.id), role_name(tx, worker))
+            for worker in shown
+        ],
         (shown[-1].id,) if len(found) > ask.limit else None,
         tx.seen,
     )

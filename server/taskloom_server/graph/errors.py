@@ -85,6 +85,12 @@ class WorkflowNotFound(DomainError):
     reason = "WORKFLOW_NOT_FOUND"
 
 
+class OverlayNotFound(DomainError):
+    """The server has no overlay of this name."""
+
+    reason = "OVERLAY_NOT_FOUND"
+
+
 class AttachmentNotFound(DomainError):
     """The task has no such attachment."""
 
@@ -169,10 +175,44 @@ class Paused(DomainError):
     reason = "PAUSED"
 
 
+class GateUnsatisfied(DomainError):
+    """A gate keeps the task where it is; ``subjects`` are the gates that are not satisfied."""
+
+    reason = "GATE_UNSATISFIED"
+
+
+class WipLimit(DomainError):
+    """A state has as many tasks as may be in it; ``subjects`` are those tasks."""
+
+    reason = "WIP_LIMIT"
+
+
+class RoleForbids(DomainError):
+    """The worker's role has not the right; ``subjects`` are the roles that have it."""
+
+    reason = "ROLE_FORBIDS"
+
+
 class NotEmpty(DomainError):
     """A restore was asked for into a graph that has tasks."""
 
     reason = "NOT_EMPTY"
+
+
+class OverlayUnfit(DomainError):
+    """An overlay does not fit the workflow; ``where`` is its part that does not, as a path."""
+
+    reason = "OVERLAY_UNFIT"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        subjects: Sequence[str] = (),
+        where: tuple[str, ...] = (),
+    ) -> None:
+        super().__init__(message, subjects=subjects)
+        self.where = where
 
 
 class ClaimLost(DomainError):

@@ -37,6 +37,7 @@ class EventType(IntEnum):
     ATTACHMENT_REMOVED = 51
     PAUSED = 60
     RESUMED = 61
+    GATE_FORCED = 70
 
 
 After = Task | Worker | Dependency | FileMark | Attachment | Pause | None

@@ -20,6 +20,7 @@ class ObstacleType(IntEnum):
     NOT_CONNECTED = 11
     CLAIM_LIMIT = 12
     COOLING_DOWN = 13
+    WIP_LIMIT = 15
 
 
 @dataclass(frozen=True, slots=True)

@@ -318,6 +318,7 @@ class Requirement(NamedTuple):
     id: int
     needed_tags: frozenset[str]
     wanted_tags: frozenset[str]
+    workflow: str = ""
 
     def admits(self, tags: frozenset[str]) -> bool:
         """Whether a worker with these tags may take the tasks of the group."""

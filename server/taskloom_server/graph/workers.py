@@ -65,6 +65,7 @@ class Outcome(Enum):
     PAUSED = "PAUSED"
     COOLING_DOWN = "COOLING_DOWN"
     LIMIT_REACHED = "LIMIT_REACHED"
+    WIP_LIMIT = "WIP_LIMIT"  # the workflow's claim state is full
 
 
 def refusal(worker: Worker, held: int, paused: Pause | None, now: int) -> Outcome | None:

@@ -1,10 +1,22 @@
 """Workflows: the states of tasks and the rules between them. Loading them is main's work."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
-from taskloom_server.graph.errors import IllegalTransition, WorkflowNotFound
+from taskloom_server.graph.errors import (
+    IllegalTransition,
+    OverlayNotFound,
+    OverlayUnfit,
+    WorkflowNotFound,
+)
+from taskloom_server.graph.prompts import Prompt
+
+if TYPE_CHECKING:  # overlays are made of what is here
+    from taskloom_server.graph.overlays import Overlay
+
+_MAX_LAID_OVER = 1_000  # workflows with overlays that are kept: what workers ask for is few
 
 
 class Parents(StrEnum):
@@ -39,7 +51,7 @@ class Keeping(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """A state, and what being in it means. Prompts are templates; empty: none."""
+    """A state, and what being in it means."""
 
     name: str
     exits: tuple[str, ...]
@@ -47,17 +59,17 @@ class State:
     terminal: bool = False  # a task in it has ended
     parked: bool = False  # it waits for something outside: its claim's lease stands still
     wip_limit: int | None = None  # how many tasks may be in it at once
-    enter_prompt: str = ""
-    exit_prompt: str = ""
+    enter_prompt: Prompt | None = None
+    exit_prompt: Prompt | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Phase:
-    """A kind of work, such as "implement". Prompts are templates; empty: none."""
+    """A kind of work, such as "implement"."""
 
     name: str
-    enter_prompt: str = ""
-    exit_prompt: str = ""
+    enter_prompt: Prompt | None = None
+    exit_prompt: Prompt | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +93,7 @@ class Role:
     can_assign: bool = True
     can_create_subtasks: bool = True
     can_force: bool = True
+    prompt: Prompt | None = None  # for a worker that connects
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +125,7 @@ class Workflow:
     description: str
     states: Mapping[str, State]
     phases: Mapping[str, Phase]
-    initial_state: str  # tasks begin in it, and are claimed from it
+    initial_state: str  # tasks begin in it, and are claimed from it (see auto_advance)
     assign_state: str  # an assignment puts a task there
     claim_state: str  # a claim puts a task there
     complete_state: str
@@ -123,16 +136,32 @@ class Workflow:
     parents: Parents = Parents.ROLLUP
     unknown_phase: Unknown = Unknown.REJECT
     topology: Topology = Topology()
-    combination_prompts: Mapping[tuple[str, str], str] = field(default_factory=dict)
+    # By state and phase: for a task that comes to be in both, by a move of either.
+    combination_prompts: Mapping[tuple[str, str], Prompt] = field(default_factory=dict)
     gates: Mapping[str, tuple[Gate, ...]] = field(default_factory=dict)  # by "status:x", "phase:y"
     roles: tuple[Role, ...] = ()
     attachment_types: Mapping[str, AttachmentType] = field(default_factory=dict)
     unknown_attachment_type: Unknown = Unknown.ALLOW
-    auto_advance: str = ""  # where a task goes that became ready; empty: it stays
+    # Where a task goes from the initial state when what held it back is gone, and from where it
+    # is claimed as well; empty: it stays.
+    auto_advance: str = ""
+    connect_prompt: Prompt | None = None  # for whoever connects
+
+    def begins(self, status: str) -> bool:
+        """Whether tasks in this status wait to be claimed, if nothing else holds them back."""
+        return status in (self.initial_state, self.auto_advance)
+
+    def role_of(self, tags: Collection[str]) -> Role | None:
+        """The first role whose tags are all among these."""
+        have = frozenset(tags)
+        return next((role for role in self.roles if role.tags <= have), None)
 
     def blocks(self, status: str) -> bool:
-        """Whether a task in this status holds back what depends on it."""
-        return status in self.blocking_states
+        """Whether a task in this status holds back what depends on it.
+
+        One in a status that the workflow does not have any more does, for it cannot have ended.
+        """
+        return status in self.blocking_states or status not in self.states
 
     def check_exit(self, task_id: str, status: str, to: str) -> None:
         """Raise IllegalTransition unless ``status`` exits to ``to``."""
@@ -153,24 +182,88 @@ class Workflow:
 
 @dataclass(frozen=True, slots=True)
 class Workflows:
-    """The workflows in force, by name."""
+    """The workflows in force, by name, and the overlays that workers may put on them."""
 
     by_name: Mapping[str, Workflow]
     default_name: str
+    overlays: Mapping[str, "Overlay"] = field(default_factory=dict)
     open_statuses: tuple[str, ...] = field(init=False)  # of all workflows: not terminal
+    _laid_over: dict[tuple[str, tuple[str, ...]], Workflow] = field(
+        init=False, repr=False, compare=False, default_factory=dict
+    )
 
     def __post_init__(self) -> None:
         states = [s for w in self.by_name.values() for s in w.states.values()]
         statuses = sorted({s.name for s in states if not s.terminal})
         object.__setattr__(self, "open_statuses", tuple(statuses))
 
-    def get(self, name: str) -> Workflow:
-        """The workflow of this name, or the default for an empty one."""
+    def get(self, name: str, overlays: Sequence[str] = ()) -> Workflow:
+        """The workflow of this name, or the default for an empty one, with overlays on it.
+
+        Raises WorkflowNotFound, OverlayNotFound, OverlayUnfit.
+        """
         name = name or self.default_name
         try:
-            return self.by_name[name]
+            workflow = self.by_name[name]
         except KeyError:
             raise WorkflowNotFound(
                 f"there is no workflow {name!r}; there are {', '.join(sorted(self.by_name))}",
                 subjects=sorted(self.by_name),
             ) from None
+        return self._lay_over(workflow, tuple(overlays)) if overlays else workflow
+
+    def for_worker(self, name: str, overlays: Sequence[str]) -> Workflow:
+        """The workflow with those of the overlays that there are, and that fit it.
+
+        A worker's overlays were chosen for its own workflow, as it was then; a task may be of
+        another. Raises WorkflowNotFound.
+        """
+        workflow = self.get(name)
+        if not overlays:
+            return workflow
+        try:
+            return self._lay_over(workflow, tuple(overlays))
+        except (OverlayNotFound, OverlayUnfit):
+            return self._lay_over(workflow, self.fitting(name, overlays))
+
+    def fitting(self, name: str, overlays: Sequence[str]) -> tuple[str, ...]:
+        """Those of the overlays that fit the workflow, one upon the other, in their order.
+
+        Raises WorkflowNotFound.
+        """
+        fit: tuple[str, ...] = ()
+        for overlay in overlays:
+            try:
+                self.get(name, (*fit, overlay))
+            except (OverlayNotFound, OverlayUnfit):
+                continue
+            fit = (*fit, overlay)
+        return fit
+
+    def _lay_over(self, workflow: Workflow, overlays: tuple[str, ...]) -> Workflow:
+        known = self._laid_over.get((workflow.name, overlays))
+        if known is not None:
+            return known
+        laid_over = workflow
+        for name in overlays:
+            overlay = self.overlays.get(name)
+            if overlay is None:
+                there = ", ".join(sorted(self.overlays)) or "none"
+                raise OverlayNotFound(
+                    f"there is no overlay {name!r}; there are {there}", subjects=(name,)
+                )
+            laid_over = overlay.over(laid_over)
+        if len(self._laid_over) >= _MAX_LAID_OVER:
+            self._laid_over.clear()
+        self._laid_over[workflow.name, overlays] = laid_over
+        return laid_over
+
+
+@dataclass(slots=True)
+class InForce:
+    """The workflows in force, since when, and what was wrong with newer ones that are not."""
+
+    workflows: Workflows
+    loaded_at: int  # Unix ms
+    error: str = ""  # of the last reading of the files; empty: it went well
+    failed_at: int | None = None  # Unix ms

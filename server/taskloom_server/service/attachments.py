@@ -32,7 +32,7 @@ class AttachmentServicer(attachment_service_pb2_grpc.AttachmentServiceServicer):
             claim_revision=read.revision("claim_revision", request.claim_revision),
             type=read.identifier("type", request.type),
             name=read.text("name", request.name, _MAX_NAME),
-            mime_type=read.text("mime_type", request.mime_type, _MAX_NAME) or "text/plain",
+            mime_type=read.text("mime_type", request.mime_type, _MAX_NAME),
             content=request.content,
         )
         return await self._calls.write(
@@ -84,7 +84,9 @@ class AttachmentServicer(attachment_service_pb2_grpc.AttachmentServiceServicer):
 
 def _attached(answer: attachments.Found) -> pb.AttachResponse:
     return pb.AttachResponse(
-        attachment=show.attachment(answer.attachment), revision=answer.revision
+        attachment=show.attachment(answer.attachment),
+        warnings=answer.warnings,
+        revision=answer.revision,
     )
 
 

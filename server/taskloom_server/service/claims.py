@@ -1,6 +1,7 @@
 """ClaimService: taking tasks, and ending them. The hot path."""
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 from taskloom.v1 import claim_service_pb2 as pb
@@ -12,11 +13,14 @@ from taskloom_server.graph.errors import InvalidField
 from taskloom_server.graph.workers import Outcome
 from taskloom_server.service import read, show
 from taskloom_server.service.calls import Calls
+from taskloom_server.service.prompts import prompts
 from taskloom_server.service.work import Call, OpenStreams, WorkStream
 from taskloom_server.service.workers import WorkerServicer
 
 # In which a call waits, if it may; in the others there is nothing to wait for.
-_WAITS_WHILE = frozenset((Outcome.NONE_READY, Outcome.PAUSED, Outcome.COOLING_DOWN))
+_WAITS_WHILE = frozenset(
+    (Outcome.NONE_READY, Outcome.PAUSED, Outcome.COOLING_DOWN, Outcome.WIP_LIMIT)
+)
 _IS_ADVISORY = {
     pb.CLAIM_MODE_UNSPECIFIED: False,
     pb.CLAIM_MODE_EXCLUSIVE: False,
@@ -77,8 +81,9 @@ class ClaimServicer(claim_service_pb2_grpc.ClaimServiceServicer):
     async def CompleteTask(  # noqa: D102
         self, request: pb.CompleteTaskRequest, context: Any
     ) -> pb.CompleteTaskResponse:
+        ask = replace(_held(request), force=request.force)
         return await self._calls.write(
-            request, claims.complete, _held(request), pb.CompleteTaskResponse, _completed
+            request, claims.complete, ask, pb.CompleteTaskResponse, _completed
         )
 
     async def FailTask(self, request: pb.FailTaskRequest, context: Any) -> pb.FailTaskResponse:  # noqa: D102
@@ -132,7 +137,9 @@ def _held(
 
 
 def _claimed_one(answer: claims.Moved) -> pb.ClaimTaskResponse:
-    return pb.ClaimTaskResponse(task=show.task(answer.task), revision=answer.revision)
+    return pb.ClaimTaskResponse(
+        task=show.task(answer.task), prompts=prompts([answer.step]), revision=answer.revision
+    )
 
 
 def _gives(response: pb.ClaimNextTaskResponse) -> bool:
@@ -145,18 +152,23 @@ def _claimed(answer: claims.Claimed) -> pb.ClaimNextTaskResponse:
         tasks=show.tasks(answer.tasks),
         outcome=show.OUTCOMES[answer.outcome],
         retry_after=show.duration(answer.retry_after_ms),
+        prompts=prompts(answer.steps),
         revision=answer.revision,
     )
 
 
 def _released(answer: claims.Moved) -> pb.ReleaseTaskResponse:
-    return pb.ReleaseTaskResponse(task=show.task(answer.task), revision=answer.revision)
+    return pb.ReleaseTaskResponse(
+        task=show.task(answer.task), prompts=prompts([answer.step]), revision=answer.revision
+    )
 
 
 def _completed(answer: claims.Moved) -> pb.CompleteTaskResponse:
     return pb.CompleteTaskResponse(
         task=show.task(answer.task),
         unblocked_task_ids=answer.unblocked,
+        prompts=prompts([answer.step]),
+        warnings=answer.warnings,
         revision=answer.revision,
     )
 
@@ -165,5 +177,6 @@ def _failed(answer: claims.Moved) -> pb.FailTaskResponse:
     return pb.FailTaskResponse(
         task=show.task(answer.task),
         unblocked_task_ids=answer.unblocked,
+        prompts=prompts([answer.step]),
         revision=answer.revision,
     )

@@ -47,6 +47,7 @@ OUTCOMES = {
     Outcome.PAUSED: claim_service_pb2.CLAIM_OUTCOME_PAUSED,
     Outcome.COOLING_DOWN: claim_service_pb2.CLAIM_OUTCOME_COOLING_DOWN,
     Outcome.LIMIT_REACHED: claim_service_pb2.CLAIM_OUTCOME_LIMIT_REACHED,
+    Outcome.WIP_LIMIT: claim_service_pb2.CLAIM_OUTCOME_WIP_LIMIT,
 }
 _DEPENDENCY_NUMBERS = {name: number for number, name in DEPENDENCY_TYPES.items()}
 
@@ -175,8 +176,8 @@ def transition(record: Transition) -> task_pb2.Transition:
     )
 
 
-def worker(record: Worker, held: int) -> worker_pb2.Worker:
-    """A worker that holds so many tasks."""
+def worker(record: Worker, held: int, role: str = "") -> worker_pb2.Worker:
+    """A worker that holds so many tasks, and has this role."""
     return worker_pb2.Worker(
         id=record.id,
         tags=record.tags,
@@ -195,6 +196,7 @@ def worker(record: Worker, held: int) -> worker_pb2.Worker:
         claims_granted=record.claims_granted,
         claims_lost=record.claims_lost,
         grace_expire_time=timestamp(record.grace_until),
+        role=role,
     )
 
 

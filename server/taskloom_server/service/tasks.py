@@ -6,12 +6,14 @@ from typing import Any
 from taskloom.v1 import task_pb2, task_service_pb2_grpc
 from taskloom.v1 import task_service_pb2 as pb
 
-from taskloom_server.coordinator import dependencies, explain, signals, tasks
+from taskloom_server.coordinator import dependencies, explain, gates, signals, tasks
 from taskloom_server.graph.errors import InvalidField
+from taskloom_server.graph.gates import Asked
 from taskloom_server.graph.tasks import TaskChanges
 from taskloom_server.graph.temperature import Heat
 from taskloom_server.service import paging, read, show
 from taskloom_server.service.calls import Calls
+from taskloom_server.service.prompts import prompts
 from taskloom_server.store.listing import PLACES, Filters, Order
 
 _MAX_NODES = 5_000
@@ -129,6 +131,7 @@ class TaskServicer(task_service_pb2_grpc.TaskServiceServicer):
             status=optional("status"),
             phase=optional("phase"),
             assignee=optional("assignee"),
+            force=request.force,
         )
         if ask.status is not None and ask.assignee is not None:
             raise InvalidField("assignee", "moves the task by itself; leave status out")
@@ -192,6 +195,27 @@ class TaskServicer(task_service_pb2_grpc.TaskServiceServicer):
             task=show.task(explained.task),
             obstacles=map(show.obstacle, explained.obstacles),
             revision=explained.revision,
+        )
+
+    async def CheckGates(  # noqa: D102
+        self, request: pb.CheckGatesRequest, context: Any
+    ) -> pb.CheckGatesResponse:
+        phase = None
+        if request.HasField("phase"):
+            phase = read.identifier("phase", request.phase, optional=True)
+        ask = gates.CheckGates(
+            task_id=read.identifier("task_id", request.task_id),
+            status=read.identifier("status", request.status, optional=True),
+            phase=phase,
+        )
+        checked = await self._calls.read(gates.check_gates, ask)
+        return pb.CheckGatesResponse(
+            gates=map(_gate, checked.gates),
+            passes=checked.passes,
+            passes_forced=checked.passes_forced,
+            status=checked.task.status,
+            phase=checked.task.phase or "",
+            revision=checked.revision,
         )
 
     async def SignalTask(  # noqa: D102
@@ -373,17 +397,34 @@ def _link(
 
 
 def _created_one(answer: tasks.Created) -> pb.CreateTaskResponse:
-    return pb.CreateTaskResponse(task=show.task(answer.tasks[0]), revision=answer.revision)
+    return pb.CreateTaskResponse(
+        task=show.task(answer.tasks[0]), warnings=answer.warnings, revision=answer.revision
+    )
 
 
 def _created(answer: tasks.Created) -> pb.CreateTaskTreeResponse:
-    return pb.CreateTaskTreeResponse(tasks=show.tasks(answer.tasks), revision=answer.revision)
+    return pb.CreateTaskTreeResponse(
+        tasks=show.tasks(answer.tasks), warnings=answer.warnings, revision=answer.revision
+    )
+
+
+def _gate(asked: Asked) -> pb.GateCheck:
+    return pb.GateCheck(
+        name=asked.gate.name,
+        leaving=asked.leaving,
+        attachment_type=asked.gate.attachment_type,
+        enforcement=asked.gate.enforcement,
+        description=asked.gate.description,
+        satisfied=asked.satisfied,
+    )
 
 
 def _updated(answer: tasks.Updated) -> pb.UpdateTaskResponse:
     return pb.UpdateTaskResponse(
         task=show.task(answer.task),
         unblocked_task_ids=answer.unblocked,
+        prompts=prompts([answer.step]),
+        warnings=answer.warnings,
         revision=answer.revision,
     )
 

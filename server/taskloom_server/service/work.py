@@ -26,6 +26,7 @@ from taskloom_server.graph.workers import Outcome
 from taskloom_server.service import read, show
 from taskloom_server.service.calls import Calls
 from taskloom_server.service.errors import code_of, message_of
+from taskloom_server.service.prompts import prompts
 from taskloom_server.store.ledger import Committed, WriterStopped
 
 _MAX_CREDIT = 1_000
@@ -229,9 +230,10 @@ class WorkStream:
         self._streams.enter(self)
         begun = await self._calls.write_anew(workers.begin_stream, worker_id)
         started = pb.WorkStarted(
-            worker=show.worker(begun.worker, begun.held_count),
+            worker=show.worker(begun.worker, begun.held_count, begun.role),
             held_tasks=show.tasks(begun.held),
             incarnation=begun.incarnation,
+            prompts=prompts(begun.steps),
         )
         self._send(
             pb.WorkResponse(started=started, call_id=request.call_id, revision=begun.revision)
@@ -281,7 +283,9 @@ class WorkStream:
                 while not claimed.tasks and claimed.outcome is known:
                     claimed = await self._claim(replace(ask, asked=False), waits_while=known)
             self._credit -= len(claimed.tasks)
-            assigned = pb.WorkAssigned(tasks=show.tasks(claimed.tasks))
+            assigned = pb.WorkAssigned(
+                tasks=show.tasks(claimed.tasks), prompts=prompts(claimed.steps)
+            )
             response = pb.WorkResponse(assigned=assigned, revision=claimed.revision)
             self._outgoing.put_nowait(_Outgoing(response, claimed=claimed))
 

@@ -8,6 +8,7 @@ from taskloom.v1 import worker_service_pb2_grpc
 from taskloom_server.coordinator import workers
 from taskloom_server.service import paging, read, show
 from taskloom_server.service.calls import Calls
+from taskloom_server.service.prompts import prompts
 
 DEFAULT_LEASE_MS = 900_000
 
@@ -60,7 +61,7 @@ class WorkerServicer(worker_service_pb2_grpc.WorkerServiceServicer):
         )
         page = await self._calls.read(workers.list_workers, ask)
         return pb.ListWorkersResponse(
-            workers=[show.worker(worker, held) for worker, held in page.workers],
+            workers=[show.worker(*shown) for shown in page.workers],
             next_page_token=paging.write_token(request, page.next_after),
             revision=page.revision,
         )
@@ -68,16 +69,18 @@ class WorkerServicer(worker_service_pb2_grpc.WorkerServiceServicer):
 
 def _connected(answer: workers.Connected) -> pb.ConnectResponse:
     return pb.ConnectResponse(
-        worker=show.worker(answer.worker, answer.held_count),
+        worker=show.worker(answer.worker, answer.held_count, answer.role),
         held_tasks=show.tasks(answer.held),
         incarnation=answer.incarnation,
+        prompts=prompts(answer.steps),
+        warnings=answer.warnings,
         revision=answer.revision,
     )
 
 
 def _disconnected(answer: workers.Disconnected) -> pb.DisconnectResponse:
     return pb.DisconnectResponse(
-        worker=show.worker(answer.worker, 0),
+        worker=show.worker(answer.worker, 0, answer.role),
         released_task_ids=answer.released,
         revision=answer.revision,
     )
@@ -85,7 +88,7 @@ def _disconnected(answer: workers.Disconnected) -> pb.DisconnectResponse:
 
 def _seen(answer: workers.Seen) -> pb.HeartbeatResponse:
     return pb.HeartbeatResponse(
-        worker=show.worker(answer.worker, answer.held),
+        worker=show.worker(answer.worker, answer.held, answer.role),
         lease_expire_time=show.timestamp(answer.lease_expires_at),
         revision=answer.revision,
     )

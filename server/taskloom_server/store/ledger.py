@@ -237,8 +237,8 @@ class Ledger:
         again = self._line.all() if noted.recheck else self._line.of_workers(noted.freed)
         for job in again:
             self._line.may_again(job)
-        if noted.readied:
-            self._offer(tx, group, noted.readied)
+        if noted.readied or noted.roomy:
+            self._offer(tx, group, [*noted.readied, *noted.roomy])
         for job in again:
             if self._line.waiting(job) is not None:
                 self._attempt(tx, job, group)

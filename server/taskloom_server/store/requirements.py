@@ -1,4 +1,9 @@
-"""``requirements``: ready tasks are grouped by what they ask of a worker."""
+"""``requirements``: ready tasks are grouped by what they ask of a worker, and by their workflow.
+
+By workflow, too, since one may have no room for another task while the others have.
+"""
+
+from collections.abc import Collection
 
 import apsw
 
@@ -9,20 +14,30 @@ from taskloom_server.store.tables import Requirements
 
 _FIND = Statement(
     Requirements.select(Requirements.id).where(
-        (Requirements.needed_tags == arg("needed")) & (Requirements.wanted_tags == arg("wanted"))
+        (Requirements.needed_tags == arg("needed"))
+        & (Requirements.wanted_tags == arg("wanted"))
+        & (Requirements.workflow == arg("workflow"))
     ),
     "needed",
     "wanted",
+    "workflow",
 )
 _INSERT = Statement(
     Requirements.insert(
-        {Requirements.needed_tags: arg("needed"), Requirements.wanted_tags: arg("wanted")}
+        {
+            Requirements.needed_tags: arg("needed"),
+            Requirements.wanted_tags: arg("wanted"),
+            Requirements.workflow: arg("workflow"),
+        }
     ),
     "needed",
     "wanted",
+    "workflow",
 )
 _AFTER = Statement(
-    Requirements.select(Requirements.id, Requirements.needed_tags, Requirements.wanted_tags)
+    Requirements.select(
+        Requirements.id, Requirements.needed_tags, Requirements.wanted_tags, Requirements.workflow
+    )
     .where(Requirements.id > arg("id"))
     .order_by(Requirements.id),
     "id",
@@ -39,16 +54,16 @@ class RequirementTable:
     def __init__(self, connection: apsw.Connection) -> None:
         self._connection = connection
         self._known: list[Requirement] = []
-        self._admitting: dict[tuple[str, ...], list[int]] = {}
+        self._admitting: dict[tuple[str, ...], list[Requirement]] = {}
 
     def forget(self) -> None:
         """Drop what was read."""
         self._known.clear()
         self._admitting.clear()
 
-    def id_of(self, needed: tuple[str, ...], wanted: tuple[str, ...]) -> int:
-        """The group of tasks with these tags, made if it is new."""
-        key = write_tags(needed), write_tags(wanted)
+    def id_of(self, needed: tuple[str, ...], wanted: tuple[str, ...], workflow: str) -> int:
+        """The group of a workflow's tasks with these tags, made if it is new."""
+        key = write_tags(needed), write_tags(wanted), workflow
         row = _FIND.one(self._connection, *key)
         if row is not None:
             found: int = row[0]
@@ -57,16 +72,30 @@ class RequirementTable:
         self.forget()
         return self._connection.last_insert_rowid()
 
-    def admitting(self, tags: tuple[str, ...]) -> list[int]:
-        """The groups from which a worker with these tags may take a task."""
+    def admitting(self, tags: tuple[str, ...], without: Collection[str] = ()) -> list[int]:
+        """The groups from which a worker with these tags may take a task.
+
+        ``without``: workflows whose tasks are not to be had.
+        """
+        self._read()
+        if tags not in self._admitting:
+            have = frozenset(tags)
+            self._admitting[tags] = [r for r in self._known if r.admits(have)]
+        return [r.id for r in self._admitting[tags] if r.workflow not in without]
+
+    def of_workflow(self, workflow: str) -> list[int]:
+        """The groups of a workflow's tasks."""
+        self._read()
+        return [r.id for r in self._known if r.workflow == workflow]
+
+    def _read(self) -> None:
+        """Get to know the groups that were added since."""
         last = self._known[-1].id if self._known else 0
         if news := _AFTER.all(self._connection, last):
             self._admitting.clear()
-            for id_, needed, wanted in news:
+            for id_, needed, wanted, workflow in news:
                 self._known.append(
-                    Requirement(id_, frozenset(read_tags(needed)), frozenset(read_tags(wanted)))
+                    Requirement(
+                        id_, frozenset(read_tags(needed)), frozenset(read_tags(wanted)), workflow
+                    )
                 )
-        if tags not in self._admitting:
-            have = frozenset(tags)
-            self._admitting[tags] = [r.id for r in self._known if r.admits(have)]
-        return self._admitting[tags]

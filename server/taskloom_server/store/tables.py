@@ -126,22 +126,24 @@ Tasks.add_index(
     where=Tasks.ready_as.is_null(False),
     name="tasks_hottest",
 )
-Tasks.add_index(Tasks.status, where=Tasks.deleted_at.is_null(), name="tasks_status")
+# Of the workflow, too: how many tasks are in a state with a limit is counted in the index alone.
+Tasks.add_index(Tasks.status, Tasks.workflow, where=Tasks.deleted_at.is_null(), name="tasks_status")
 Tasks.add_index(Tasks.parent_id, where=Tasks.parent_id.is_null(False), name="tasks_parent")
 Tasks.add_index(Tasks.worker_id, where=Tasks.claim_revision.is_null(False), name="tasks_claimed")
 Tasks.add_index(Tasks.not_before, where=Tasks.not_before.is_null(False), name="tasks_delayed")
 
 
 class Requirements(_Table):
-    """What groups of tasks ask of a worker; tasks with equal tags share a row."""
+    """What groups of tasks ask of a worker; a workflow's tasks with equal tags share a row."""
 
     id = AutoField()
     needed_tags = TextField()  # JSON array, sorted
     wanted_tags = TextField()
+    workflow = TextField()
 
     class Meta:
         table_name = "requirements"
-        indexes = ((("needed_tags", "wanted_tags"), True),)
+        indexes = ((("needed_tags", "wanted_tags", "workflow"), True),)
 
 
 class TaskSequence(_Table):

@@ -131,6 +131,17 @@ _BY_STATUS = Statement(
     .where(Tasks.deleted_at.is_null())
     .group_by(Tasks.status)
 )
+_IN_STATE = (
+    Tasks.deleted_at.is_null()
+    & (Tasks.status == arg("status"))
+    & (Tasks.workflow == arg("workflow"))
+)
+_COUNT_IN_STATE = Statement(
+    Tasks.select(fn.COUNT(Tasks.number)).where(_IN_STATE), "status", "workflow"
+)
+_IDS_IN_STATE = Statement(
+    Tasks.select(Tasks.id).where(_IN_STATE).order_by(Tasks.number), "status", "workflow"
+)
 _READY_BY_GROUP = Statement(
     Tasks.select(Tasks.ready_as, fn.COUNT(Tasks.number))
     .where(Tasks.ready_as.is_null(False))
@@ -351,6 +362,17 @@ class TaskTable:
     def any_with_status(self, statuses: tuple[str, ...]) -> bool:
         """Whether some task that is not deleted has one of these statuses."""
         return _any_with_status(len(statuses)).one(self._connection, *statuses) is not None
+
+    def count_in(self, workflow: str, status: str) -> int:
+        """How many of a workflow's tasks that are not deleted are in a state."""
+        row = _COUNT_IN_STATE.one(self._connection, status, workflow)
+        assert row is not None
+        count: int = row[0]
+        return count
+
+    def ids_in(self, workflow: str, status: str) -> list[str]:
+        """The ids of a workflow's tasks that are in a state, oldest first."""
+        return [row[0] for row in _IDS_IN_STATE.each(self._connection, status, workflow)]
 
     def empty(self) -> bool:
         """Whether there is no task at all, deleted ones included."""

@@ -38,6 +38,8 @@ class Noted:
     taken: list[int] = field(default_factory=list)  # groups of tasks that cannot any more
     freed: list[str] = field(default_factory=list)  # workers that may be able to take more since
     recheck: bool = False  # whether all who wait should be asked again
+    roomy: list[int] = field(default_factory=list)  # groups of tasks that there is room for since
+    warnings: list[str] = field(default_factory=list)
 
 
 class Transaction:
@@ -167,6 +169,14 @@ class Transaction:
     def ask_worker_again(self, worker_id: str) -> None:
         """Let those look again who wait for this worker: it has room for a task, or has gone."""
         self.noted.freed.append(worker_id)
+
+    def has_room(self, workflow: str) -> None:
+        """Let those look again who wait for tasks of a workflow: its limit leaves room for one."""
+        self.noted.roomy += self.requirements.of_workflow(workflow)
+
+    def warn(self, sentence: str) -> None:
+        """Say in the answer what was taken although the workflow does not want it so."""
+        self.noted.warnings.append(sentence)
 
     def unblocked(self) -> list[str]:
         """The tasks that became ready by this verb so far."""

@@ -1,0 +1,156 @@
+"""Roles: what a worker may do, by its tags."""
+
+from typing import Any
+
+import pytest
+from taskloom import v1
+from taskloom_client import Client
+from taskloom_server.graph.workflows import Role
+
+from tests.calls import (
+    claim,
+    connect,
+    create,
+    heartbeat,
+    refusal,
+    show_worker,
+    update,
+)
+from tests.workflows_obeyed.boards import board
+from tests.workflows_obeyed.conftest import Serving
+
+LEAD = Role("lead", frozenset({"lead"}))
+CODER = Role(
+    "coder",
+    frozenset({"code"}),
+    max_claims=2,
+    can_assign=False,
+    can_create_subtasks=False,
+    can_force=False,
+)
+ROLES = board(roles=(LEAD, CODER))
+ANYBODY = board(roles=(LEAD, Role("anybody", frozenset(), can_assign=False)))
+
+
+async def _role(client: Client, *tags: str) -> str:
+    answer = await client.workers.Connect(v1.ConnectRequest(worker_id="w", tags=tags))
+    return answer.worker.role
+
+
+async def test_a_worker_has_the_first_role_whose_tags_it_has(serve: Serving) -> None:
+    """All the tags of the role, whatever else the worker has; of several roles the first one."""
+    async with serve(ROLES) as client:
+        assert await _role(client, "code", "python") == "coder"
+        assert await _role(client, "code", "lead") == "lead"
+        assert await _role(client, "python") == ""
+        assert (await show_worker(client, "w")).role == ""
+    async with serve(ANYBODY) as client:
+        assert await _role(client, "python") == "anybody"
+        assert (await heartbeat(client, "w")).worker.role == "anybody"
+        assert (await show_worker(client, "w")).role == "anybody"
+
+
+async def test_the_role_caps_what_a_worker_holds(serve: Serving) -> None:
+    """The fewer of what the worker asks for and its role allows holds, and the answer says so."""
+    async with serve(ROLES) as client:
+        request = v1.ConnectRequest(worker_id="w", tags=["code"], max_claims=5)
+        answer = await client.workers.Connect(request)
+        assert answer.worker.max_claims == 2
+        assert list(answer.warnings) == [
+            "max_claims: role 'coder' may hold 2 at once, not 5",
+        ]
+        for id in ("a", "b", "c"):
+            await create(client, id)
+        await claim(client, "w", "a")
+        await claim(client, "w", "b")
+        assert (await refusal(claim(client, "w", "c"))).reason == "CLAIM_LIMIT"
+        answer = await client.workers.Connect(v1.ConnectRequest(worker_id="w", tags=["code"]))
+        assert (answer.worker.max_claims, list(answer.warnings)) == (1, [])
+
+
+async def _assign(client: Client, worker: str) -> Any:
+    await update(client, "t", worker_id=worker, assignee=worker)
+
+
+async def _subtask(client: Client, worker: str) -> Any:
+    await create(client, "child", parent_id="t", worker_id=worker)
+
+
+async def _subtree(client: Client, worker: str) -> Any:
+    root = v1.TaskNode(title="child")
+    request = v1.CreateTaskTreeRequest(root=root, parent_id="t", worker_id=worker)
+    await client.tasks.CreateTaskTree(request)
+
+
+async def _link(client: Client, worker: str) -> Any:
+    contains = v1.DEPENDENCY_TYPE_CONTAINS
+    request = v1.LinkTasksRequest(from_task_id="t", to_task_id="u", type=contains, worker_id=worker)
+    await client.tasks.LinkTasks(request)
+
+
+async def _force(client: Client, worker: str) -> Any:
+    await client.tasks.DeleteTask(v1.DeleteTaskRequest(task_id="t", worker_id=worker, force=True))
+
+
+@pytest.mark.parametrize(
+    ("does", "right", "words"),
+    [
+        (_assign, "assign", "assign tasks"),
+        (_subtask, "create_subtasks", "create subtasks"),
+        (_subtree, "create_subtasks", "create subtasks"),
+        (_link, "create_subtasks", "create subtasks"),
+        (_force, "force", "force anything"),
+    ],
+    ids=["assign", "subtask", "subtree", "link", "force"],
+)
+async def test_who_may_and_who_may_not(serve: Serving, does: Any, right: str, words: str) -> None:
+    """A right is refused with the role, the right and who has it; others and persons have it."""
+    async with serve(ROLES) as client:
+        await connect(client, "coder", tags=["code"])
+        await connect(client, "nobody", tags=["python"])
+        await connect(client, "lead", tags=["lead"])
+        for id in ("t", "u"):
+            await create(client, id)
+        error = await refusal(does(client, "coder"))
+        assert (error.reason, error.code.name) == ("ROLE_FORBIDS", "PERMISSION_DENIED")
+        assert error.metadata == {"role": "coder", "right": right, "roles": "lead"}
+        assert error.message == (
+            f"role 'coder' of worker 'coder' may not {words}; what may: 'lead' (tags: lead)"
+        )
+        error = await refusal(does(client, "nobody"))
+        assert error.metadata == {"role": "", "right": right, "roles": "lead"}
+        assert "which has no role in workflow 'board'" in error.message
+        await does(client, "lead")
+
+
+async def test_a_person_may_do_everything(serve: Serving) -> None:
+    """Who names no worker has no role that could lack a right."""
+    async with serve(board(roles=(CODER,))) as client:
+        await connect(client, "w", tags=["code"])
+        await create(client, "t")
+        await create(client, "child", parent_id="t")
+        await update(client, "child", assignee="w")
+        request = v1.DeleteTaskRequest(task_id="t", cascade=True, force=True)
+        assert len((await client.tasks.DeleteTask(request)).deleted_task_ids) == 2
+
+
+async def test_a_workflow_without_roles_restricts_nobody(serve: Serving) -> None:
+    """Where there are no roles, every worker may do everything."""
+    async with serve(board()) as client:
+        await connect(client, "w")
+        await create(client, "t")
+        await create(client, "child", parent_id="t", worker_id="w")
+        await update(client, "child", worker_id="w", assignee="w")
+
+
+async def test_what_is_no_subtask_needs_no_right(serve: Serving) -> None:
+    """A worker that may not create subtasks may create roots, link blockers and update tasks."""
+    async with serve(ROLES) as client:
+        await connect(client, "coder", tags=["code"])
+        for id in ("t", "u"):
+            await create(client, id, worker_id="coder")
+        link = v1.LinkTasksRequest(from_task_id="t", to_task_id="u", worker_id="coder")
+        await client.tasks.LinkTasks(link)
+        await claim(client, "coder", "t")
+        await update(client, "t", worker_id="coder", priority=9)
+        await update(client, "t", worker_id="coder", assignee="")
