@@ -17,6 +17,7 @@ from taskloom_server.server import INLINE, housed
 from taskloom_server.service.interceptors import Gate
 from taskloom_server.settings import read_settings
 from taskloom_server.store.connections import exclusive
+from taskloom_server.store.inline import InlineWriter
 from taskloom_server.store.schema import prepare
 from taskloom_server.workflow_files import load_workflows
 
@@ -39,7 +40,7 @@ from taskloom_experiments.virtual.transport import TARGET, Channel, Handlers
 EPOCH = 1_767_225_600_000
 """When a simulation begins, in Unix ms: the first of January 2026."""
 
-_FREE = CallCosts(call_s=0.0, server_s=0.0)
+_FREE = CallCosts(call_s=0.0, server_s=0.0, commit_s=0.0)
 _FOR_EVER_HOURS = 1e6  # of history, for the figures are made of it
 _ALL_REVISIONS = 1 << 62
 
@@ -164,6 +165,8 @@ class _World:
             self.started_at = clock.now()
             self._loop, self._main = loop, asyncio.current_task()
             desk = Desk(self.costs.server_s)
+            if isinstance(house.writer, InlineWriter):
+                house.writer.commit_s = self.costs.commit_s
 
             def connect(worker_id: str) -> Channel:
                 return Channel(handlers, Ways(self.costs, f"{plan.seed}:{worker_id}"), desk)

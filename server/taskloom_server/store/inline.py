@@ -45,6 +45,8 @@ class InlineWriter:
         on_commit: Callable[[Committed], None],
         on_failure: Callable[[Exception], None],
     ) -> None:
+        self.commit_s = 0.0
+        """How long a change takes to be on the disk, it is said: so late it takes effect."""
         self._on_commit = on_commit
         self._on_failure = on_failure
         self._loop = asyncio.get_running_loop()
@@ -68,6 +70,8 @@ class InlineWriter:
         undo: Callable[[Transaction, Result], object] | None = None,
     ) -> Result:
         """Run a verb in a transaction: its answer, for which only one that waits is waited."""
+        if self.commit_s:
+            await asyncio.sleep(self.commit_s)
         if self._stopped:
             raise WriterStopped
         future: asyncio.Future[Result] = self._loop.create_future()
