@@ -13,6 +13,8 @@ from grpc import aio
 
 from taskloom_experiments.virtual.costs import Desk, Ways
 
+_APART_S = 1e-9  # between two messages at the least, for timers of one moment have no order
+
 
 class Ended(Exception):
     """A handler ended its call with a status."""
@@ -131,7 +133,7 @@ class Stream:
 
     def _deliver(self, answer: Any) -> None:
         due = self._loop.time() + self._desk.server_s + self._ways.next()
-        self._answer_due = max(due, self._answer_due)
+        self._answer_due = max(due, self._answer_due + _APART_S)
         self._loop.call_at(self._answer_due, self._arrive, answer)
 
     def _arrive(self, answer: Any) -> None:
@@ -156,7 +158,8 @@ class Stream:
     def _send(self, request: Any) -> None:
         if self._over:
             raise asyncio.InvalidStateError("the call is over")
-        self._request_due = max(self._loop.time() + self._ways.next(), self._request_due)
+        due = self._loop.time() + self._ways.next()
+        self._request_due = max(due, self._request_due + _APART_S)
         self._loop.call_at(self._request_due, self._requests.put_nowait, request)
 
     async def read(self) -> Any:

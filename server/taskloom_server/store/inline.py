@@ -30,6 +30,8 @@ from taskloom_server.store.ledger import (
 from taskloom_server.store.readers import Reader
 from taskloom_server.store.transaction import Transaction
 
+_APART_S = 1e-9
+
 
 class InlineWriter:
     """The one that writes. Its methods and ``on_commit`` are those of Writer."""
@@ -47,6 +49,7 @@ class InlineWriter:
     ) -> None:
         self.commit_s = 0.0
         """How long a change takes to be on the disk, it is said: so late it takes effect."""
+        self._due = 0.0
         self._on_commit = on_commit
         self._on_failure = on_failure
         self._loop = asyncio.get_running_loop()
@@ -71,7 +74,7 @@ class InlineWriter:
     ) -> Result:
         """Run a verb in a transaction: its answer, for which only one that waits is waited."""
         if self.commit_s:
-            await asyncio.sleep(self.commit_s)
+            await self._on_the_disk()
         if self._stopped:
             raise WriterStopped
         future: asyncio.Future[Result] = self._loop.create_future()
@@ -87,6 +90,12 @@ class InlineWriter:
             else:  # cancelled in the instant between the answer and hearing it
                 self._take_back(job)
             raise
+
+    async def _on_the_disk(self) -> None:
+        """Wait as long as a commit takes; in order, which timers of one moment do not keep."""
+        now = self._loop.time()
+        self._due = max(now + self.commit_s, self._due + _APART_S)
+        await asyncio.sleep(self._due - now)
 
     def dismiss(self) -> None:
         """Tell all who wait that the server is going."""
