@@ -19,6 +19,7 @@ from taskloom_experiments.database import (
 from taskloom_experiments.definition import Definition
 from taskloom_experiments.history import ENDED
 from taskloom_experiments.metrics import Measured, measure
+from taskloom_experiments.modes import Mode
 from taskloom_experiments.pulls import Pull
 from taskloom_experiments.runs import RunRecord
 from taskloom_experiments.tables import Tables, read_tables
@@ -50,8 +51,18 @@ class Run:
 
     @property
     def pull(self) -> Pull | None:
-        """How its agents got their tasks; None where no record says it."""
-        return self.record.pull if self.record else None
+        """How its agents got their tasks: a way of pulling, or the mode where that is not pull.
+
+        None where no record says it.
+        """
+        if self.record is None:
+            return None
+        return self.record.pull if self.record.mode == "pull" else self.record.mode
+
+    @property
+    def mode(self) -> Mode | None:
+        """How it was coordinated; None where no record says it."""
+        return self.record.mode if self.record else None
 
     @property
     def speed(self) -> float | None:

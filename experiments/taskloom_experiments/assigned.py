@@ -7,8 +7,8 @@ from taskloom import v1
 from taskloom_client import Agent, Pulled
 from taskloom_client.pull import claim
 
-from taskloom_experiments.decomposing import PART
 from taskloom_experiments.following import Following
+from taskloom_experiments.modes import PART
 
 
 class PullAssigned:

@@ -62,11 +62,20 @@ _ALL = (
         "time waiting for other tasks / (pending or assigned + working)",
     ),
     # Distribution
-    Metric("tasks_per_agent", "number", "tasks completed by agents / agents"),
+    Metric(
+        "tasks_per_agent",
+        "number",
+        "tasks completed by agents / agents; here and below, a decomposed task counts by its parts",
+    ),
     Metric("coefficient_of_variation", "number", "of tasks per agent: standard deviation / mean"),
     Metric("gini_coefficient", "number", "of tasks per agent: 0 is even, towards 1 one has all"),
     Metric("time_per_agent", "ms", "mean over agents of the working time of tasks they completed"),
     Metric("idle_time_ratio", "ratio", "(time present - time working) / time present, all agents"),
+    Metric(
+        "idle_between_tasks_ms",
+        "ms",
+        "mean over agents of the time between their tasks with nothing in hand, all gaps together",
+    ),
     Metric(
         "idle_time_floor", "ratio", "1 - work / (agents * best possible time): idle even at best"
     ),
@@ -77,14 +86,49 @@ _ALL = (
     Metric("scaling_efficiency", "ratio", "throughput with N agents / (N * with one agent)"),
     Metric("best_tasks_per_hour", "tasks/h", "the tasks completed / the best possible time"),
     Metric("best_possible_efficiency", "ratio", "best possible time / the time it took"),
+    Metric(
+        "best_possible_distance",
+        "ratio",
+        "(time it took - best possible time) / best possible time",
+    ),
     Metric("best_scaling_efficiency", "ratio", "scaling efficiency of the best possible time"),
+    Metric(
+        "wall_clock_ms",
+        "ms",
+        "from the first registration of an agent or coordinator to the last completion by an agent",
+    ),
     Metric("makespan_ms", "ms", "from the first start to the last completion by an agent"),
     Metric("best_makespan_ms", "ms", "work / agents or the critical path, whichever is longer"),
     Metric("work_ms", "ms", "working time of all tasks together"),
     Metric("critical_path_ms", "ms", "working time of the longest chain of tasks"),
     # Coordination
+    Metric("assignments", "count", "tasks that somebody assigned, each time: events"),
+    Metric(
+        "reassignments",
+        "count",
+        "assignments of a task after its first: it failed or came back",
+    ),
+    Metric(
+        "dispatch_latency_mean_ms",
+        "ms",
+        "mean over assignments of assigned - ready_at (- the first agent's start, if it is later)",
+    ),
+    Metric("dispatch_latency_p50_ms", "ms", "the same, not exceeded by half of the assignments"),
+    Metric("dispatch_latency_p99_ms", "ms", "the same, not exceeded by 99 % of the assignments"),
+    Metric("pickup_latency_mean_ms", "ms", "mean time from assigned to working, of what was begun"),
+    Metric("pickup_latency_p50_ms", "ms", "the same, not exceeded by half of them"),
+    Metric("pickup_latency_p99_ms", "ms", "the same, not exceeded by 99 % of them"),
+    Metric(
+        "coordinator_time_ms",
+        "ms",
+        "time in which a coordinator looked, decided and assigned: metric_6, summed, / speed",
+    ),
+    Metric("coordinator_share", "ratio", "coordinator_time_ms / wall_clock_ms"),
     Metric("file_contention", "count", "marks of a file that another worker had marked"),
     Metric("rework_rate", "ratio", "tasks worked more than once / tasks worked"),
+    Metric(
+        "first_pass_success", "ratio", "tasks completed by the first attempt at them / tasks worked"
+    ),
     # Counts
     Metric("agent_count", "count", "agents of the run"),
     Metric("total_count", "count", "tasks that are not deleted"),
@@ -94,10 +138,17 @@ _ALL = (
     Metric("completed_count", "count", "tasks completed, roots that ended by themselves included"),
     Metric("failed_count", "count", "tasks in status failed at the end"),
     Metric("cancelled_count", "count", "tasks in status cancelled at the end"),
-    Metric("completed_by_agents", "count", "tasks completed that an agent held"),
+    Metric(
+        "completed_by_agents",
+        "count",
+        "tasks completed that an agent held; of one that was decomposed the parts do not count",
+    ),
     Metric("dependent_count", "count", "tasks that had to wait for another (blocks, follows)"),
     # Cost
     Metric("cost_usd", "usd", "tasks.cost_usd, summed"),
+    Metric("cost_per_task_usd", "usd", "cost_usd, the coordinator's with it / completed_by_agents"),
+    Metric("coordinator_cost_usd", "usd", "metric_7 / 1,000,000, summed: what decisions cost"),
+    Metric("tokens_per_task", "tokens", "tokens_total / completed_by_agents"),
     Metric("tokens_in", "tokens", "metric_0, summed"),
     Metric("tokens_out", "tokens", "metric_1, summed"),
     Metric("tokens_cached", "tokens", "metric_2, summed"),
@@ -115,7 +166,12 @@ _SYNONYMS = {
     "load_balance_gini": "gini_coefficient",
     "gini": "gini_coefficient",
     "agents": "agent_count",
-    "wall_clock_ms": "makespan_ms",
+    "wall_clock": "wall_clock_ms",
+    "claims_refused": "claim_retry_count",
+    "dispatch_latency": "dispatch_latency_mean_ms",
+    "pickup_latency": "pickup_latency_mean_ms",
+    "coordinator_time": "coordinator_time_ms",
+    "cost_per_task": "cost_per_task_usd",
 }
 
 # Measurements that are a list over time, not one figure: they are charted.

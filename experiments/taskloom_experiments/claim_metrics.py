@@ -83,7 +83,7 @@ def measure_waiting(
         task.started_at - task.ready_at
         for task in tables.tasks
         if task.worker_id and task.started_at is not None and task.ready_at is not None
-        if task.started_at >= task.ready_at
+        if task.started_at >= task.ready_at and not task.is_part
     ]
     no_waits = "no task has both ready_at and started_at"
     sheet.put("queue_wait_mean_ms", statistics.fmean(waits) if waits else None, no_waits)
@@ -105,7 +105,7 @@ def measure_waiting(
         for_others = sum(
             max(0, (seen.end if task.ready_at is None else task.ready_at) - task.created_at)
             for task in tables.tasks
-            if task.worker_id and task.created_at is not None
+            if task.worker_id and task.created_at is not None and not task.is_part
         )
         sheet.ratio("blocked_by_tasks_ratio", for_others, waiting + time_in["working"], no_history)
     else:

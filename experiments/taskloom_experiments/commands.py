@@ -27,7 +27,7 @@ from taskloom_experiments.planning import (
     plan_runs,
 )
 from taskloom_experiments.progress import Teller
-from taskloom_experiments.pulls import DEFAULT_PULL, PULLS, SERVER_CHOOSES, Pull
+from taskloom_experiments.pulls import AGENTS_CHOOSE, DEFAULT_PULL, PULLS, Pull
 from taskloom_experiments.results import claimed_output, default_output
 from taskloom_experiments.templates import Template, read_template
 from taskloom_experiments.terminal import print_comparison
@@ -174,7 +174,7 @@ def _verdict(report: Report) -> int:
     comparison = report.comparison
     if any(run.partial for run in comparison.runs):
         return PARTIAL
-    deciding = SERVER_CHOOSES & {run.pull for run in comparison.runs if run.pull}
+    deciding = {run.pull for run in comparison.runs if run.pull} - AGENTS_CHOOSE
     return OK if comparison.required_hold(deciding) else FAILED
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from taskloom import v1
 
-from taskloom_experiments.decomposing import PART
+from taskloom_experiments.modes import PART
 
 Rank = tuple[int, int, str]
 Requirement = tuple[frozenset[str], frozenset[str]]

@@ -9,8 +9,7 @@ from datetime import timedelta
 
 from taskloom import v1
 
-PART = "part"
-"""The tag of what an agent made of its task: nobody hands it out, whoever is free may help."""
+from taskloom_experiments.modes import PART
 
 _LONGEST_ID = 128
 

@@ -10,6 +10,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from taskloom_experiments.claim_metrics import measure_claims, measure_waiting
+from taskloom_experiments.coordination_metrics import (
+    decomposed,
+    measure_coordination,
+    measure_passes,
+    own_stints,
+    told_apart,
+)
 from taskloom_experiments.history import ENDED, Span, Window, spans, stints, window
 from taskloom_experiments.per_agent import AgentFigures, per_agent
 from taskloom_experiments.runs import RunRecord
@@ -43,6 +50,8 @@ class Measured:
 
 def measure(tables: Tables, record: RunRecord | None) -> Measured:
     """Compute all figures of a run."""
+    everybody = tables
+    tables, coordinators = told_apart(everybody, record)
     seen = window(tables, record.ended_at if record else None)
     history = spans(tables, seen.end) if seen else ()
     worked = stints(tables, history)
@@ -52,11 +61,16 @@ def measure(tables: Tables, record: RunRecord | None) -> Measured:
 
     _counts(sheet, tables, agents)
     measure_claims(sheet, tables, record, worked)
-    measure_waiting(sheet, tables, seen, history, worked)
+    own = own_stints(tables, worked)
+    parts = {task.id for task in tables.tasks if task.is_part}
+    whole = [span for span in history if span.task_id not in parts]
+    measure_waiting(sheet, tables, seen, whole, own)
+    measure_coordination(sheet, everybody, record, history, coordinators)
     _distribution(sheet, agents, agents_figures)
     _throughput(sheet, tables, agents, seen, record.speed if record else None)
     best = _best(sheet, tables, agents, seen, worked)
-    _coordination(sheet, tables, worked)
+    sheet.put("file_contention", contended_marks(tables.marks))
+    measure_passes(sheet, own)
     _cost(sheet, tables)
     return Measured(agents, seen, worked, agents_figures, best, sheet.figures, sheet.missing)
 
@@ -105,8 +119,15 @@ def _counts(sheet: Sheet, tables: Tables, agents: int) -> None:
 
 
 def _completed(tables: Tables) -> list[str]:
-    """The tasks that agents completed: a root that ended by itself is nobody's work."""
-    return [task.id for task in tables.tasks if task.status == "completed" and task.worker_id]
+    """The tasks that agents completed: a root that ended by itself is nobody's work.
+
+    Nor are parts counted, so that what was decomposed counts once, like what was not.
+    """
+    return [
+        task.id
+        for task in tables.tasks
+        if task.status == "completed" and task.worker_id and not task.is_part
+    ]
 
 
 def _distribution(sheet: Sheet, agents: int, each: Sequence[AgentFigures]) -> None:
@@ -117,6 +138,8 @@ def _distribution(sheet: Sheet, agents: int, each: Sequence[AgentFigures]) -> No
     spread = statistics.pstdev(counts) / statistics.fmean(counts) if total else None
     sheet.put("coefficient_of_variation", spread, _NOTHING_DONE)
     sheet.put("gini_coefficient", gini(counts), _NOTHING_DONE)
+    between = [agent.between_ms for agent in each]
+    sheet.ratio("idle_between_tasks_ms", sum(between), len(between), "there were no agents")
     times = sum(agent.completed_ms for agent in each)
     sheet.ratio("time_per_agent", times, agents, "there were no agents")
     present = sum(agent.present_ms for agent in each)
@@ -148,8 +171,13 @@ def _best(
     spent: Counter[str] = Counter()
     for stint in worked:
         spent[stint.task_id] += stint.end - stint.start
+    no_work = decomposed(tables)
     durations = {
-        task.id: task.worked_ms if task.status == "completed" else spent[task.id]
+        task.id: 0
+        if task.id in no_work
+        else task.worked_ms
+        if task.status == "completed"
+        else spent[task.id]
         for task in tables.tasks
     }
     best, why_not = None, _NOTHING_DONE
@@ -175,16 +203,10 @@ def _best(
     sheet.put("best_makespan_ms", shortest, why_not)
     sheet.put("best_tasks_per_hour", per_hour, why_not)
     sheet.put("best_possible_efficiency", share, why_not)
+    sheet.put("best_possible_distance", 1 / share - 1 if share else None, why_not)
     sheet.put("best_scaling_efficiency", at_most, why_not)
     sheet.put("idle_time_floor", None if at_most is None else 1 - at_most, why_not)
     return best
-
-
-def _coordination(sheet: Sheet, tables: Tables, worked: Sequence[Span]) -> None:
-    sheet.put("file_contention", contended_marks(tables.marks))
-    periods = Counter(stint.task_id for stint in worked)
-    again = sum(times > 1 for times in periods.values())
-    sheet.ratio("rework_rate", again, len(periods), "no task was worked")
 
 
 def _cost(sheet: Sheet, tables: Tables) -> None:
@@ -192,3 +214,6 @@ def _cost(sheet: Sheet, tables: Tables) -> None:
     for index, kind in enumerate(_TOKENS):
         sheet.put(f"tokens_{kind}", sum(task.tokens[index] for task in tables.tasks))
     sheet.put("tokens_total", sum(sum(task.tokens) for task in tables.tasks))
+    completed = sheet.figures["completed_by_agents"]
+    for name, whole in (("tokens_per_task", "tokens_total"), ("cost_per_task_usd", "cost_usd")):
+        sheet.ratio(name, sheet.figures[whole], completed, _NOTHING_DONE)

@@ -9,7 +9,7 @@
     not_measured     {name: why it is null}
     per_agent        [{worker_id, tasks_completed, points, working_ms, present_ms, completed_ms,
                      idle_ratio, cost_usd, claim_attempts, claims_granted, claims_lost, calls,
-                     empty_polls}]; null where it is not counted
+                     empty_polls, between_ms}]; null where it is not counted
     critical_path    ids of the longest chain of tasks that wait for each other, first to last
     queries          {measurement: {columns, rows, cut} or {error}}
 

@@ -14,3 +14,10 @@ MODES: tuple[Mode, ...] = get_args(Mode)
 
 COORDINATED: frozenset[Mode] = frozenset({"push", "hybrid"})
 """The modes in which somebody hands out tasks."""
+
+PART = "part"
+"""The tag of what an agent of a hybrid run made of its task: nobody hands it out, and whoever is
+free may help."""
+
+COORDINATING_TAGS = frozenset({"coordinator", "lead"})
+"""The tags by which a coordinator is known where no record of the run says who it was."""

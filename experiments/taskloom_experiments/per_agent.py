@@ -1,11 +1,12 @@
 """What each agent of a run did: the rows of the per-agent table, and the figures of its spread."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
+from taskloom_experiments.coordination_metrics import between_tasks_ms
 from taskloom_experiments.history import Span, Window, covered_ms
 from taskloom_experiments.runs import RunRecord
-from taskloom_experiments.tables import Tables, Worker
+from taskloom_experiments.tables import Tables, Task, Worker
 
 
 @dataclass(frozen=True)
@@ -13,9 +14,10 @@ class AgentFigures:
     """One agent of a run. Times are in ms.
 
     ``working_ms`` is spent in working stints, whatever came of them; ``present_ms`` from when it
-    registered to when it left, within the run's window; ``completed_ms`` is the working time of the
-    tasks it completed. Claims are None where the database does not count them, ``calls`` and
-    ``empty_polls`` where ``run.json`` does not.
+    registered to when it left, within the run's window; ``between_ms`` with nothing in hand between
+    two tasks; ``completed_ms`` is the working time of the tasks it completed. Of a task that was
+    decomposed the parts count, and not what they are of. Claims are None where the database does
+    not count them, ``calls`` and ``empty_polls`` where ``run.json`` does not.
     """
 
     worker_id: str
@@ -30,6 +32,7 @@ class AgentFigures:
     claims_lost: int | None
     calls: int | None
     empty_polls: int | None
+    between_ms: int = 0
 
     @property
     def mean_task_ms(self) -> float | None:
@@ -51,13 +54,17 @@ def per_agent(
     registered = {worker.id: worker for worker in tables.workers}
     ids = {*registered, *(stint.worker_id for stint in worked if stint.worker_id)}
     counters: Mapping[str, Mapping[str, int]] = record.agent_counters if record else {}
+    containers = frozenset(task.parent_id for task in tables.tasks if task.parent_id)
+    between = between_tasks_ms(tables, worked, ids)
     return tuple(
         _agent(
-            registered.get(worker_id) or Worker(worker_id, *[None] * 7),
-            tables,
-            counters.get(worker_id, {}),
-            seen,
-            worked,
+            registered.get(worker_id) or _unregistered(worker_id),
+            [task for task in tables.tasks if task.worker_id == worker_id],
+            containers,
+            counters=counters.get(worker_id, {}),
+            presence=_presence(registered.get(worker_id), seen),
+            worked=[stint for stint in worked if stint.worker_id == worker_id],
+            between_ms=between[worker_id],
         )
         for worker_id in sorted(ids, key=_natural)
     )
@@ -68,26 +75,36 @@ def _natural(name: str) -> tuple[str, int, str]:
     return head, int(name[len(head) :] or 0), name
 
 
+def _unregistered(worker_id: str) -> Worker:
+    return Worker(worker_id, None, None, None, None, None, None, None)
+
+
+def _presence(worker: Worker | None, seen: Window | None) -> tuple[int, int] | None:
+    """From when to when it was there within the run's window; None where there is no window."""
+    if seen is None:
+        return None
+    registered_at = worker.registered_at if worker else None
+    disconnected_at = worker.disconnected_at if worker else None
+    return max(seen.start, registered_at or seen.start), min(seen.end, disconnected_at or seen.end)
+
+
 def _agent(
     worker: Worker,
-    tables: Tables,
+    mine: Sequence[Task],
+    containers: Collection[str],
+    *,
     counters: Mapping[str, int],
-    seen: Window | None,
+    presence: tuple[int, int] | None,
     worked: Sequence[Span],
+    between_ms: int,
 ) -> AgentFigures:
-    mine = [task for task in tables.tasks if task.worker_id == worker.id]
-    done = [task for task in mine if task.status == "completed"]
+    done = [task for task in mine if task.status == "completed" and task.id not in containers]
     present = 0
     busy = 0
-    if seen:
-        start = max(seen.start, worker.registered_at or seen.start)
-        end = min(seen.end, worker.disconnected_at or seen.end)
+    if presence:
+        start, end = presence
         present = max(0, end - start)
-        busy = covered_ms(
-            (max(start, stint.start), min(end, stint.end))
-            for stint in worked
-            if stint.worker_id == worker.id
-        )
+        busy = covered_ms((max(start, stint.start), min(end, stint.end)) for stint in worked)
     return AgentFigures(
         worker_id=worker.id,
         tasks_completed=len(done),
@@ -101,4 +118,5 @@ def _agent(
         claims_lost=worker.claims_lost,
         calls=counters.get("calls"),
         empty_polls=counters.get("empty_polls"),
+        between_ms=between_ms,
     )

@@ -12,7 +12,7 @@ from taskloom_experiments import decomposing
 from taskloom_experiments.behaviour import Behaviour
 from taskloom_experiments.coordinating import Costs
 from taskloom_experiments.definition_parts import Part
-from taskloom_experiments.modes import COORDINATED, Mode
+from taskloom_experiments.modes import COORDINATED, COORDINATING_TAGS, Mode
 from taskloom_experiments.pulls import ASSIGNED, DEFAULT_SERVER_PULL, PULLS, Pull
 
 _Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
@@ -83,7 +83,7 @@ class Coordinator(Part):
     """
 
     workflow: str | None = None
-    tags: _Tags = ("coordinator", "lead")
+    tags: _Tags = tuple(sorted(COORDINATING_TAGS))
     decision_s: _Seconds = 0.0
     notice_s: _Seconds = 0.0
     batch: _Count = 1

@@ -28,3 +28,7 @@ ASSIGNED: Pull = "assigned"
 
 SERVER_CHOOSES = frozenset({"next", "stream"})
 """By these no claim is refused for being late, and what they are measured by decides."""
+
+AGENTS_CHOOSE = frozenset(PULLS) - SERVER_CHOOSES
+"""By these agents get in each other's way; what they are measured by decides where nothing else is
+measured."""

@@ -16,6 +16,7 @@ from taskloom_experiments.comparison import Comparison
 from taskloom_experiments.database import QueryResult
 from taskloom_experiments.findings import findings, partial_runs
 from taskloom_experiments.formatting import duration, listed
+from taskloom_experiments.report_modes import ABOUT_MODES, modes_table
 from taskloom_experiments.report_pulls import about_pulls, pulls_table
 from taskloom_experiments.report_simulation import about_simulation
 from taskloom_experiments.whole_files import written_whole
@@ -36,6 +37,7 @@ def write_report(comparison: Comparison, file: Path, charts: "Sequence[ChartFile
         *_criteria(comparison),
         "## Every figure by run, against its target",
         tables.metrics_table(comparison),
+        *_modes(comparison),
         "## Ways of pulling",
         pulls_table(comparison),
         about_pulls(comparison),
@@ -77,6 +79,11 @@ def _criteria(comparison: Comparison) -> list[str]:
     if not comparison.definition.success_criteria:
         return []
     return ["## Success criteria", tables.criteria_table(comparison)]
+
+
+def _modes(comparison: Comparison) -> list[str]:
+    text = modes_table(comparison)
+    return ["## Modes of coordination", text, ABOUT_MODES] if text else []
 
 
 def _about_contention(comparison: Comparison) -> str:
@@ -149,8 +156,20 @@ def _about_runs(comparison: Comparison) -> str:
                 duration(record.ended_at - record.started_at),
             ]
         state = f"partial: {run.partial}" if run.partial else "whole"
-        rows.append([run.label, run.pull or tables.NONE, str(run.agents), *told, state])
-    header = ["run", "pull", "agents", "template", "speed", "seed", "started", "duration", "state"]
+        way = [run.mode or tables.NONE, record.pull if record else tables.NONE]
+        rows.append([run.label, *way, str(run.agents), *told, state])
+    header = [
+        "run",
+        "mode",
+        "pull",
+        "agents",
+        "template",
+        "speed",
+        "seed",
+        "started",
+        "duration",
+        "state",
+    ]
     return tables.table(header, rows, figures=None)
 
 

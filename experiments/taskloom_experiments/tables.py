@@ -4,6 +4,7 @@ Databases of other programs of this family have fewer columns: what is missing i
 and the figures that need it say so. Times are Unix milliseconds, durations milliseconds.
 """
 
+import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 import apsw
 
 from taskloom_experiments.database import DatabaseUnreadable, table_columns
+from taskloom_experiments.modes import PART
 
 START_BLOCKING = frozenset({"blocks", "follows"})
 CONTAINS = "contains"
@@ -19,7 +21,11 @@ CONTAINS = "contains"
 
 @dataclass(frozen=True)
 class Task:
-    """A task at the end of the run; ``tokens`` are in, out, cached, thinking, image, audio."""
+    """A task at the end of the run; ``tokens`` are in, out, cached, thinking, image, audio.
+
+    ``is_part``: an agent made it out of its task, in a hybrid run. ``metric_6`` and ``metric_7``
+    are where simulated coordinators book what an assignment cost.
+    """
 
     id: str
     status: str
@@ -33,6 +39,9 @@ class Task:
     time_actual_ms: int | None
     cost_usd: float
     tokens: tuple[int, ...]
+    is_part: bool = False
+    metric_6: int = 0
+    metric_7: int = 0
 
     @property
     def worked_ms(self) -> int:
@@ -66,6 +75,16 @@ class Claim:
 
 
 @dataclass(frozen=True)
+class Assigned:
+    """Somebody assigned a task to a worker, and when the task had become ready for that."""
+
+    task_id: str
+    worker_id: str
+    ready_at: int
+    assigned_at: int
+
+
+@dataclass(frozen=True)
 class Worker:
     """A registration with its claim counters; None where the database does not count."""
 
@@ -77,6 +96,7 @@ class Worker:
     claim_attempts: int | None
     claims_granted: int | None
     claims_lost: int | None
+    tags: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -109,15 +129,16 @@ class Tables:
     workers: tuple[Worker, ...]
     dependencies: tuple[Dependency, ...]
     marks: tuple[Mark, ...]
+    assigned: tuple[Assigned, ...] = ()
 
 
 _COLUMNS = {
     "tasks": "id status worker_id points parent_id created_at ready_at claimed_at started_at"
     " completed_at time_actual_ms cost_usd deleted_at metric_0 metric_1 metric_2 metric_3 metric_4"
-    " metric_5",
+    " metric_5 metric_6 metric_7 tags",
     "task_sequence": "id task_id worker_id status timestamp end_timestamp",
     "workers": "id max_claims registered_at last_heartbeat disconnected_at claim_attempts"
-    " claims_granted claims_lost",
+    " claims_granted claims_lost tags",
     "dependencies": "from_task_id to_task_id dep_type",
     "claim_sequence": "id file_path worker_id event timestamp end_timestamp",
 }
@@ -155,6 +176,7 @@ def read_tables(connection: apsw.Connection, file: Path) -> Tables:
             claim_attempts=_whole(row.get("claim_attempts")),
             claims_granted=_whole(row.get("claims_granted")),
             claims_lost=_whole(row.get("claims_lost")),
+            tags=_tags(row.get("tags")),
         )
         for row in _rows(connection, file, "workers", "id")
     )
@@ -173,7 +195,8 @@ def read_tables(connection: apsw.Connection, file: Path) -> Tables:
         for row in _rows(connection, file, "claim_sequence", "timestamp, rowid")
     )
     claims = tuple(_claims(connection, file))
-    return Tables(tasks, transitions, claims, workers, dependencies, marks)
+    assigned = tuple(_assigned(connection, tasks, transitions))
+    return Tables(tasks, transitions, claims, workers, dependencies, marks, assigned)
 
 
 _TASK_CLAIMED = 6  # events.type, fixed by the proto
@@ -196,6 +219,37 @@ def _claims(connection: apsw.Connection, file: Path) -> Iterator[Claim]:
     for task_id, worker_id, ready_at, claimed_at in rows:
         if worker_id and ready_at is not None and claimed_at is not None:
             yield Claim(task_id, worker_id, int(ready_at), int(claimed_at))
+
+
+_TASK_MOVED = 12
+ASSIGNED = "assigned"
+_ASSIGNMENTS_TOLD = f"""
+    SELECT task_id, after ->> '$.task.worker_id', after ->> '$.task.ready_at', time
+    FROM events WHERE type = {_TASK_MOVED} AND after ->> '$.task.status' = '{ASSIGNED}'
+    ORDER BY revision, ordinal
+"""
+
+
+def _assigned(
+    connection: apsw.Connection, tasks: Iterable[Task], transitions: Iterable[Transition]
+) -> Iterator[Assigned]:
+    """Every assignment that the events tell of; without events those of the history.
+
+    That has not to whom, which is then who had the task last, nor when it was ready before.
+    """
+    rows: Iterable[tuple[Any, ...]]
+    if table_columns(connection, "events"):
+        rows = connection.execute(_ASSIGNMENTS_TOLD)
+    else:
+        by_id = {task.id: task for task in tasks}
+        rows = (
+            (row.task_id, by_id[row.task_id].worker_id, by_id[row.task_id].ready_at, row.timestamp)
+            for row in transitions
+            if row.status == ASSIGNED and row.task_id in by_id
+        )
+    for task_id, worker_id, ready_at, time in rows:
+        if worker_id and ready_at is not None:
+            yield Assigned(task_id, worker_id, int(ready_at), int(time))
 
 
 def _rows(
@@ -227,7 +281,19 @@ def _task(row: Mapping[str, Any]) -> Task:
         time_actual_ms=_whole(row.get("time_actual_ms")),
         cost_usd=_number(row.get("cost_usd")) or 0.0,
         tokens=tuple(_whole(row.get(f"metric_{index}")) or 0 for index in range(6)),
+        is_part=PART in _tags(row.get("tags")),
+        metric_6=_whole(row.get("metric_6")) or 0,
+        metric_7=_whole(row.get("metric_7")) or 0,
     )
+
+
+def _tags(value: object) -> frozenset[str]:
+    """The tags of a column, which holds a JSON list; none where it holds anything else."""
+    try:
+        tags = json.loads(value) if isinstance(value, str) else []
+    except ValueError:
+        return frozenset()
+    return frozenset(map(str, tags)) if isinstance(tags, list) else frozenset()
 
 
 def _whole(value: float | str | None) -> int | None:

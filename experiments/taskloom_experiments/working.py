@@ -23,6 +23,14 @@ from taskloom_experiments.pulls import ASSIGNED
 from taskloom_experiments.slow_client import slow
 
 RESULTS = "gate/results"
+HANDED_ON = {
+    "explore": "findings",
+    "design": "design",
+    "implement": "handover",
+    "review": "review",
+    "test": "test-report",
+}
+"""What a specialist leaves to the next one, by phase: what the workflow relay asks for."""
 PHASE = "implement"
 IDLE_S = 0.02
 """How long to rest when nothing is ready, at first. Less than agents usually do: tasks, too, take
@@ -97,7 +105,8 @@ async def work(held: HeldTask, settings: AgentSettings) -> None:
     if await _lost_until(held, began + todo.seconds / settings.behaviour.speed):
         return
     if not fails:
-        await held.attach(RESULTS, todo.results, mime_type="application/json")
+        type_ = HANDED_ON.get(task.phase, RESULTS) if settings.mode == "relay" else RESULTS
+        await held.attach(type_, todo.results, mime_type="application/json")
     await held.log_metrics(
         tokens_in=todo.tokens_in, tokens_out=todo.tokens_out, cost_usd=todo.cost_usd
     )

@@ -125,6 +125,31 @@ class RunDatabase:
             after=json.dumps(after),
         )
 
+    def assigned(self, task: str, worker: str, *, ready: float, assigned: float) -> None:
+        """The event that tells of an assignment, with the task as it was then."""
+        self._revision += 1
+        told = {"id": task, "status": "assigned", "worker_id": worker, "ready_at": at(ready)}
+        self.insert(
+            "events",
+            revision=self._revision,
+            ordinal=0,
+            time=at(assigned),
+            type=EventType.TASK_MOVED,
+            task_id=task,
+            worker_id="boss",
+            after=json.dumps({"task": told}),
+        )
+
+    def drop_events(self) -> None:
+        """Make it a database that keeps no events."""
+        self._connection.execute("DROP TABLE events")
+
+    def give_tags(self, worker: str, *tags: str) -> None:
+        """Give a registered worker tags."""
+        self._connection.execute(
+            "UPDATE workers SET tags = ? WHERE id = ?", (json.dumps(tags), worker)
+        )
+
     def worker(
         self,
         name: str,

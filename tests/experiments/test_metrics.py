@@ -87,6 +87,14 @@ def test_small_run_in_full(small_run: Any, new_record: Callable[..., Any]) -> No
         "tokens_image": 0,
         "tokens_audio": 0,
         "tokens_total": 440,
+        "assignments": 0,
+        "reassignments": 0,
+        "wall_clock_ms": 90_000,
+        "idle_between_tasks_ms": 15_000,
+        "first_pass_success": 1,
+        "best_possible_distance": 90 / 70 - 1,
+        "tokens_per_task": 110,
+        "cost_per_task_usd": 0.25,
     }
     assert result.figures == pytest.approx(expected)
     assert result.missing == {}

@@ -230,7 +230,7 @@ async def test_crashed_agent_is_noted_and_replaced_by_the_rest(new_plan: NewPlan
 
     assert record.partial
     assert record.partial_reason == "agent-1 ended by SIGKILL; the others went on"
-    assert record.agent_counters["agent-1"] == {"exit_code": -signal.SIGKILL}
+    assert record.agent_counters["agent-1"] == {"crashes": 1, "exit_code": -signal.SIGKILL}
     assert record.agent_counters["agent-2"]["exit_code"] == 0
     tasks = tasks_in(plan.folder / "tasks.db")
     assert {status for status, _ in tasks.values()} == {"completed"}
