@@ -161,8 +161,12 @@ def _worker_ids(group: AgentGroup) -> list[str]:
 def _lease_s(group: AgentGroup, speed: float) -> float:
     """The lease in real seconds; no server gives one of less than a second."""
     if group.lease_s is None:
-        return min(DEFAULT_LEASE_S * pace(speed), _LONGEST_LEASE_S)
+        return _usual_lease_s(speed)
     return max(1.0, group.lease_s / speed)
+
+
+def _usual_lease_s(speed: float) -> float:
+    return min(DEFAULT_LEASE_S * pace(speed), _LONGEST_LEASE_S)
 
 
 def _coordinator(
@@ -175,4 +179,5 @@ def _coordinator(
         workflow=run.coordinator.workflow or definition.workflow,
         tags=run.coordinator.tags,
         costs=run.coordinator.costs,
+        lease_s=_usual_lease_s(speed),
     )
