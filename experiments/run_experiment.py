@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from taskloom_experiments import commands, step_commands
-from taskloom_experiments.planning import DEFAULT_SPEED
+from taskloom_experiments.pace import DEFAULT_SPEED
 from taskloom_experiments.pulls import DEFAULT_PULL, PULLS
 
 
@@ -48,6 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         agents=given.agents,
         timeout=given.timeout,
         charts=given.charts,
+        simulate=given.simulate,
     )
 
 
@@ -72,7 +73,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--template", type=Path, metavar="FILE", help="a snapshot, as .json or .json.gz")
     add("--workflow", default=commands.DEFAULT_WORKFLOW, metavar="NAME")
     add("--agents", type=int, default=commands.DEFAULT_AGENTS, metavar="N")
-    add("--speed", type=float, default=DEFAULT_SPEED, metavar="F", help="times real time")
+    add("--speed", type=float, metavar="F", help=f"times real time, {DEFAULT_SPEED:g} if real")
+    add("--simulate", action="store_true", help="on a virtual clock, at real time unless told")
     add("--seed", type=int, default=1, metavar="N", help="of the noise on the estimates")
     add(
         "--pull",

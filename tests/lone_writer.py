@@ -25,9 +25,10 @@ from taskloom_server.graph.errors import DomainError
 from taskloom_server.graph.events import Event
 from taskloom_server.graph.tasks import TaskChanges
 from taskloom_server.graph.workers import Pause
+from taskloom_server.store.ledger import Committed
 from taskloom_server.store.schema import prepare
 from taskloom_server.store.transaction import Transaction
-from taskloom_server.store.writer import Committed, Writer
+from taskloom_server.store.writer import Writer
 from taskloom_server.workflow_files import load_workflows
 
 EVERYBODY = workers.ListWorkers("", 1_000, include_disconnected=False)

@@ -22,9 +22,10 @@ from taskloom_server.graph.errors import DomainError
 from taskloom_server.graph.tasks import Dependency, Task
 from taskloom_server.graph.workers import ClaimOrder, Outcome
 from taskloom_server.service import show
+from taskloom_server.store.ledger import Committed
 from taskloom_server.store.schema import prepare
 from taskloom_server.store.transaction import Transaction
-from taskloom_server.store.writer import Committed, Writer
+from taskloom_server.store.writer import Writer
 from taskloom_server.workflow_files import load_workflows
 
 TASKS = ("a", "b", "c", "d", "e", "f")

@@ -7,9 +7,10 @@ from random import Random
 import pytest
 from taskloom_server.coordinator import system
 from taskloom_server.graph.workers import Pause
+from taskloom_server.store.ledger import Committed
 from taskloom_server.store.schema import prepare
 from taskloom_server.store.transaction import Transaction
-from taskloom_server.store.writer import Committed, Writer
+from taskloom_server.store.writer import Writer
 from taskloom_server.workflow_files import load_workflows
 
 

@@ -28,10 +28,11 @@ from taskloom_server.coordinator import system, tasks
 from taskloom_server.graph.errors import EtagMismatch, TaskNotFound
 from taskloom_server.graph.events import EventType
 from taskloom_server.graph.workers import Pause
+from taskloom_server.store.ledger import Committed, WriterStopped
 from taskloom_server.store.readers import Readers
 from taskloom_server.store.schema import prepare
 from taskloom_server.store.transaction import Transaction
-from taskloom_server.store.writer import Committed, Writer, WriterStopped
+from taskloom_server.store.writer import Writer
 from taskloom_server.workflow_files import load_workflows
 
 if TYPE_CHECKING:

@@ -76,7 +76,9 @@ class Agent:
     ConnectRequest. ``pull`` is how it gets tasks: "next", "stream", "watch", "poll", or a Pull of
     one's own. ``order_by`` is which of the ready tasks it takes first: ORDER_BY_PRIORITY, or
     ORDER_BY_TEMPERATURE. ``idle_interval`` is how many seconds it rests first where it asks again
-    and again; it grows to one second.
+    and again; it grows to one second. ``shortest_wait`` is how long an attempt that waits for a
+    task goes on before the agent sees what is left to wait for; while nothing changes it grows to
+    five minutes.
     """
 
     def __init__(
@@ -93,6 +95,7 @@ class Agent:
         order_by: "v1.OrderBy.ValueType" = v1.ORDER_BY_PRIORITY,
         patience: float = 60.0,
         idle_interval: float = 0.2,
+        shortest_wait: timedelta = _SHORTEST_WAIT,
     ) -> None:
         if isinstance(pull, str) and pull not in PULLS:
             raise ValueError(f"no way of pulling is called {pull!r}; there are {', '.join(PULLS)}")
@@ -110,7 +113,8 @@ class Agent:
         self.idle_interval = idle_interval
         self.counters = Counters()
         self.looking = 0
-        self.wait = _SHORTEST_WAIT
+        self.shortest_wait = min(shortest_wait, _LONGEST_WAIT)
+        self.wait = self.shortest_wait
         """How long an attempt at getting a task waits before the agent sees what is left."""
         self._revision = -1
         """How many iterations of ``tasks`` wait for a task."""
@@ -440,7 +444,7 @@ class Agent:
         """Look for what is left ever more rarely, while the graph rests as well."""
         if unless_changed is not None and unless_changed != self._revision:
             self._revision = unless_changed
-            self.wait = _SHORTEST_WAIT
+            self.wait = self.shortest_wait
         else:
             self.wait = min(4 * self.wait, _LONGEST_WAIT)
 

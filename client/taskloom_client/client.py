@@ -91,9 +91,17 @@ class Client:
 
     Nothing is sent before the first call, so making a client never fails for want of a server. It
     belongs to the event loop in which it is made: outside of one it raises RuntimeError.
+
+    A ``channel`` of one's own stands in the place of that connection, options and interceptors.
     """
 
-    def __init__(self, target: str = DEFAULT_TARGET, *, timeout: float | None = 30.0) -> None:
+    def __init__(
+        self,
+        target: str = DEFAULT_TARGET,
+        *,
+        timeout: float | None = 30.0,
+        channel: aio.Channel | None = None,
+    ) -> None:
         asyncio.get_running_loop()
         self.target = target
         self.timeout = timeout
@@ -101,7 +109,7 @@ class Client:
         if _LOOPBACK.match(target):
             # Else a proxy named in the environment is asked to connect to its own loopback.
             options.append(("grpc.enable_http_proxy", 0))
-        self.channel = aio.insecure_channel(
+        self.channel = channel or aio.insecure_channel(
             target, options=options, interceptors=interceptors(target, timeout)
         )
         """For services that are not taskloom's, such as health."""

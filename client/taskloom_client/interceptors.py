@@ -104,7 +104,7 @@ class _StreamUnary(aio.StreamUnaryClientInterceptor):
         client_call_details: aio.ClientCallDetails,
         request_iterator: AsyncIterable[_Request] | Iterable[_Request],
     ) -> aio.StreamUnaryCall[_Request, _Response]:
-        call = await continuation(client_call_details, _with_options_id(request_iterator))
+        call = await continuation(client_call_details, with_options_id(request_iterator))
         # Not awaited here, as a unary call is: write() waits for this coroutine to be done.
         translating = _TranslatingCall(call, self._target, client_call_details)
         return cast("aio.StreamUnaryCall[_Request, _Response]", translating)
@@ -130,7 +130,7 @@ class _TranslatingCall:
             raise _translated(error, self._target, self._details) from error
 
 
-async def _with_options_id(
+async def with_options_id(
     requests: AsyncIterable[_Request] | Iterable[_Request],
 ) -> AsyncIterator[_Request]:
     """The messages of an import or upload, with a request id in the options where it was empty."""

@@ -18,9 +18,11 @@ _Rank: TypeAlias = tuple[bool, float, int, str]
 
 _DAY_NS = 86_400 * 10**9
 
-# How long nothing may happen until an agent that waits sees what is left to wait for. At rest the
-# stream says nothing more for half a minute.
-_QUIET = timedelta(seconds=1)
+# How long nothing may happen until an agent that waits sees what is left to wait for: of its
+# shortest wait. A second, unless it is told to wait longer than usual. At rest the stream says
+# nothing more for half a minute.
+_QUIET = 0.1
+_SHORTEST_QUIET, _LONGEST_QUIET = timedelta(seconds=1), timedelta(hours=1)
 
 
 class PullWatch:
@@ -96,7 +98,8 @@ class PullWatch:
         """Keep what is ready, and how far that is true, up to date."""
         counters = self._agent.counters
         only = v1.WatchFilter(ready_for=self._agent.worker_id)
-        watch = self._agent.client.watch(only, include_state=True, progress_interval=_QUIET)
+        quiet = min(max(_QUIET * self._agent.shortest_wait, _SHORTEST_QUIET), _LONGEST_QUIET)
+        watch = self._agent.client.watch(only, include_state=True, progress_interval=quiet)
         counters.calls += 1
         resumes = 0
         try:

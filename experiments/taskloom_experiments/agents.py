@@ -65,7 +65,7 @@ async def run(
             with contextlib.suppress(asyncio.CancelledError):
                 await session
         finally:
-            print(json.dumps(_counted(agent)), flush=True)
+            print(json.dumps(counted(agent)), flush=True)
 
 
 async def _session(client: Client, life: Coroutine[Any, Any, None], *, tethered: bool) -> None:
@@ -106,7 +106,7 @@ def _end_at_once() -> NoReturn:
     os._exit(EXIT_FAILED)
 
 
-def _counted(agent: Agent) -> dict[str, int]:
+def counted(agent: Agent) -> dict[str, int]:
     """The agent's counters as whole numbers; seconds_working becomes working_ms."""
     return {
         name.removeprefix("seconds_") + "_ms" if name.startswith("seconds_") else name: round(

@@ -19,7 +19,13 @@ from taskloom_experiments.definition import Definition, load_definition, plain_d
 from taskloom_experiments.exits import FAILED, OK, PARTIAL, ending, refuse, tell
 from taskloom_experiments.experiment import Conducted, conduct
 from taskloom_experiments.formatting import duration, listed, plural
-from taskloom_experiments.planning import DEFAULT_SPEED, PlanError, RunPlan, plan_runs
+from taskloom_experiments.made_templates import make_template, write_template
+from taskloom_experiments.pace import DEFAULT_SPEED, SIMULATED_SPEED
+from taskloom_experiments.planning import (
+    PlanError,
+    RunPlan,
+    plan_runs,
+)
 from taskloom_experiments.progress import Teller
 from taskloom_experiments.pulls import AGENTS_CHOOSE, DEFAULT_PULL, PULLS, Pull
 from taskloom_experiments.results import claimed_output, default_output
@@ -53,17 +59,20 @@ def run_command(
     agents: int | None,
     timeout: float | None,
     charts: bool,
+    simulate: bool = False,
 ) -> int:
     """Run an experiment: a definition, or without one a single run of a template.
 
     A definition is run by all ways of pulling unless ``pull`` says which; a template by polling,
     the protocol of the reference, and its agents may take every task. ``runs`` names the runs to
     make, empty: all. ``output`` None is a new folder below results/, ``speed`` None DEFAULT_SPEED,
-    ``timeout`` (seconds a run) None a minute and ten times the best possible time.
+    of a simulation (``simulate``) SIMULATED_SPEED, ``timeout`` (seconds a run) None a minute and
+    ten times the best possible time.
     """
     teller = Teller()
     chosen, graph = _chosen(definition, template, workflow, agents)
     pulls = _pulls(pull) or (PULLS if definition else (DEFAULT_PULL,))
+    usual = SIMULATED_SPEED if simulate else DEFAULT_SPEED
     folder = output or default_output(chosen.name, datetime.now())
     plans = plan_runs(
         chosen,
@@ -71,11 +80,12 @@ def run_command(
         folder,
         pulls=pulls,
         only=runs,
-        speed=DEFAULT_SPEED if speed is None else speed,
+        speed=usual if speed is None else speed,
         seed=seed,
         timeout_s=timeout,
         tags=None if definition else ("worker", *graph.tags),
         flat=definition is None and len(pulls) == 1,
+        simulate=simulate,
     )
     with claimed_output(folder, [plan.folder for plan in plans]) as kept:
         for warning in chosen.warnings:
@@ -105,6 +115,15 @@ def compare_command(
     report = compare(databases, labels, output, charts, chosen)
     _show(report)
     return _verdict(report)
+
+
+@ending
+def template_command(tasks: int, shape: str, seed: int, output: Path) -> int:
+    """Make up a template; see ``made_templates``."""
+    content = make_template(tasks, shape, seed)
+    write_template(content, output)
+    print(f"{output} holds {plural(tasks, 'task')} to be worked, {shape}")
+    return OK
 
 
 def _chosen(
@@ -168,7 +187,8 @@ def _show(report: Report) -> None:
 
 def _announcement(definition: Definition, plans: Sequence[RunPlan], folder: Path) -> str:
     expected_ms = 1000 * sum(plan.expected_s for plan in plans)
+    what = "simulated run" if plans[0].simulate else "run"
     return (
-        f"{definition.name}: {plural(len(plans), 'run')}, {plans[0].speed:g} times as fast as "
+        f"{definition.name}: {plural(len(plans), what)}, {plans[0].speed:g} times as fast as "
         f"estimated, seed {plans[0].seed}, into {folder}: {duration(expected_ms)} at best"
     )

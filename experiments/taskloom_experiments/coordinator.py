@@ -14,9 +14,11 @@ from taskloom_client import Agent, Client, TaskloomError
 from taskloom_experiments import simulation
 from taskloom_experiments.agent_settings import CoordinatorSettings
 from taskloom_experiments.coordinating import Assignment, Board
+from taskloom_experiments.pace import pace
 
 _STILL_S = 1.0
 """How long nothing may happen until it sees whether anything is left to hand out."""
+_LONGEST_STILL_S = 60.0
 
 _EVENTS = (
     v1.EVENT_TYPE_TASK_CREATED,
@@ -66,6 +68,7 @@ class _Desk:
     def __init__(self, agent: Agent, settings: CoordinatorSettings) -> None:
         self._agent = agent
         self._settings = settings
+        self._still_s = min(_STILL_S * pace(settings.speed), _LONGEST_STILL_S)
         self._board = Board(settings.costs.max_backlog)
         self._news = asyncio.Event()
         self._listening: asyncio.Task[None] | None = None
@@ -204,7 +207,7 @@ class _Desk:
 
     async def _news_came(self) -> bool:
         try:
-            async with asyncio.timeout(_STILL_S):
+            async with asyncio.timeout(self._still_s):
                 return await self._news.wait()
         except TimeoutError:
             return False

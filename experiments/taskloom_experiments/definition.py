@@ -17,7 +17,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from taskloom_experiments.catalogue import is_known_name
 from taskloom_experiments.definition_parts import (
+    DEFAULT_COSTS,
     KNOWN_CHARTS,
+    CallCosts,
     Chart,
     ChartKind,
     Criterion,
@@ -59,6 +61,7 @@ class _Document(BaseModel):
     metrics: dict[str, _Group] = {}
     success_criteria: list[Criterion] = []
     analysis: _Analysis = _Analysis()
+    simulation: CallCosts = DEFAULT_COSTS
 
 
 @dataclass(frozen=True)
@@ -67,7 +70,8 @@ class Definition:
 
     ``template`` is the file that was found; None where there is nothing to run, only to compare.
     ``source`` is the definition's own file, None for one made from the command line. ``warnings``
-    are sentences about what loads but will have no result.
+    are sentences about what loads but will have no result. ``simulation`` is what calls cost where
+    the runs are simulated.
     """
 
     name: str
@@ -80,6 +84,7 @@ class Definition:
     charts: tuple[ChartKind, ...]
     source: Path | None = None
     warnings: tuple[str, ...] = ()
+    simulation: CallCosts = DEFAULT_COSTS
 
 
 def load_definition(path: Path) -> Definition:
@@ -101,6 +106,7 @@ def load_definition(path: Path) -> Definition:
         if twice := [name for index, name in enumerate(names) if name in names[:index]]:
             raise DefinitionError(f"{path}: {field}: '{twice[0]}' stands twice; rename one of them")
     return Definition(
+        simulation=document.simulation,
         name=document.experiment.name,
         description=document.experiment.description.strip(),
         workflow=document.workflow,

@@ -28,6 +28,23 @@ class Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
+class CallCosts(Part):
+    """What calls cost in a simulation, in real seconds: see ``virtual.costs``.
+
+    ``call_s`` is the way there and back at the median, ``server_s`` the turn at the server between,
+    ``commit_s`` what a change waits for the disk beside, ``spread`` the standard deviation of the
+    logarithm of a way. The defaults were measured between processes of one machine.
+    """
+
+    call_s: Annotated[float, Field(ge=0, le=3600)] = 0.0022
+    server_s: Annotated[float, Field(ge=0, le=3600)] = 0.0004
+    commit_s: Annotated[float, Field(ge=0, le=3600)] = 0.002
+    spread: Annotated[float, Field(ge=0, le=5)] = 0.3
+
+
+DEFAULT_COSTS = CallCosts()
+
+
 class Measurement(Part):
     """One figure asked for: by a ``query`` run as it stands, or by a ``derivation``.
 

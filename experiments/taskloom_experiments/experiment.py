@@ -18,6 +18,7 @@ from taskloom_experiments.progress import Teller
 from taskloom_experiments.results import DATABASE_FILE, METRICS_FILE
 from taskloom_experiments.runner import execute_run, summary
 from taskloom_experiments.serving import ServerFailed
+from taskloom_experiments.virtual.run import simulate_run
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,8 @@ async def _make_runs(
         for plan in plans:
             if interruption.signal:
                 return False
-            record = await execute_run(plan, interruption, teller)
+            make = simulate_run if plan.simulate else execute_run
+            record = await make(plan, interruption, teller)
             teller.say(summary(plan, record))
             whole = whole and not record.partial
             try:

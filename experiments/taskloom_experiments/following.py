@@ -6,7 +6,7 @@ from datetime import timedelta
 from taskloom import v1
 from taskloom_client import Agent, TaskloomError
 
-_QUIET = timedelta(seconds=1)
+_LEAST_QUIET = timedelta(seconds=1)
 """How long nothing may happen until the stream says so: the least that there is."""
 
 
@@ -53,7 +53,8 @@ class Following:
 
     async def _read(self) -> None:
         counters = self._agent.counters
-        watch = self._agent.client.watch(self._only, include_state=True, progress_interval=_QUIET)
+        quiet = max(_LEAST_QUIET, self._agent.shortest_wait / 10)
+        watch = self._agent.client.watch(self._only, include_state=True, progress_interval=quiet)
         counters.calls += 1
         resumes = 0
         try:

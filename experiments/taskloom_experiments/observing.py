@@ -15,17 +15,20 @@ STALLED_S = 10.0
 LINGERING_S = 10.0
 
 
-async def observe(client: Client, expected_s: float, show: Show) -> str | None:
+async def observe(
+    client: Client, expected_s: float, show: Show, *, pace: float = 1.0
+) -> str | None:
     """Show how the run stands until there is nothing more to wait for; then return.
 
     It returns None when everything ended but agents linger, else why nothing moves any more: a
-    clause. A server that cannot be reached for a while is asked again.
+    clause. A server that cannot be reached for a while is asked again. ``pace`` stretches all
+    times, where tasks take longer than they do here by default.
     """
     loop = asyncio.get_running_loop()
     began = moved = loop.time()
     last: Mapping[str, int] = {}
     while True:
-        await asyncio.sleep(EVERY_S)
+        await asyncio.sleep(EVERY_S * pace)
         try:
             status = await client.admin.GetStatus(v1.GetStatusRequest())
             workers = await client.workers.ListWorkers(
@@ -41,9 +44,9 @@ async def observe(client: Client, expected_s: float, show: Show) -> str | None:
             last, moved = by_status, now
         elif status.HasField("paused"):
             moved = now
-        elif not status.open_tasks and now - moved > LINGERING_S:
+        elif not status.open_tasks and now - moved > LINGERING_S * pace:
             return None
-        elif status.open_tasks and now - moved > STALLED_S:
+        elif status.open_tasks and now - moved > STALLED_S * pace:
             return _why_stalled(status)
 
 

@@ -10,18 +10,18 @@ from taskloom_experiments.agent_settings import (
     CoordinatorSettings,
 )
 from taskloom_experiments.definition import Definition
+from taskloom_experiments.definition_parts import CallCosts
 from taskloom_experiments.errors import ExperimentError
 from taskloom_experiments.modes import Mode
+from taskloom_experiments.pace import DEFAULT_SPEED, pace
 from taskloom_experiments.planned_runs import AgentGroup, PlannedRun
 from taskloom_experiments.pulls import Pull
 from taskloom_experiments.results import run_folder
 from taskloom_experiments.templates import Template
 
-DEFAULT_SPEED = 3600.0
-"""An hour of simulated work a second: the tasks of the templates then take 0.05 to 1 s."""
-
 _TIMEOUT_FACTOR = 10.0
 _TIMEOUT_FLOOR_S = 60.0
+_LONGEST_LEASE_S = 3600.0
 
 
 class PlanError(ExperimentError):
@@ -34,6 +34,7 @@ class RunPlan:
 
     ``fleet`` is how each agent works, by its id; ``coordinator`` hands out tasks, where one does.
     ``workflow`` is that of the tasks.
+    ``simulate`` is what calls cost in a simulation, None: it is made of processes.
     """
 
     name: str
@@ -49,6 +50,7 @@ class RunPlan:
     coordinator: CoordinatorSettings | None
     expected_s: float
     timeout_s: float
+    simulate: CallCosts | None = None
 
     @property
     def agents(self) -> int:
@@ -68,12 +70,14 @@ def plan_runs(
     timeout_s: float | None = None,
     tags: Sequence[str] | None = None,
     flat: bool = False,
+    simulate: bool = False,
 ) -> tuple[RunPlan, ...]:
     """The runs of a definition, in the order to make them.
 
     A run of the mode pull that fixes no way of pulling is made by each of ``pulls``. ``only`` names
     the runs to make, empty: all. ``tags`` are given to every agent, None: those of the definition.
     ``flat``: the one run lies in ``output`` itself.
+    ``simulate``: on a virtual clock, without processes.
     Raises PlanError and RunRecordError.
     """
     if not speed > 0:
@@ -85,6 +89,7 @@ def plan_runs(
         if name not in names:
             raise PlanError(f"there is no run '{name}' in {definition.name}: {', '.join(names)}")
     pulls = tuple(dict.fromkeys(pulls))
+    floor_s = _TIMEOUT_FLOOR_S * pace(speed)
     plans = []
     for run in definition.runs:
         if only and run.name not in only:
@@ -107,7 +112,8 @@ def plan_runs(
                     fleet=_fleet(run, definition, pull, seed=seed, speed=speed, tags=tags),
                     coordinator=_coordinator(run, definition, speed),
                     expected_s=expected_s,
-                    timeout_s=timeout_s or round(_TIMEOUT_FLOOR_S + _TIMEOUT_FACTOR * expected_s),
+                    timeout_s=timeout_s or round(floor_s + _TIMEOUT_FACTOR * expected_s),
+                    simulate=definition.simulation if simulate else None,
                 )
             )
     return tuple(plans)
@@ -154,7 +160,13 @@ def _worker_ids(group: AgentGroup) -> list[str]:
 
 def _lease_s(group: AgentGroup, speed: float) -> float:
     """The lease in real seconds; no server gives one of less than a second."""
-    return DEFAULT_LEASE_S if group.lease_s is None else max(1.0, group.lease_s / speed)
+    if group.lease_s is None:
+        return _usual_lease_s(speed)
+    return max(1.0, group.lease_s / speed)
+
+
+def _usual_lease_s(speed: float) -> float:
+    return min(DEFAULT_LEASE_S * pace(speed), _LONGEST_LEASE_S)
 
 
 def _coordinator(
@@ -167,4 +179,5 @@ def _coordinator(
         workflow=run.coordinator.workflow or definition.workflow,
         tags=run.coordinator.tags,
         costs=run.coordinator.costs,
+        lease_s=_usual_lease_s(speed),
     )

@@ -18,6 +18,7 @@ from taskloom_experiments.findings import findings, partial_runs
 from taskloom_experiments.formatting import duration, listed
 from taskloom_experiments.report_modes import ABOUT_MODES, modes_table
 from taskloom_experiments.report_pulls import about_pulls, pulls_table
+from taskloom_experiments.report_simulation import about_simulation
 from taskloom_experiments.whole_files import written_whole
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ def write_report(comparison: Comparison, file: Path, charts: "Sequence[ChartFile
         *_answers(comparison),
         "## What was measured, and how",
         _about_runs(comparison),
+        about_simulation(comparison),
         _about_time(comparison),
         _about_waiting(comparison),
         _about_figures(comparison),

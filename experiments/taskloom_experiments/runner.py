@@ -40,7 +40,7 @@ async def execute_run(plan: RunPlan, interruption: Interruption, teller: Teller)
     ServerFailed, TaskloomError. The folder then holds a record that says so.
     """
     plan.folder.mkdir(parents=True, exist_ok=True)
-    record = _first_record(plan)
+    record = first_record(plan)
     record.save(plan.folder)
     run = _Run(plan, teller)
     try:
@@ -235,7 +235,7 @@ def _has_ended(server: Server) -> bool:
     return server.process.returncode is not None
 
 
-def _first_record(plan: RunPlan) -> RunRecord:
+def first_record(plan: RunPlan) -> RunRecord:
     """The record of a run that has not ended: what it is if nobody comes to finish it."""
     now = _now_ms()
     return RunRecord(
@@ -261,7 +261,10 @@ def summary(plan: RunPlan, record: RunRecord) -> str:
     took_s = (record.ended_at - record.started_at) / 1000
     if record.partial:
         return f"{plan.label}: partial: {record.partial_reason}"
-    return f"{plan.label}: all tasks ended in {took_s:.1f} s, {plan.expected_s:.1f} s at best"
+    line = f"{plan.label}: all tasks ended in {took_s:.1f} s, {plan.expected_s:.1f} s at best"
+    if record.simulated:
+        line += f"; simulated in {record.simulated['took_s']:.1f} s"
+    return line
 
 
 def _remove_if_empty(file: Path) -> None:

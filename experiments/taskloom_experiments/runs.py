@@ -39,7 +39,9 @@ class RunRecord:
     milliseconds. ``agent_counters`` holds what each agent counted on its own side, by worker id:
     ``calls``, ``empty_polls``, and more.
     ``machine`` is ``describe_machine()`` of the machine it ran on. ``partial_reason`` is a clause
-    such as "interrupted after 12 s", and None exactly where ``partial`` is false.
+    such as "interrupted after 12 s", and None exactly where ``partial`` is false. ``simulated`` is
+    empty of a run of processes; of a simulation it says what calls cost in it, how many were
+    ``served``, and how long it took (``took_s``).
     """
 
     name: str
@@ -57,6 +59,7 @@ class RunRecord:
     machine: Mapping[str, str | int] = field(default_factory=dict)
     mode: Mode = "pull"
     coordinators: tuple[str, ...] = ()
+    simulated: Mapping[str, float] = field(default_factory=dict)
     schema_version: int = SCHEMA_VERSION
 
     def save(self, folder: Path) -> Path:

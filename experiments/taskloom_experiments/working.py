@@ -18,6 +18,7 @@ from taskloom_experiments.agent_settings import AgentSettings
 from taskloom_experiments.assigned import PullAssigned
 from taskloom_experiments.behaviour import attempt_fails
 from taskloom_experiments.decomposing import has_work, is_part, tree_of_parts
+from taskloom_experiments.pace import pace
 from taskloom_experiments.pulls import ASSIGNED
 from taskloom_experiments.slow_client import slow
 
@@ -34,6 +35,8 @@ PHASE = "implement"
 IDLE_S = 0.02
 """How long to rest when nothing is ready, at first. Less than agents usually do: tasks, too, take
 a thousandth of their time here, and a rest must not outlast them."""
+WAIT_S = 10.0
+"""How long to wait for a task, at first, before seeing what is left to wait for."""
 
 _FAILED = "the results did not pass"
 _TO_ANSWER = timedelta(seconds=30)
@@ -52,7 +55,8 @@ def new_agent(client: Client, worker_id: str, settings: AgentSettings) -> Agent:
         max_claims=settings.max_claims,
         lease=timedelta(seconds=settings.lease_s),
         pull=pull,
-        idle_interval=IDLE_S,
+        idle_interval=IDLE_S * pace(settings.speed),
+        shortest_wait=timedelta(seconds=WAIT_S * pace(settings.speed)),
     )
 
 

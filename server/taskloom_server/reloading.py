@@ -8,15 +8,21 @@ from taskloom_server.clock import Clock
 from taskloom_server.coordinator.reloading import put_in_force
 from taskloom_server.graph.workflows import InForce
 from taskloom_server.settings import Settings
+from taskloom_server.store.inline import InlineReaders, InlineWriter
+from taskloom_server.store.ledger import WriterStopped
 from taskloom_server.store.readers import Readers
-from taskloom_server.store.writer import Writer, WriterStopped
+from taskloom_server.store.writer import Writer
 from taskloom_server.workflow_files import WorkflowFileError, load_workflows
 
 _log = structlog.get_logger("workflows")
 
 
 async def reload_workflows(
-    settings: Settings, clock: Clock, in_force: InForce, writer: Writer, readers: Readers
+    settings: Settings,
+    clock: Clock,
+    in_force: InForce,
+    writer: Writer | InlineWriter,
+    readers: Readers | InlineReaders,
 ) -> bool:
     """Put what the files say now in force; False: one is wrong, and what was in force stays.
 

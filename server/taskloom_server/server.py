@@ -6,7 +6,7 @@ import random
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import structlog
 from grpc import aio
@@ -36,7 +36,7 @@ from taskloom_server.coordinator.deadlines import end_leases, forget_answers, me
 from taskloom_server.coordinator.history import Kept, compact
 from taskloom_server.coordinator.reloading import left_behind
 from taskloom_server.feed import Feed
-from taskloom_server.graph.workflows import InForce
+from taskloom_server.graph.workflows import InForce, Workflows
 from taskloom_server.reloading import reload_workflows
 from taskloom_server.service.admin import AdminServicer
 from taskloom_server.service.attachments import AttachmentServicer
@@ -51,12 +51,14 @@ from taskloom_server.service.work import OpenStreams
 from taskloom_server.service.workers import WorkerServicer
 from taskloom_server.settings import Settings
 from taskloom_server.store.connections import exclusive
+from taskloom_server.store.inline import InlineReaders, InlineWriter
+from taskloom_server.store.ledger import Committed, WriterStopped
 from taskloom_server.store.media import Media, media_folder
 from taskloom_server.store.queries import Queries
 from taskloom_server.store.readers import Readers
 from taskloom_server.store.schema import prepare
 from taskloom_server.store.tail import Tail
-from taskloom_server.store.writer import Committed, Writer, WriterStopped
+from taskloom_server.store.writer import Writer
 from taskloom_server.workflow_files import load_workflows
 
 _SERVICES = [
@@ -105,36 +107,69 @@ class Running:
     reload: Callable[[], Awaitable[bool]]
 
 
-@contextlib.asynccontextmanager
-async def serving(
-    settings: Settings,
-    clock: Clock | None = None,
-    *,
-    also: Callable[[aio.Server], None] | None = None,
-) -> AsyncIterator[Running]:
-    """Serve within the context; ``also`` adds services of the caller's own, before the start.
+class Kinds(NamedTuple):
+    """Of writer and readers: on threads of their own, or on the one that asks."""
 
-    Raises CannotOpen, CannotListen, WorkflowFileError. Coming down: health says NOT_SERVING
-    and new calls are turned away; watches end, each told where to resume; calls under way
-    finish; then the writer commits what is left, checkpoints and closes.
-    """
-    clock = clock or WallClock()
-    workflows = load_workflows(settings.default_workflow, settings.workflow_dir)
-    in_force = InForce(workflows, clock.now())
-    async with contextlib.AsyncExitStack() as stack:
-        gate = Gate(
-            max_calls=settings.max_calls,
-            max_watches=settings.max_watches,
-            max_waits=settings.max_waits,
-            max_transfers=settings.max_transfers,
+    writer: type[Writer] | type[InlineWriter]
+    readers: type[Readers] | type[InlineReaders]
+
+
+THREADS = Kinds(Writer, Readers)
+INLINE = Kinds(InlineWriter, InlineReaders)
+
+
+@dataclass(frozen=True, slots=True)
+class House:
+    """All that answers calls, wired together, before any way in: ``furnish`` gives it one."""
+
+    calls: Calls
+    in_force: InForce
+    feed: Feed
+    tail: Tail
+    streams: OpenStreams
+    media: Media
+    queries: Queries
+    writer: Writer | InlineWriter
+    failed: "asyncio.Future[Exception]"  # done when nothing can be written any more
+    reload: Callable[[], Awaitable[bool]]
+
+    def furnish(self, server: aio.Server) -> None:
+        """Add all services to a server, or to what takes their handlers as one does."""
+        calls, feed = self.calls, self.feed
+        worker_service_pb2_grpc.add_WorkerServiceServicer_to_server(WorkerServicer(calls), server)
+        task_service_pb2_grpc.add_TaskServiceServicer_to_server(TaskServicer(calls), server)
+        claim_service_pb2_grpc.add_ClaimServiceServicer_to_server(
+            ClaimServicer(calls, self.streams), server
         )
-        server = aio.server(interceptors=(gate,), options=_OPTIONS)
-        stack.push_async_callback(server.stop, 0)
-        # Before the file is touched: who cannot listen has no business with it.
-        address = _listen(server, settings.listen)
-        stack.enter_context(exclusive(settings.db))
-        for migration in await asyncio.to_thread(prepare, settings.db):
-            _log.info("migrated", migration=migration)
+        watch_service_pb2_grpc.add_WatchServiceServicer_to_server(
+            WatchServicer(calls, feed, self.tail), server
+        )
+        file_service_pb2_grpc.add_FileServiceServicer_to_server(FileServicer(calls), server)
+        attachment_service_pb2_grpc.add_AttachmentServiceServicer_to_server(
+            AttachmentServicer(calls, self.media), server
+        )
+        admin_service_pb2_grpc.add_AdminServiceServicer_to_server(
+            AdminServicer(calls, self.in_force, lambda: feed.revision, calls.now(), self.queries),
+            server,
+        )
+
+    def send_away(self) -> None:
+        """End all watches and streams, each told why, and what waits for a task."""
+        self.feed.close()
+        self.streams.close()
+        self.writer.dismiss()
+
+
+@contextlib.asynccontextmanager
+async def housed(
+    settings: Settings, workflows: Workflows, clock: Clock, rng: random.Random, kinds: Kinds
+) -> AsyncIterator[House]:
+    """Everything behind the transport, on a database that is migrated; see House.
+
+    ``kinds`` are those of writer and readers. Leaving it commits what is left, checkpoints, and
+    closes the file.
+    """
+    async with contextlib.AsyncExitStack() as stack:
         failed: asyncio.Future[Exception] = asyncio.get_running_loop().create_future()
 
         def on_commit(committed: Committed) -> None:
@@ -154,11 +189,11 @@ async def serving(
             if not failed.done():
                 failed.set_result(error)
 
-        writer = Writer(
+        writer = kinds.writer(
             settings.db,
             workflows,
             clock=clock.now,
-            rng=random.Random(),
+            rng=rng,
             weights=settings.weights,
             on_commit=on_commit,
             on_failure=on_failure,
@@ -168,7 +203,7 @@ async def serving(
         tail = Tail(begun.revision)
         feed = Feed(begun.revision, begun.incarnation)
         streams = OpenStreams(begun.incarnation)
-        readers = Readers(settings.db, workflows, clock=clock.now)
+        readers = kinds.readers(settings.db, workflows, clock=clock.now)
         stack.push_async_callback(asyncio.to_thread, readers.close)
 
         async def used_files(names: Sequence[str]) -> frozenset[str]:
@@ -199,6 +234,7 @@ async def serving(
         stack.push_async_callback(_cancel, asyncio.create_task(alarm.run()))
         stack.push_async_callback(_cancel, asyncio.create_task(_forget(writer, clock, kept)))
 
+        in_force = InForce(workflows, clock.now())
         one_at_a_time = asyncio.Lock()
 
         async def reload() -> bool:
@@ -209,21 +245,42 @@ async def serving(
             _log.warning(sentence)
         calls = Calls(writer, readers, clock.now)
         queries = Queries(settings.db, settings.max_queries)
-        worker_service_pb2_grpc.add_WorkerServiceServicer_to_server(WorkerServicer(calls), server)
-        task_service_pb2_grpc.add_TaskServiceServicer_to_server(TaskServicer(calls), server)
-        claim_service_pb2_grpc.add_ClaimServiceServicer_to_server(
-            ClaimServicer(calls, streams), server
+        yield House(calls, in_force, feed, tail, streams, media, queries, writer, failed, reload)
+
+
+@contextlib.asynccontextmanager
+async def serving(
+    settings: Settings,
+    clock: Clock | None = None,
+    *,
+    also: Callable[[aio.Server], None] | None = None,
+) -> AsyncIterator[Running]:
+    """Serve within the context; ``also`` adds services of the caller's own, before the start.
+
+    Raises CannotOpen, CannotListen, WorkflowFileError. Coming down: health says NOT_SERVING
+    and new calls are turned away; watches end, each told where to resume; calls under way
+    finish; then the writer commits what is left, checkpoints and closes.
+    """
+    clock = clock or WallClock()
+    workflows = load_workflows(settings.default_workflow, settings.workflow_dir)
+    async with contextlib.AsyncExitStack() as stack:
+        gate = Gate(
+            max_calls=settings.max_calls,
+            max_watches=settings.max_watches,
+            max_waits=settings.max_waits,
+            max_transfers=settings.max_transfers,
         )
-        watch_service_pb2_grpc.add_WatchServiceServicer_to_server(
-            WatchServicer(calls, feed, tail), server
+        server = aio.server(interceptors=(gate,), options=_OPTIONS)
+        stack.push_async_callback(server.stop, 0)
+        # Before the file is touched: who cannot listen has no business with it.
+        address = _listen(server, settings.listen)
+        stack.enter_context(exclusive(settings.db))
+        for migration in await asyncio.to_thread(prepare, settings.db):
+            _log.info("migrated", migration=migration)
+        house = await stack.enter_async_context(
+            housed(settings, workflows, clock, random.Random(), THREADS)
         )
-        file_service_pb2_grpc.add_FileServiceServicer_to_server(FileServicer(calls), server)
-        attachment_service_pb2_grpc.add_AttachmentServiceServicer_to_server(
-            AttachmentServicer(calls, media), server
-        )
-        admin_service_pb2_grpc.add_AdminServiceServicer_to_server(
-            AdminServicer(calls, in_force, lambda: feed.revision, clock.now(), queries), server
-        )
+        house.furnish(server)
         health = HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(health, server)
         enable_reflection((*_SERVICES, _HEALTH), server)
@@ -233,15 +290,13 @@ async def serving(
         for service in ("", *_SERVICES):
             await health.set(service, health_pb2.HealthCheckResponse.SERVING)
         try:
-            yield Running(address, failed, reload)
+            yield Running(address, house.failed, house.reload)
         finally:
             await health.enter_graceful_shutdown()
             gate.closed = True
-            feed.close()
-            streams.close()
-            writer.dismiss()
+            house.send_away()
             # A writer that has failed answers nobody: only the word of it needs time to be sent.
-            grace = _LAST_WORD_SECONDS if failed.done() else settings.shutdown_grace_seconds
+            grace = _LAST_WORD_SECONDS if house.failed.done() else settings.shutdown_grace_seconds
             await server.stop(min(grace, settings.shutdown_grace_seconds))
 
 
@@ -269,7 +324,7 @@ async def _cancel(task: "asyncio.Task[Any]") -> None:
         await task
 
 
-async def _forget(writer: Writer, clock: Clock, kept: Kept) -> None:
+async def _forget(writer: Writer | InlineWriter, clock: Clock, kept: Kept) -> None:
     """Drop answers and history that need not be kept any more, a little at a time."""
     while True:
         await clock.until(clock.now() + _FORGET_EVERY_MS)

@@ -23,10 +23,11 @@ from taskloom_server.service.tasks import TaskServicer
 from taskloom_server.service.work import OpenStreams
 from taskloom_server.service.workers import WorkerServicer
 from taskloom_server.store.connections import writing
+from taskloom_server.store.ledger import Committed, WriterStopped
 from taskloom_server.store.queries import Queries
 from taskloom_server.store.readers import Readers
 from taskloom_server.store.transaction import Transaction
-from taskloom_server.store.writer import Committed, Writer, WriterStopped
+from taskloom_server.store.writer import Writer
 
 Ask = TypeVar("Ask")
 Result = TypeVar("Result")
@@ -78,7 +79,7 @@ class SteppedWriter(Writer):
         connection = self._database.connection()
         connection.pragma("synchronous", 0)  # nobody cuts the power here, and it is a third faster
         self._transaction = Transaction(connection, self._workflows, self._rng, self._weights)
-        return self._begin(self._transaction)
+        return self._ledger.begin(self._transaction)
 
     def step(self) -> bool:
         """Run what was submitted as one group; whether there was anything."""

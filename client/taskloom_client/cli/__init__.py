@@ -185,7 +185,11 @@ _add_group(
     "Experiments",
     "experiment",
     "Measure how fleets of agents do.",
-    {"run": experiments.run, "compare": experiments.compare},
+    {
+        "run": experiments.run,
+        "compare": experiments.compare,
+        "template": experiments.template,
+    },
 )
 
 

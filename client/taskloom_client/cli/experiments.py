@@ -49,6 +49,10 @@ def run(
         float | None,
         typer.Option("--timeout", metavar="SECONDS", help="End a run that takes longer.", min=0),
     ] = None,
+    simulate: Annotated[
+        bool,
+        typer.Option("--simulate", help="On a virtual clock, without processes and waiting."),
+    ] = False,
     charts: Charts = True,
 ) -> None:
     """Run an experiment: servers and agents of its own, then a report.
@@ -73,6 +77,7 @@ def run(
         agents=None,
         timeout=timeout,
         charts=charts,
+        simulate=simulate,
     )
     raise typer.Exit(code)
 
@@ -108,3 +113,22 @@ def compare(
         definition=definition,
     )
     raise typer.Exit(code)
+
+
+def template(
+    *,
+    tasks: Annotated[int, typer.Option("--tasks", metavar="N", help="To be worked.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="FILE", help="Gzipped, if it ends on .gz.")
+    ],
+    shape: Annotated[
+        str, typer.Option("--shape", metavar="flat|phased|chains", help="What waits for what.")
+    ] = "flat",
+    seed: Annotated[int, typer.Option("--seed", metavar="N", help="Of estimates.")] = 1,
+) -> None:
+    """Make up a template of any size, for the run of an experiment."""
+    try:
+        from taskloom_experiments.commands import template_command  # noqa: PLC0415 - an extra
+    except ModuleNotFoundError as error:
+        raise missing_extra("experiments", error.name) from error
+    raise typer.Exit(template_command(tasks, shape, seed, output))

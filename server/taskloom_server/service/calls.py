@@ -10,10 +10,12 @@ from google.protobuf.message import Message
 
 from taskloom_server.graph.errors import DomainError
 from taskloom_server.service import read
+from taskloom_server.store.inline import InlineReaders, InlineWriter
+from taskloom_server.store.ledger import Idempotent, Verb, WriterStopped
 from taskloom_server.store.readers import Readers
 from taskloom_server.store.transaction import Transaction
 from taskloom_server.store.waiting import Waiting
-from taskloom_server.store.writer import Idempotent, Verb, Writer, WriterStopped
+from taskloom_server.store.writer import Writer
 
 _ANSWER_MS = 100  # kept of a call's time for the answer that there is nothing
 
@@ -29,7 +31,12 @@ def _always(_response: object) -> bool:
 class Calls:
     """The way from a servicer to the store."""
 
-    def __init__(self, writer: Writer, readers: Readers, clock: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        writer: Writer | InlineWriter,
+        readers: Readers | InlineReaders,
+        clock: Callable[[], int],
+    ) -> None:
         self._writer = writer
         self._readers = readers
         self._clock = clock

@@ -21,7 +21,7 @@ from taskloom_server.graph.errors import (
     TooManyWatches,
 )
 from taskloom_server.service.errors import code_of, message_of, trailing_metadata
-from taskloom_server.store.writer import WriterStopped
+from taskloom_server.store.ledger import WriterStopped
 
 _OURS = "/taskloom."
 _MAY_WAIT = frozenset(

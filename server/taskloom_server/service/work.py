@@ -27,7 +27,7 @@ from taskloom_server.service import read, show
 from taskloom_server.service.calls import Calls
 from taskloom_server.service.errors import code_of, message_of
 from taskloom_server.service.prompts import prompts
-from taskloom_server.store.writer import Committed, WriterStopped
+from taskloom_server.store.ledger import Committed, WriterStopped
 
 _MAX_CREDIT = 1_000
 _MAX_TASKS = 100  # of one assignment
