@@ -38,6 +38,8 @@ Fields: TypeAlias = dict[str, Any]
 GOOD: dict[str, Fields] = {
     "Connect": {},
     "Disconnect": {"worker_id": "w"},
+    "AddOverlay": {"worker_id": "w", "overlay": "tdd"},
+    "RemoveOverlay": {"worker_id": "w", "overlay": "tdd"},
     "Heartbeat": {"worker_id": "w"},
     "ListWorkers": {},
     "CreateTask": {"title": "x"},
@@ -72,6 +74,8 @@ GOOD: dict[str, Fields] = {
 }
 REQUIRED = {
     "Disconnect": ["worker_id"],
+    "AddOverlay": ["worker_id", "overlay"],
+    "RemoveOverlay": ["worker_id", "overlay"],
     "Heartbeat": ["worker_id"],
     "CreateTask": ["title"],
     "GetTask": ["task_id"],
@@ -99,8 +103,10 @@ REQUIRED = {
 }
 # Every field that holds an id, a tag, or the name of a state, phase or type; [] means a list.
 IDS = {
-    "Connect": ["worker_id", "workflow", "tags[]", "request_id"],
+    "Connect": ["worker_id", "workflow", "tags[]", "overlays[]", "request_id"],
     "Disconnect": ["worker_id", "request_id"],
+    "AddOverlay": ["worker_id", "overlay", "request_id"],
+    "RemoveOverlay": ["worker_id", "overlay", "request_id"],
     "Heartbeat": ["worker_id"],
     "CreateTask": [
         *["id", "parent_id", "phase", "workflow", "worker_id", "request_id"],
@@ -138,7 +144,7 @@ IDS = {
     "Detach": ["worker_id", "task_id", "type", "request_id"],
     "Pause": ["task_id", "request_id"],
     "Resume": ["task_id", "request_id"],
-    "GetWorkflow": ["name"],
+    "GetWorkflow": ["name", "overlays[]"],
     "WatchTasks": [
         *["filter.owner", "filter.subtree_of", "filter.statuses[]", "filter.tags[]"],
         *["filter.task_ids[]", "filter.phases[]"],
@@ -223,6 +229,7 @@ WRONG: dict[str, list[tuple[Fields, str]]] = {
         *each("lease", LEASES),
         *each("cool_down", [Duration(seconds=DAY + 1), Duration(seconds=-1), Duration(nanos=-1)]),
         *each("tags", [TAGS]),
+        *each("overlays", [[f"o{n}" for n in range(17)]]),
     ],
     "Disconnect": each("reason", ["x" * 4_001]),
     "ListWorkers": each("page_size", SMALL_NEGATIVE),

@@ -84,7 +84,8 @@ class WorkerServiceServicer:
 
         Errors:
         NOT_FOUND / WORKFLOW_NOT_FOUND   the details list the workflows there are
-        NOT_FOUND / OVERLAY_NOT_FOUND, FAILED_PRECONDITION / OVERLAY_UNFIT   as for AddOverlay
+        NOT_FOUND / OVERLAY_NOT_FOUND         as for AddOverlay
+        FAILED_PRECONDITION / OVERLAY_UNFIT   as for AddOverlay
 
         Retry freely; give a worker_id or a request_id, or a retry makes a second worker.
         """
