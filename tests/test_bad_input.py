@@ -38,6 +38,8 @@ Fields: TypeAlias = dict[str, Any]
 GOOD: dict[str, Fields] = {
     "Connect": {},
     "Disconnect": {"worker_id": "w"},
+    "AddOverlay": {"worker_id": "w", "overlay": "tdd"},
+    "RemoveOverlay": {"worker_id": "w", "overlay": "tdd"},
     "Heartbeat": {"worker_id": "w"},
     "ListWorkers": {},
     "AddOverlay": {"worker_id": "w", "overlay": "o"},
@@ -84,6 +86,8 @@ GOOD: dict[str, Fields] = {
 }
 REQUIRED = {
     "Disconnect": ["worker_id"],
+    "AddOverlay": ["worker_id", "overlay"],
+    "RemoveOverlay": ["worker_id", "overlay"],
     "Heartbeat": ["worker_id"],
     "AddOverlay": ["worker_id", "overlay"],
     "RemoveOverlay": ["worker_id", "overlay"],
@@ -120,8 +124,10 @@ REQUIRED = {
 }
 # Every field that holds an id, a tag, or the name of a state, phase or type; [] means a list.
 IDS = {
-    "Connect": ["worker_id", "workflow", "tags[]", "request_id"],
+    "Connect": ["worker_id", "workflow", "tags[]", "overlays[]", "request_id"],
     "Disconnect": ["worker_id", "request_id"],
+    "AddOverlay": ["worker_id", "overlay", "request_id"],
+    "RemoveOverlay": ["worker_id", "overlay", "request_id"],
     "Heartbeat": ["worker_id"],
     "AddOverlay": ["worker_id", "overlay", "request_id"],
     "RemoveOverlay": ["worker_id", "overlay", "request_id"],
@@ -161,7 +167,7 @@ IDS = {
     "Detach": ["worker_id", "task_id", "type", "request_id"],
     "Pause": ["task_id", "request_id"],
     "Resume": ["task_id", "request_id"],
-    "GetWorkflow": ["name"],
+    "GetWorkflow": ["name", "overlays[]"],
     "SearchTasks": ["parent_id", "statuses[]", "tags_any[]", "tags_all[]"],
     "Query": [],
     "WatchTasks": [
@@ -265,6 +271,7 @@ WRONG: dict[str, list[tuple[Fields, str]]] = {
         *each("lease", LEASES),
         *each("cool_down", [Duration(seconds=DAY + 1), Duration(seconds=-1), Duration(nanos=-1)]),
         *each("tags", [TAGS]),
+        *each("overlays", [[f"o{n}" for n in range(17)]]),
     ],
     "Disconnect": each("reason", ["x" * 4_001]),
     "ListWorkers": [

@@ -70,7 +70,10 @@ async def test_lists_the_methods(grpcurl: Grpcurl) -> None:
     """`list` with a service names its methods."""
     assert (await grpcurl("list", "taskloom.v1.WorkerService")).split() == [
         f"taskloom.v1.WorkerService.{method}"
-        for method in ("Connect", "Disconnect", "Heartbeat", "ListWorkers")
+        for method in (
+            *("AddOverlay", "Connect", "Disconnect"),
+            *("Heartbeat", "ListWorkers", "RemoveOverlay"),
+        )
     ]
 
 

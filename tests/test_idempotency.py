@@ -30,12 +30,20 @@ SNAPSHOT = b"""{"schema_version": 3, "tables": {
 }}"""
 
 # Of each mutation, two requests: the second differs in contents only. On a graph of tasks a to d,
-# of which worker w holds b; a blocks c; a.py is marked by w; a has a note.
+# of which worker w, with an overlay, holds b; a blocks c; a.py is marked by w; a has a note.
 CASES: dict[str, tuple[Message, Message]] = {
     "Connect": (v1.ConnectRequest(), v1.ConnectRequest(tags=["x"])),
     "Disconnect": (
         v1.DisconnectRequest(worker_id="w"),
         v1.DisconnectRequest(worker_id="w", reason="why"),
+    ),
+    "AddOverlay": (
+        v1.AddOverlayRequest(worker_id="w", overlay="careful"),
+        v1.AddOverlayRequest(worker_id="w", overlay="tdd"),
+    ),
+    "RemoveOverlay": (
+        v1.RemoveOverlayRequest(worker_id="w", overlay="tdd"),
+        v1.RemoveOverlayRequest(worker_id="w", overlay="careful"),
     ),
     "CreateTask": (v1.CreateTaskRequest(title="x"), v1.CreateTaskRequest(title="y")),
     "CreateTaskTree": (
@@ -162,7 +170,7 @@ async def call(channel: aio.Channel, method: str, request: Any, request_id: str)
 
 async def prepare(client: Client) -> None:
     """The graph that the cases speak of."""
-    await client.workers.Connect(v1.ConnectRequest(worker_id="w", max_claims=9))
+    await client.workers.Connect(v1.ConnectRequest(worker_id="w", overlays=["tdd"], max_claims=9))
     for id in ("a", "b", "c", "d"):
         blockers = ["a"] if id == "c" else []
         created = v1.CreateTaskRequest(id=id, title=id, blocked_by=blockers)
