@@ -4,7 +4,7 @@ import asyncio
 import json
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -225,7 +225,7 @@ def test_simulation_and_processes_agree(tmp_path: Path) -> None:
     template = write_template(tmp_path / "template.json", 13, estimate_ms=2_400_000)
     assert make(template, tmp_path / "simulated", speed=3600) == 0
     simulated = measured(tmp_path / "simulated").figures
-    real: dict[str, float] = {}
+    real: Mapping[str, float] = {}
     for _ in range(3):
         assert make(template, tmp_path / "real", speed=3600, simulate=False) == 0
         figures = measured(tmp_path / "real").figures
