@@ -43,6 +43,8 @@ STATE_SETTINGS = [
     for name in ("initial", "assign", "claim", "complete", "fail", "cancel", "disconnect")
 ]
 
+SHIPPED_NAMES = {path.stem for path in SHIPPED.glob("*.yaml")}
+
 Document = dict[str, Any]
 
 
@@ -247,9 +249,9 @@ def test_a_folder_adds_its_workflows(path: Path) -> None:
     path.write_text(GOOD)
     (path.parent / "notes.txt").write_text("no workflow")
     workflows = load_workflows("review", path.parent)
-    assert sorted(workflows.by_name) == ["review", "swarm"]
+    assert sorted(set(workflows.by_name) - SHIPPED_NAMES) == ["review"]
     assert workflows.get("").name == "review"
-    shipped = {"pending", "assigned", "working", "waiting"}
+    shipped = load_workflows("swarm").open_statuses
     assert set(workflows.open_statuses) == {"todo", "doing", *shipped}
 
 
@@ -279,5 +281,5 @@ def test_a_folder_that_is_none(path: Path) -> None:
 def test_the_default_must_be_there(path: Path) -> None:
     """A default that is no workflow is named, beside those that there are."""
     path.write_text(GOOD)
-    with pytest.raises(WorkflowFileError, match=r"'nothing'.*review, swarm"):
+    with pytest.raises(WorkflowFileError, match=r"'nothing'.*review, .*swarm"):
         load_workflows("nothing", path.parent)

@@ -129,16 +129,24 @@ async def _work_by_parts(held: HeldTask, settings: AgentSettings) -> None:
         )
     while not held.lost:
         answer = await _next_part(agent, held.id)
+        if answer.outcome == v1.CLAIM_OUTCOME_ALL_DONE:
+            return
         if answer.tasks:
-            part = agent.hold(answer.tasks[0])
-            part.begun = True
-            await work(part, settings)
-            if not part.ended:
-                await part.complete()
-        elif answer.outcome == v1.CLAIM_OUTCOME_ALL_DONE:
-            break
-    if not held.lost and await _failed_parts(agent, held.id):
-        await held.fail("a part of it failed", retry=False)
+            failed = await _work_part(agent.hold(answer.tasks[0]), settings)
+        else:
+            failed = await _failed_parts(agent, held.id)
+        if failed:  # for good, which keeps the scope from ever being done
+            await held.fail("a part of it failed", retry=False)
+            return
+
+
+async def _work_part(part: HeldTask, settings: AgentSettings) -> bool:
+    """Work a part of one's own task to its end; True when it failed for good."""
+    part.begun = True
+    await work(part, settings)
+    if not part.ended:
+        await part.complete()
+    return part.task.status == "failed"
 
 
 async def _decompose(held: HeldTask, settings: AgentSettings) -> None:

@@ -41,6 +41,14 @@ async def _serve(settings: Settings) -> int:
         loop.add_signal_handler(number, stop.set)
     async with serving(settings) as server:
         print(f"taskloom is listening on {server.address}", flush=True)
+        reloads: set[asyncio.Task[bool]] = set()
+
+        def reload() -> None:
+            task = asyncio.ensure_future(server.reload())
+            reloads.add(task)
+            task.add_done_callback(reloads.discard)
+
+        loop.add_signal_handler(signal.SIGHUP, reload)
         log.info("listening", address=server.address, db=str(settings.db))
         stopped = asyncio.ensure_future(stop.wait())
         ends: tuple[asyncio.Future[Any], ...] = (stopped, server.failed)

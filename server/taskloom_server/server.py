@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import random
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -33,8 +33,10 @@ from taskloom_server.alarm import Alarm
 from taskloom_server.clock import Clock, WallClock
 from taskloom_server.coordinator.deadlines import end_leases, forget_answers, meet_due
 from taskloom_server.coordinator.history import Kept, compact
+from taskloom_server.coordinator.reloading import left_behind
 from taskloom_server.feed import Feed
-from taskloom_server.graph.workflows import Workflows
+from taskloom_server.graph.workflows import InForce, Workflows
+from taskloom_server.reloading import reload_workflows
 from taskloom_server.service.admin import AdminServicer
 from taskloom_server.service.attachments import AttachmentServicer
 from taskloom_server.service.calls import Calls
@@ -98,6 +100,8 @@ class Running:
 
     address: str  # host:port, with the port that was given for port 0
     failed: "asyncio.Future[Exception]"  # done when nothing can be written any more
+    # Reads the workflow files anew; False: one of them is wrong, and all stays as it was.
+    reload: Callable[[], Awaitable[bool]]
 
 
 class Kinds(NamedTuple):
@@ -116,12 +120,13 @@ class House:
     """All that answers calls, wired together, before any way in: ``furnish`` gives it one."""
 
     calls: Calls
-    workflows: Workflows
+    in_force: InForce
     feed: Feed
     tail: Tail
     streams: OpenStreams
     writer: Writer | InlineWriter
     failed: "asyncio.Future[Exception]"  # done when nothing can be written any more
+    reload: Callable[[], Awaitable[bool]]  # as of Running
 
     def furnish(self, server: aio.Server) -> None:
         """Add all services to a server, or to what takes their handlers as one does."""
@@ -139,7 +144,7 @@ class House:
             AttachmentServicer(calls), server
         )
         admin_service_pb2_grpc.add_AdminServiceServicer_to_server(
-            AdminServicer(calls, self.workflows, lambda: feed.revision, calls.now()), server
+            AdminServicer(calls, self.in_force, lambda: feed.revision, calls.now()), server
         )
 
     def send_away(self) -> None:
@@ -213,8 +218,17 @@ async def housed(
         stack.push_async_callback(_cancel, asyncio.create_task(alarm.run()))
         stack.push_async_callback(_cancel, asyncio.create_task(_forget(writer, clock, kept)))
 
+        in_force = InForce(workflows, clock.now())
+        one_at_a_time = asyncio.Lock()
+
+        async def reload() -> bool:
+            async with one_at_a_time:
+                return await reload_workflows(settings, clock, in_force, writer, readers)
+
+        for sentence in await readers.run(left_behind, None):
+            _log.warning(sentence)
         calls = Calls(writer, readers, clock.now)
-        yield House(calls, workflows, feed, tail, streams, writer, failed)
+        yield House(calls, in_force, feed, tail, streams, writer, failed, reload)
 
 
 @contextlib.asynccontextmanager
@@ -258,7 +272,7 @@ async def serving(
         for service in ("", *_SERVICES):
             await health.set(service, health_pb2.HealthCheckResponse.SERVING)
         try:
-            yield Running(address, house.failed)
+            yield Running(address, house.failed, house.reload)
         finally:
             await health.enter_graceful_shutdown()
             gate.closed = True

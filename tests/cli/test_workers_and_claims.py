@@ -27,8 +27,8 @@ async def test_workers_come_and_go(cli: "Cli", client: Client) -> None:
         *("--lease", "5m", "--cool-down", "1s"),
     )
     assert connected.code == 0
-    assert connected.out == (
-        "connected ann: holds up to 2 tasks, each for 5m without a sign of life\n"
+    assert connected.out.startswith(
+        "connected ann: holds up to 2 tasks, each for 5m without a sign of life\n\n[connect]\n"
     )
     await client.claims.ClaimTask(v1.ClaimTaskRequest(worker_id="ann", task_id="t"))
     listed = await cli("worker", "list")
@@ -77,10 +77,11 @@ async def test_claim_and_complete(cli: "Cli", client: Client, environment: dict[
     claimed = await cli("claim", "--lease", "1h")
     assert (claimed.code, claimed.err) == (0, "")
     assert claimed.out.startswith("claimed first (claim revision ")
-    assert claimed.out.endswith("\n  The task first\n")
+    assert "\n  The task first\n\n[enter:working]\n" in claimed.out
     task = (await client.tasks.GetTask(v1.GetTaskRequest(task_id="first"))).task
     completed = await cli("complete", "first", "--claim-revision", str(task.claim_revision))
-    assert (completed.code, completed.out) == (0, "completed first; now ready: second\n")
+    assert completed.code == 0
+    assert completed.out.startswith("completed first; now ready: second\n\n[enter:completed]\n")
 
 
 async def test_claim_by_id(cli: "Cli", client: Client) -> None:
@@ -147,7 +148,7 @@ async def test_an_advisory_claim_keeps_nobody_away(cli: "Cli", client: Client) -
     assert f"claim revision {ann})" in shown
     assert "also on it   ann (since " in shown
     done = await cli("complete", "t", "-w", "ann", "--claim-revision", str(ann))
-    assert (done.code, done.out) == (0, "completed t\n")
+    assert (done.code, done.out.splitlines()[0]) == (0, "completed t")
     late = await cli("complete", "t", "-w", "bob", "--claim-revision", str(bob))
     assert (late.code, "(CLAIM_LOST)" in late.err) == (1, True)
 

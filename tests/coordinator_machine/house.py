@@ -15,7 +15,7 @@ from taskloom_server.alarm import Alarm
 from taskloom_server.coordinator.deadlines import end_leases, meet_due
 from taskloom_server.coordinator.workers import LostStream, lose_stream
 from taskloom_server.graph.events import Revision
-from taskloom_server.graph.workflows import Workflows
+from taskloom_server.graph.workflows import InForce, Workflows
 from taskloom_server.service.admin import AdminServicer
 from taskloom_server.service.calls import Calls
 from taskloom_server.service.claims import ClaimServicer
@@ -146,7 +146,9 @@ class House:
             WorkerServicer(calls),
             TaskServicer(calls),
             ClaimServicer(calls, self._streams),
-            AdminServicer(calls, self._workflows, lambda: self._revision, self.clock.now()),
+            AdminServicer(
+                calls, InForce(self._workflows, 0), lambda: self._revision, self.clock.now()
+            ),
         )
         self._ringing = asyncio.create_task(self._alarm.run())
 

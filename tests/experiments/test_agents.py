@@ -14,7 +14,8 @@ import pytest
 from taskloom import v1
 from taskloom_client import PULLS, Client
 from taskloom_experiments import agents as agents_module
-from taskloom_experiments.agent_settings import AgentSettings
+from taskloom_experiments.agent_settings import AgentSettings, CoordinatorSettings
+from taskloom_experiments.coordinating import Costs
 from taskloom_experiments.serving import serving
 
 StartAgent = Callable[..., Awaitable[Process]]
@@ -268,3 +269,5 @@ def test_settings_survive_the_command_line() -> None:
     """What the runner writes is what the agent reads."""
     settings = AgentSettings(pull="poll", seed=3, speed=1.5, tags=("a", "b"), max_claims=4)
     assert AgentSettings.from_json(settings.to_json()) == settings
+    coordinating = CoordinatorSettings(speed=2.0, tags=("lead",), costs=Costs(decision_s=3))
+    assert CoordinatorSettings.from_json(coordinating.to_json()) == coordinating

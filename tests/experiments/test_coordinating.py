@@ -155,16 +155,21 @@ def test_worker_that_left_is_given_nothing_and_may_come_back() -> None:
     assert decided(board) == [("a", "w1")]
 
 
-def test_board_is_at_rest_when_nothing_is_ready_or_held() -> None:
-    """Waiting tasks do not move by themselves; ready and held ones do."""
-    board = board_of(task("blocked", ready=False), workers=1)
-    assert board.at_rest
-    board.task(task("a"), ended=False)
-    assert not board.at_rest
-    board.task(task("a", 2, worker_id="w1"), ended=False)
-    assert not board.at_rest
-    board.task(task("a", 3), ended=True)
-    assert board.at_rest
+@pytest.mark.parametrize(
+    ("told", "rests"),
+    [
+        (task("a", ready=False), True),
+        (task("a"), False),
+        (task("a", worker_id="w1"), False),
+    ],
+    ids=["blocked", "ready", "held"],
+)
+def test_board_is_at_rest_when_nothing_is_ready_or_held(told: v1.Task, rests: bool) -> None:
+    """Waiting tasks do not move by themselves; ready and held ones do, until they end."""
+    assert board_of(told, workers=1).at_rest is rests
+    ended = board_of(told, workers=1)
+    ended.task(task("a", 3), ended=True)
+    assert ended.at_rest
 
 
 @pytest.mark.parametrize("batch", [1, 7, 1000])

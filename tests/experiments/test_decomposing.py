@@ -23,7 +23,7 @@ def test_parts_take_as_long_as_the_whole() -> None:
     spent = [node.time_estimate.ToTimedelta() for node in tree.children]
     assert spent == [timedelta(minutes=5)] * 3
     for node in tree.children:
-        assert (node.needed_tags, node.wanted_tags) == (["code"], ["rust", "c"])
+        assert [*node.needed_tags, *node.wanted_tags] == ["code", "rust", "c"]
         assert (node.phase, node.priority, node.max_attempts) == ("implement", 7, 3)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from taskloom_experiments.definition import Definition, plain_definition
-from taskloom_experiments.planned_runs import AgentConfig, PlannedRun
+from taskloom_experiments.planned_runs import AgentConfig, Coordinator, PlannedRun
 from taskloom_experiments.planning import PlanError, RunPlan, plan_runs
 from taskloom_experiments.progress import time_left
 from taskloom_experiments.templates import Template, TemplateError, read_template
@@ -177,3 +177,41 @@ def test_flat_run_lies_in_the_output_itself(
         definition, template, tmp_path, pulls=("poll",), only=("one",), flat=True
     )[0]
     assert plan.folder == tmp_path
+
+
+def test_modes_differ_in_how_agents_get_their_tasks(
+    definition: Definition, template: Template, tmp_path: Path
+) -> None:
+    """Push and hybrid are made once, by assignment; a run may fix its way of pulling."""
+    runs = (
+        PlannedRun(name="push", mode="push", agents=2, coordinator=Coordinator(decision_s=3)),
+        PlannedRun(name="hybrid", mode="hybrid", agents=1, coordinator=Coordinator()),
+        PlannedRun(name="relay", mode="relay", agents=1),
+        PlannedRun(name="fixed", agents=1, pull="watch"),
+    )
+    changed = Definition(**{**definition.__dict__, "runs": runs})
+    plans = plan_runs(changed, template, tmp_path, pulls=("poll", "next"), speed=60)
+    assert [(plan.label, plan.pull) for plan in plans] == [
+        ("push (push)", "assigned"),
+        ("hybrid (hybrid)", "assigned"),
+        ("relay (relay)", "next"),
+        ("fixed (watch)", "watch"),
+    ]
+    push, hybrid, *_ = plans
+    assert push.coordinator is not None
+    assert push.coordinator.costs.decision_s == 3
+    assert [settings.max_claims for settings in push.fleet.values()] == [1, 1]
+    assert [settings.max_claims for settings in hybrid.fleet.values()] == [2]
+
+
+def test_lease_is_simulated_and_never_less_than_a_second(
+    definition: Definition, template: Template, tmp_path: Path
+) -> None:
+    """No server gives a shorter one; without a word it is the real half minute it always was."""
+    runs = tuple(
+        PlannedRun(name=f"lease-{index}", agents=1, agent_config=AgentConfig(lease_s=lease_s))
+        for index, lease_s in enumerate((600.0, 5.0, None))
+    )
+    changed = Definition(**{**definition.__dict__, "runs": runs})
+    plans = plan_runs(changed, template, tmp_path, pulls=("next",), speed=60)
+    assert [plan.fleet["agent-1"].lease_s for plan in plans] == [10, 1, 30]

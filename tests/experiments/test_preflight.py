@@ -72,12 +72,12 @@ def test_reference_definition_passes(reference_definition: Path) -> None:
         (
             "\nworkflow: swarm",
             "\nworkflow: swarn",
-            "workflow: there is no workflow 'swarn'; there is swarm",
+            "workflow: there is no workflow 'swarn'; there are hier",
         ),
         (
             "{workflow: swarm}",
-            "{workflow: push}",
-            "runs[1].agent_config.workflow: there is no workflow 'push'",
+            "{workflow: shove}",
+            "runs[1].agent_config.workflow: there is no workflow 'shove'",
         ),
         (
             QUERY,
@@ -136,8 +136,8 @@ def test_workflow_of_the_command_line_is_checked(tmp_path: Path) -> None:
     """Without a file it is the option that is named."""
     template = tmp_path / "graph.json"
     template.touch()
-    with pytest.raises(DefinitionError, match="--workflow: there is no workflow 'push'"):
-        check(plain_definition(template, "push", 1))
+    with pytest.raises(DefinitionError, match="--workflow: there is no workflow 'shove'"):
+        check(plain_definition(template, "shove", 1))
 
 
 def test_settings_that_no_server_starts_with_are_told(
@@ -147,5 +147,5 @@ def test_settings_that_no_server_starts_with_are_told(
     template = tmp_path / "graph.json"
     template.touch()
     monkeypatch.setenv("TASKLOOM_WORKFLOW_DIR", str(tmp_path / "nowhere"))
-    with pytest.raises(DefinitionError, match=r"no server can be started: .*nowhere is not a"):
+    with pytest.raises(DefinitionError, match=r"no server can be started: .*nowhere: is not a"):
         check(plain_definition(template, "swarm", 1))

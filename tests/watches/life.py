@@ -119,6 +119,8 @@ async def live(client: Client) -> int:
     await client.claims.ReleaseTask(v1.ReleaseTaskRequest(worker_id="bob", task_id="soft"))
     await client.files.MarkFiles(v1.MarkFilesRequest(worker_id="bob", paths=["c.py"]))
     await client.files.UnmarkFiles(v1.UnmarkFilesRequest(worker_id="bob"))
+    await create(client, "gated", workflow="sprint", phase="retrospect")
+    await update(client, "gated", phase="plan", force=True, reason="no time")
     await client.tasks.DeleteTask(
         v1.DeleteTaskRequest(task_id="lone", worker_id="bob", reason="no more")
     )

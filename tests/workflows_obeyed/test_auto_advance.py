@@ -18,7 +18,9 @@ from tests.calls import (
     duration,
     event,
     events,
+    pause,
     release,
+    resume,
     show,
     show_worker,
     update,
@@ -126,7 +128,7 @@ async def test_blocked_anew_it_stays_where_it_is(serve: Serving) -> None:
 
 
 async def test_whatever_held_it_back(serve: Serving, clock: "TestClock") -> None:
-    """A blocker unlinked, the last child's end, a time that passes: each moves what it freed."""
+    """A blocker unlinked, a child's end, a time that passes or is taken back, a resumed pause."""
     async with serve(_advancing()) as client:
         await _blocked(client, "linked")
         unlink = v1.UnlinkTasksRequest(from_task_id="first", to_task_id="linked")
@@ -143,6 +145,13 @@ async def test_whatever_held_it_back(serve: Serving, clock: "TestClock") -> None
         clock.advance(1_000)
         await event(client, v1.EVENT_TYPE_TASK_MOVED, "later")
         assert (await show(client, "later")).status == "todo"
+        soon.FromMilliseconds(clock.now() + 1_000)
+        await create(client, "sooner", not_before=soon)
+        assert (await update(client, "sooner", not_before=Timestamp())).status == "todo"
+        await create(client, "paused")
+        await pause(client, "paused")
+        await resume(client, "paused")
+        assert (await show(client, "paused")).status == "todo"
 
 
 async def test_a_full_state_leaves_it_where_it_is(serve: Serving) -> None:

@@ -161,6 +161,20 @@ async def test_a_person_has_no_worker_to_speak_of(serve: Serving) -> None:
         assert told[1] == "enter:completed: board thanks"
 
 
+async def test_an_assignment_speaks_to_the_assignee(serve: Serving) -> None:
+    """Whoever assigns is answered what is said to the assignee, who hears it on connecting."""
+    said = board(**states({"assigned": {"enter_prompt": prompt("for {{ worker.id }}")}}))
+    async with serve(said) as client:
+        await connect(client, "ada", "bob")
+        await create(client, "t")
+        request = v1.UpdateTaskRequest(task_id="t", worker_id="ada", assignee="bob")
+        assert _told((await client.tasks.UpdateTask(request)).prompts) == [
+            "enter:assigned: for bob"
+        ]
+        answer = await client.workers.Connect(v1.ConnectRequest(worker_id="bob"))
+        assert _said("t", answer.prompts) == ["enter:assigned: for bob"]
+
+
 async def test_who_connects_is_told_how_to_begin(serve: Serving) -> None:
     """Connect brings what is said at large, to the role, of tasks to be had, and of those held."""
     async with serve(TALKATIVE) as client:

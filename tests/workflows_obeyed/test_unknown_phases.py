@@ -11,13 +11,13 @@ _SAYS = "workflow 'board' has no phase 'dance'; it has explore, design, implemen
 
 
 async def test_an_unknown_phase_is_taken_with_a_warning(serve: Serving) -> None:
-    """Creating, creating a tree and updating take it, and each answer says where it stood."""
+    """Creating, creating a tree and updating take it; the answer says where it stood first."""
     async with serve(board(unknown_phase=Unknown.WARN)) as client:
         request = v1.CreateTaskRequest(id="t", title="t", phase="dance")
         created = await client.tasks.CreateTask(request)
         assert created.task.phase == "dance"
         assert list(created.warnings) == [f"phase: {_SAYS}integrate"]
-        root = v1.TaskNode(title="top", children=[v1.TaskNode(title="leaf", phase="dance")])
+        root = v1.TaskNode(title="top", children=[v1.TaskNode(title="leaf", phase="dance")] * 9)
         tree = await client.tasks.CreateTaskTree(v1.CreateTaskTreeRequest(root=root))
         assert list(tree.warnings) == [f"root.children[0].phase: {_SAYS}integrate"]
         for phase, warned in (("design", False), ("dance", True)):

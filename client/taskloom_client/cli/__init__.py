@@ -112,7 +112,13 @@ _add_group(
     _CLAIMS,
     "worker",
     "Connect and disconnect workers, list them.",
-    {"list": workers.list_workers, "connect": workers.connect, "disconnect": workers.disconnect},
+    {
+        "list": workers.list_workers,
+        "connect": workers.connect,
+        "disconnect": workers.disconnect,
+        "add-overlay": workers.add_overlay,
+        "remove-overlay": workers.remove_overlay,
+    },
 )
 _add(
     _CLAIMS,
@@ -138,8 +144,8 @@ _add(
 _add_group(
     _WHOLE,
     "workflow",
-    "Look at the workflows in force.",
-    {"list": workflows.list_workflows, "show": workflows.show},
+    "Look at the workflows in force, and check files of them.",
+    {"list": workflows.list_workflows, "show": workflows.show, "check": workflows.check},
 )
 _add_group(
     "Experiments",

@@ -6,7 +6,7 @@ import typer
 from taskloom import v1
 
 from taskloom_client.cli import output
-from taskloom_client.cli.arguments import TaskId
+from taskloom_client.cli.arguments import OnBehalfOf, TaskId
 from taskloom_client.cli.exits import ExitCode
 from taskloom_client.cli.session import Session, remote
 
@@ -23,6 +23,7 @@ async def gates(
         str,
         typer.Option("--status", metavar="STATUS", help="Where it is to go; else to its end."),
     ] = "",
+    worker: OnBehalfOf = "",
     phase: Annotated[
         str | None, typer.Option("--phase", metavar="PHASE", help="Likewise; empty: to no phase.")
     ] = None,
@@ -32,7 +33,7 @@ async def gates(
     Exits with 1 when it would be refused, though it may be that --force goes past.
     """
     answer = await session.client.tasks.CheckGates(
-        v1.CheckGatesRequest(task_id=task_id, status=status, phase=phase)
+        v1.CheckGatesRequest(task_id=task_id, status=status, phase=phase, worker_id=worker)
     )
     if session.json:
         output.print_json(output.as_json(answer))

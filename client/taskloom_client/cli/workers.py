@@ -20,6 +20,8 @@ from taskloom_client.cli.values import (
 
 WorkerId = Annotated[str, typer.Argument(metavar="WORKER", show_default=False)]
 
+OverlayName = Annotated[str, typer.Argument(metavar="OVERLAY", show_default=False)]
+
 
 @remote
 async def list_workers(
@@ -106,6 +108,10 @@ async def connect(
     workflow: Annotated[
         str, typer.Option("--workflow", metavar="NAME", help="Else the default one.")
     ] = "",
+    overlay: Annotated[
+        list[str] | None,
+        typer.Option("--overlay", metavar="NAME", help="Put this on its workflow; repeatable."),
+    ] = None,
 ) -> None:
     """Register a worker, or renew and change its registration."""
     answer = await session.client.workers.Connect(
@@ -116,6 +122,7 @@ async def connect(
             lease=to_duration(lease),
             cool_down=to_duration(cool_down),
             workflow=workflow,
+            overlays=overlay,
         )
     )
     worker = answer.worker
@@ -139,3 +146,27 @@ async def disconnect(session: Session, *, worker_id: WorkerId, reason: Reason = 
     released = ", ".join(answer.released_task_ids)
     gave_back = f"; gave back {released}" if released else ""
     session.tell(answer, f"disconnected {answer.worker.id}{gave_back}")
+
+
+@remote
+async def add_overlay(session: Session, *, worker_id: WorkerId, overlay: OverlayName) -> None:
+    """Lay an overlay over a worker's workflow."""
+    answer = await session.client.workers.AddOverlay(
+        v1.AddOverlayRequest(worker_id=worker_id, overlay=overlay)
+    )
+    session.tell(answer, _overlays_of(answer.worker))
+
+
+@remote
+async def remove_overlay(session: Session, *, worker_id: WorkerId, overlay: OverlayName) -> None:
+    """Take an overlay from a worker."""
+    answer = await session.client.workers.RemoveOverlay(
+        v1.RemoveOverlayRequest(worker_id=worker_id, overlay=overlay)
+    )
+    session.tell(answer, _overlays_of(answer.worker))
+
+
+def _overlays_of(worker: "v1.Worker") -> str:
+    overlays = ", ".join(worker.overlays)
+    with_them = f" with {overlays}" if overlays else " without overlays"
+    return f"{worker.id} goes by {worker.workflow}{with_them}"

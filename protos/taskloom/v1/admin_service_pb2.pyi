@@ -517,21 +517,41 @@ class ListWorkflowsResponse(_message.Message):
 
     NAMES_FIELD_NUMBER: _builtins.int
     DEFAULT_NAME_FIELD_NUMBER: _builtins.int
+    OVERLAYS_FIELD_NUMBER: _builtins.int
+    LOAD_TIME_FIELD_NUMBER: _builtins.int
+    LOAD_ERROR_FIELD_NUMBER: _builtins.int
+    LOAD_ERROR_TIME_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
     default_name: _builtins.str
+    load_error: _builtins.str
+    """What was wrong with a file when they were last read; empty: nothing, they are in force."""
     revision: _builtins.int
     @_builtins.property
     def names(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def overlays(self) -> _containers.RepeatedCompositeFieldContainer[_workflow_pb2.Overlay]: ...
+    @_builtins.property
+    def load_time(self) -> _timestamp_pb2.Timestamp:
+        """When those in force were read."""
+
+    @_builtins.property
+    def load_error_time(self) -> _timestamp_pb2.Timestamp:
+        """When that was; absent without an error."""
+
     def __init__(
         self,
         *,
         names: _abc.Iterable[_builtins.str] | None = ...,
         default_name: _builtins.str = ...,
+        overlays: _abc.Iterable[_workflow_pb2.Overlay] | None = ...,
+        load_time: _timestamp_pb2.Timestamp | None = ...,
+        load_error: _builtins.str = ...,
+        load_error_time: _timestamp_pb2.Timestamp | None = ...,
         revision: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["load_error_time", b"load_error_time", "load_time", b"load_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["default_name", b"default_name", "names", b"names", "revision", b"revision"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["default_name", b"default_name", "load_error", b"load_error", "load_error_time", b"load_error_time", "load_time", b"load_time", "names", b"names", "overlays", b"overlays", "revision", b"revision"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -542,16 +562,22 @@ class GetWorkflowRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     NAME_FIELD_NUMBER: _builtins.int
+    OVERLAYS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Empty: the default."""
+    @_builtins.property
+    def overlays(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """At most 16, each upon those before it. Empty: the workflow as it is."""
+
     def __init__(
         self,
         *,
         name: _builtins.str = ...,
+        overlays: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "overlays", b"overlays"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

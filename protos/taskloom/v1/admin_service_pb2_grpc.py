@@ -169,7 +169,10 @@ class AdminServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListWorkflows(self, request, context):
-        """Lists the names of the workflows in force, and which is the default.
+        """Lists the names of the workflows in force, and which is the default, and the overlays.
+
+        The server reads its files anew on SIGHUP. Where one of them cannot be used, all that was in
+        force stays in force, and `load_error` says which file, where in it, and why.
 
         Retry freely.
         """
@@ -178,10 +181,11 @@ class AdminServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetWorkflow(self, request, context):
-        """Shows one workflow.
+        """Shows one workflow, as it is or with overlays on it.
 
         Errors:
-        NOT_FOUND / WORKFLOW_NOT_FOUND
+        NOT_FOUND / WORKFLOW_NOT_FOUND, OVERLAY_NOT_FOUND
+        FAILED_PRECONDITION / OVERLAY_UNFIT   an overlay does not fit the workflow
 
         Retry freely.
         """

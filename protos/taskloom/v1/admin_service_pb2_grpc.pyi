@@ -100,15 +100,19 @@ class AdminServiceStub:
     Retry freely, with the same request_id if work may have begun since.
     """
     ListWorkflows: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.ListWorkflowsRequest, _admin_service_pb2.ListWorkflowsResponse]
-    """Lists the names of the workflows in force, and which is the default.
+    """Lists the names of the workflows in force, and which is the default, and the overlays.
+
+    The server reads its files anew on SIGHUP. Where one of them cannot be used, all that was in
+    force stays in force, and `load_error` says which file, where in it, and why.
 
     Retry freely.
     """
     GetWorkflow: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.GetWorkflowRequest, _admin_service_pb2.GetWorkflowResponse]
-    """Shows one workflow.
+    """Shows one workflow, as it is or with overlays on it.
 
     Errors:
-      NOT_FOUND / WORKFLOW_NOT_FOUND
+      NOT_FOUND / WORKFLOW_NOT_FOUND, OVERLAY_NOT_FOUND
+      FAILED_PRECONDITION / OVERLAY_UNFIT   an overlay does not fit the workflow
 
     Retry freely.
     """
@@ -182,15 +186,19 @@ class AdminServiceAsyncStub(AdminServiceStub):
     Retry freely, with the same request_id if work may have begun since.
     """
     ListWorkflows: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.ListWorkflowsRequest, _admin_service_pb2.ListWorkflowsResponse]  # type: ignore[assignment]
-    """Lists the names of the workflows in force, and which is the default.
+    """Lists the names of the workflows in force, and which is the default, and the overlays.
+
+    The server reads its files anew on SIGHUP. Where one of them cannot be used, all that was in
+    force stays in force, and `load_error` says which file, where in it, and why.
 
     Retry freely.
     """
     GetWorkflow: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.GetWorkflowRequest, _admin_service_pb2.GetWorkflowResponse]  # type: ignore[assignment]
-    """Shows one workflow.
+    """Shows one workflow, as it is or with overlays on it.
 
     Errors:
-      NOT_FOUND / WORKFLOW_NOT_FOUND
+      NOT_FOUND / WORKFLOW_NOT_FOUND, OVERLAY_NOT_FOUND
+      FAILED_PRECONDITION / OVERLAY_UNFIT   an overlay does not fit the workflow
 
     Retry freely.
     """
@@ -303,7 +311,10 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_service_pb2.ListWorkflowsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_admin_service_pb2.ListWorkflowsResponse, _abc.Awaitable[_admin_service_pb2.ListWorkflowsResponse]]:
-        """Lists the names of the workflows in force, and which is the default.
+        """Lists the names of the workflows in force, and which is the default, and the overlays.
+
+        The server reads its files anew on SIGHUP. Where one of them cannot be used, all that was in
+        force stays in force, and `load_error` says which file, where in it, and why.
 
         Retry freely.
         """
@@ -314,10 +325,11 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_service_pb2.GetWorkflowRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_admin_service_pb2.GetWorkflowResponse, _abc.Awaitable[_admin_service_pb2.GetWorkflowResponse]]:
-        """Shows one workflow.
+        """Shows one workflow, as it is or with overlays on it.
 
         Errors:
-          NOT_FOUND / WORKFLOW_NOT_FOUND
+          NOT_FOUND / WORKFLOW_NOT_FOUND, OVERLAY_NOT_FOUND
+          FAILED_PRECONDITION / OVERLAY_UNFIT   an overlay does not fit the workflow
 
         Retry freely.
         """

@@ -64,6 +64,8 @@ class _EventTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_EventType.V
     EVENT_TYPE_DEPENDENCY_REMOVED: _EventType.ValueType  # 21
     EVENT_TYPE_WORKER_CONNECTED: _EventType.ValueType  # 30
     EVENT_TYPE_WORKER_DISCONNECTED: _EventType.ValueType  # 31
+    EVENT_TYPE_WORKER_UPDATED: _EventType.ValueType  # 33
+    """Overlays were added to it, or removed."""
     EVENT_TYPE_FILE_MARKED: _EventType.ValueType  # 40
     EVENT_TYPE_FILE_UNMARKED: _EventType.ValueType  # 41
     EVENT_TYPE_ATTACHMENT_ADDED: _EventType.ValueType  # 50
@@ -115,6 +117,8 @@ EVENT_TYPE_DEPENDENCY_ADDED: EventType.ValueType  # 20
 EVENT_TYPE_DEPENDENCY_REMOVED: EventType.ValueType  # 21
 EVENT_TYPE_WORKER_CONNECTED: EventType.ValueType  # 30
 EVENT_TYPE_WORKER_DISCONNECTED: EventType.ValueType  # 31
+EVENT_TYPE_WORKER_UPDATED: EventType.ValueType  # 33
+"""Overlays were added to it, or removed."""
 EVENT_TYPE_FILE_MARKED: EventType.ValueType  # 40
 EVENT_TYPE_FILE_UNMARKED: EventType.ValueType  # 41
 EVENT_TYPE_ATTACHMENT_ADDED: EventType.ValueType  # 50

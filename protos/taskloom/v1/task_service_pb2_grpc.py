@@ -187,7 +187,8 @@ class TaskServiceServicer:
 
         An `assignee` hands a free task to that worker: it goes to the workflow's assign
         state, is held by the worker under its lease, and ClaimTask begins it. An empty
-        assignee takes an assignment back.
+        assignee takes an assignment back. The prompts of an assignment speak to the assignee,
+        who gets them with Connect and `started` as long as it has not begun.
 
         By another status or another phase the task leaves the one that it had, and what the
         workflow's gates on that ask must be attached. Gates do not keep a task that is taken up,
@@ -294,7 +295,7 @@ class TaskServiceServicer:
         tries. A move that no gate keeps has none.
 
         Errors:
-        NOT_FOUND / TASK_NOT_FOUND
+        NOT_FOUND / TASK_NOT_FOUND, WORKER_NOT_FOUND
         FAILED_PRECONDITION / ILLEGAL_TRANSITION   the workflow has no such status
 
         Retry freely.

@@ -96,7 +96,8 @@ class TaskServiceStub:
 
     An `assignee` hands a free task to that worker: it goes to the workflow's assign
     state, is held by the worker under its lease, and ClaimTask begins it. An empty
-    assignee takes an assignment back.
+    assignee takes an assignment back. The prompts of an assignment speak to the assignee,
+    who gets them with Connect and `started` as long as it has not begun.
 
     By another status or another phase the task leaves the one that it had, and what the
     workflow's gates on that ask must be attached. Gates do not keep a task that is taken up,
@@ -179,7 +180,7 @@ class TaskServiceStub:
     tries. A move that no gate keeps has none.
 
     Errors:
-      NOT_FOUND / TASK_NOT_FOUND
+      NOT_FOUND / TASK_NOT_FOUND, WORKER_NOT_FOUND
       FAILED_PRECONDITION / ILLEGAL_TRANSITION   the workflow has no such status
 
     Retry freely.
@@ -280,7 +281,8 @@ class TaskServiceAsyncStub(TaskServiceStub):
 
     An `assignee` hands a free task to that worker: it goes to the workflow's assign
     state, is held by the worker under its lease, and ClaimTask begins it. An empty
-    assignee takes an assignment back.
+    assignee takes an assignment back. The prompts of an assignment speak to the assignee,
+    who gets them with Connect and `started` as long as it has not begun.
 
     By another status or another phase the task leaves the one that it had, and what the
     workflow's gates on that ask must be attached. Gates do not keep a task that is taken up,
@@ -363,7 +365,7 @@ class TaskServiceAsyncStub(TaskServiceStub):
     tries. A move that no gate keeps has none.
 
     Errors:
-      NOT_FOUND / TASK_NOT_FOUND
+      NOT_FOUND / TASK_NOT_FOUND, WORKER_NOT_FOUND
       FAILED_PRECONDITION / ILLEGAL_TRANSITION   the workflow has no such status
 
     Retry freely.
@@ -491,7 +493,8 @@ class TaskServiceServicer(metaclass=_abc_1.ABCMeta):
 
         An `assignee` hands a free task to that worker: it goes to the workflow's assign
         state, is held by the worker under its lease, and ClaimTask begins it. An empty
-        assignee takes an assignment back.
+        assignee takes an assignment back. The prompts of an assignment speak to the assignee,
+        who gets them with Connect and `started` as long as it has not begun.
 
         By another status or another phase the task leaves the one that it had, and what the
         workflow's gates on that ask must be attached. Gates do not keep a task that is taken up,
@@ -610,7 +613,7 @@ class TaskServiceServicer(metaclass=_abc_1.ABCMeta):
         tries. A move that no gate keeps has none.
 
         Errors:
-          NOT_FOUND / TASK_NOT_FOUND
+          NOT_FOUND / TASK_NOT_FOUND, WORKER_NOT_FOUND
           FAILED_PRECONDITION / ILLEGAL_TRANSITION   the workflow has no such status
 
         Retry freely.

@@ -26,7 +26,7 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18taskloom/v1/worker.proto\x12\x0btaskloom.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb7\x04\n\x06Worker\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04tags\x18\x02 \x03(\t\x12\x10\n\x08workflow\x18\x03 \x01(\t\x12\x12\n\nmax_claims\x18\x04 \x01(\x05\x12(\n\x05lease\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12,\n\tcool_down\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x31\n\rcooling_until\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\rregister_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0eheartbeat_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x33\n\x0f\x64isconnect_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0blast_status\x18\x0b \x01(\t\x12\x12\n\nlast_phase\x18\x0c \x01(\t\x12\x13\n\x0b\x63laims_held\x18\r \x01(\x05\x12\x16\n\x0e\x63laim_attempts\x18\x0e \x01(\x03\x12\x16\n\x0e\x63laims_granted\x18\x0f \x01(\x03\x12\x13\n\x0b\x63laims_lost\x18\x10 \x01(\x03\x12\x35\n\x11grace_expire_time\x18\x11 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04role\x18\x14 \x01(\tb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18taskloom/v1/worker.proto\x12\x0btaskloom.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc9\x04\n\x06Worker\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04tags\x18\x02 \x03(\t\x12\x10\n\x08workflow\x18\x03 \x01(\t\x12\x12\n\nmax_claims\x18\x04 \x01(\x05\x12(\n\x05lease\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12,\n\tcool_down\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x31\n\rcooling_until\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\rregister_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0eheartbeat_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x33\n\x0f\x64isconnect_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0blast_status\x18\x0b \x01(\t\x12\x12\n\nlast_phase\x18\x0c \x01(\t\x12\x13\n\x0b\x63laims_held\x18\r \x01(\x05\x12\x16\n\x0e\x63laim_attempts\x18\x0e \x01(\x03\x12\x16\n\x0e\x63laims_granted\x18\x0f \x01(\x03\x12\x13\n\x0b\x63laims_lost\x18\x10 \x01(\x03\x12\x35\n\x11grace_expire_time\x18\x11 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04role\x18\x14 \x01(\t\x12\x10\n\x08overlays\x18\x15 \x03(\tb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,5 +34,5 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'taskloom.v1.worker_pb2', _g
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_WORKER']._serialized_start=107
-  _globals['_WORKER']._serialized_end=674
+  _globals['_WORKER']._serialized_end=692
 # @@protoc_insertion_point(module_scope)

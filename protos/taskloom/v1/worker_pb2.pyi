@@ -46,6 +46,7 @@ class Worker(_message.Message):
     CLAIMS_LOST_FIELD_NUMBER: _builtins.int
     GRACE_EXPIRE_TIME_FIELD_NUMBER: _builtins.int
     ROLE_FIELD_NUMBER: _builtins.int
+    OVERLAYS_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     workflow: _builtins.str
     max_claims: _builtins.int
@@ -99,6 +100,10 @@ class Worker(_message.Message):
         Absent otherwise.
         """
 
+    @_builtins.property
+    def overlays(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The overlays on its workflow, in the order in which they lie upon each other."""
+
     def __init__(
         self,
         *,
@@ -120,10 +125,11 @@ class Worker(_message.Message):
         claims_lost: _builtins.int = ...,
         grace_expire_time: _timestamp_pb2.Timestamp | None = ...,
         role: _builtins.str = ...,
+        overlays: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["cool_down", b"cool_down", "cooling_until", b"cooling_until", "disconnect_time", b"disconnect_time", "grace_expire_time", b"grace_expire_time", "heartbeat_time", b"heartbeat_time", "lease", b"lease", "register_time", b"register_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["claim_attempts", b"claim_attempts", "claims_granted", b"claims_granted", "claims_held", b"claims_held", "claims_lost", b"claims_lost", "cool_down", b"cool_down", "cooling_until", b"cooling_until", "disconnect_time", b"disconnect_time", "grace_expire_time", b"grace_expire_time", "heartbeat_time", b"heartbeat_time", "id", b"id", "last_phase", b"last_phase", "last_status", b"last_status", "lease", b"lease", "max_claims", b"max_claims", "register_time", b"register_time", "role", b"role", "tags", b"tags", "workflow", b"workflow"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["claim_attempts", b"claim_attempts", "claims_granted", b"claims_granted", "claims_held", b"claims_held", "claims_lost", b"claims_lost", "cool_down", b"cool_down", "cooling_until", b"cooling_until", "disconnect_time", b"disconnect_time", "grace_expire_time", b"grace_expire_time", "heartbeat_time", b"heartbeat_time", "id", b"id", "last_phase", b"last_phase", "last_status", b"last_status", "lease", b"lease", "max_claims", b"max_claims", "overlays", b"overlays", "register_time", b"register_time", "role", b"role", "tags", b"tags", "workflow", b"workflow"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -29,7 +29,7 @@ from taskloom.v1 import task_pb2 as taskloom_dot_v1_dot_task__pb2
 from taskloom.v1 import worker_pb2 as taskloom_dot_v1_dot_worker__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n taskloom/v1/worker_service.proto\x12\x0btaskloom.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18taskloom/v1/prompt.proto\x1a\x16taskloom/v1/task.proto\x1a\x18taskloom/v1/worker.proto\"\xc3\x01\n\x0e\x43onnectRequest\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12\x10\n\x08workflow\x18\x02 \x01(\t\x12\x0c\n\x04tags\x18\x03 \x03(\t\x12\x12\n\nmax_claims\x18\x04 \x01(\x05\x12(\n\x05lease\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12,\n\tcool_down\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x12\n\nrequest_id\x18\x0f \x01(\t\"\xbc\x01\n\x0f\x43onnectResponse\x12#\n\x06worker\x18\x01 \x01(\x0b\x32\x13.taskloom.v1.Worker\x12%\n\nheld_tasks\x18\x02 \x03(\x0b\x32\x11.taskloom.v1.Task\x12\x13\n\x0bincarnation\x18\x03 \x01(\t\x12$\n\x07prompts\x18\r \x03(\x0b\x32\x13.taskloom.v1.Prompt\x12\x10\n\x08warnings\x18\x0e \x03(\t\x12\x10\n\x08revision\x18\x0f \x01(\x03\"J\n\x11\x44isconnectRequest\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x0f \x01(\t\"f\n\x12\x44isconnectResponse\x12#\n\x06worker\x18\x01 \x01(\x0b\x32\x13.taskloom.v1.Worker\x12\x19\n\x11released_task_ids\x18\x02 \x03(\t\x12\x10\n\x08revision\x18\x0f \x01(\x03\"%\n\x10HeartbeatRequest\x12\x11\n\tworker_id\x18\x01 \x01(\t\"\x81\x01\n\x11HeartbeatResponse\x12#\n\x06worker\x18\x01 \x01(\x0b\x32\x13.taskloom.v1.Worker\x12\x35\n\x11lease_expire_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08revision\x18\x0f \x01(\x03\"Y\n\x12ListWorkersRequest\x12\x1c\n\x14include_disconnected\x18\x01 \x01(\x08\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"f\n\x13ListWorkersResponse\x12$\n\x07workers\x18\x01 \x03(\x0b\x32\x13.taskloom.v1.Worker\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x10\n\x08revision\x18\x0f \x01(\x03\x32\xc2\x02\n\rWorkerService\x12\x44\n\x07\x43onnect\x12\x1b.taskloom.v1.ConnectRequest\x1a\x1c.taskloom.v1.ConnectResponse\x12M\n\nDisconnect\x12\x1e.taskloom.v1.DisconnectRequest\x1a\x1f.taskloom.v1.DisconnectResponse\x12J\n\tHeartbeat\x12\x1d.taskloom.v1.HeartbeatRequest\x1a\x1e.taskloom.v1.HeartbeatResponse\x12P\n\x0bListWorkers\x12\x1f.taskloom.v1.ListWorkersRequest\x1a .taskloom.v1.ListWorkersResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n taskloom/v1/worker_service.proto\x12\x0btaskloom.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18taskloom/v1/prompt.proto\x1a\x16taskloom/v1/task.proto\x1a\x18taskloom/v1/worker.proto\"\xd5\x01\n\x0e\x43onnectRequest\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12\x10\n\x08workflow\x18\x02 \x01(\t\x12\x0c\n\x04tags\x18\x03 \x03(\t\x12\x12\n\nmax_claims\x18\x04 \x01(\x05\x12(\n\x05lease\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12,\n\tcool_down\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x10\n\x08overlays\x18\x14 \x03(\t\x12\x12\n\nrequest_id\x18\x0f \x01(\t\"\xbc\x01\n\x0f\x43onnectResponse\x12#\n\x06worker\x18\x01 \x01(\x0b\x32\x13.taskloom.v1.Worker\x12%\n\nheld_tasks\x18\x02 \x03(\x0b\x32\x11.taskloom.v1.Task\x12\x13\n\x0bincarnation\x18\x03 \x01(\t\x12$\n\x07prompts\x18\r \x03(\x0b\x32\x13.taskloom.v1.Prompt\x12\x10\n\x08warnings\x18\x0e \x03(\t\x12\x10\n\x08revision\x18\x0f \x01(\x03\"J\n\x11\x44isconnectRequest\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x0f \x01(\t\"f\n\x12\x44isconnectResponse\x12#\n\x06worker\x18\x01 \x01(\x0b\x32\x13.taskloom.v1.Worker\x12\x19\n\x11released_task_ids\x18\x02 \x03(\t\x12\x10\n\x08revision\x18\x0f \x01(\x03\"%\n\x10HeartbeatRequest\x12\x11\n\tworker_id\x18\x01 \x01(\t\"\x81\x01\n\x11HeartbeatResponse\x12#\n\x06worker\x18\x01 \x01(\x0b\x32\x13.taskloom.v1.Worker\x12\x35\n\x11lease_expire_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08revision\x18\x0f \x01(\x03\"Y\n\x12ListWorkersRequest\x12\x1c\n\x14include_disconnected\x18\x01 \x01(\x08\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"f\n\x13ListWorkersResponse\x12$\n\x07workers\x18\x01 \x03(\x0b\x32\x13.taskloom.v1.Worker\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x10\n\x08revision\x18\x0f \x01(\x03\"K\n\x11\x41\x64\x64OverlayRequest\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12\x0f\n\x07overlay\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x0f \x01(\t\"K\n\x12\x41\x64\x64OverlayResponse\x12#\n\x06worker\x18\x01 \x01(\x0b\x32\x13.taskloom.v1.Worker\x12\x10\n\x08revision\x18\x0f \x01(\x03\"N\n\x14RemoveOverlayRequest\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12\x0f\n\x07overlay\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x0f \x01(\t\"N\n\x15RemoveOverlayResponse\x12#\n\x06worker\x18\x01 \x01(\x0b\x32\x13.taskloom.v1.Worker\x12\x10\n\x08revision\x18\x0f \x01(\x03\x32\xe9\x03\n\rWorkerService\x12\x44\n\x07\x43onnect\x12\x1b.taskloom.v1.ConnectRequest\x1a\x1c.taskloom.v1.ConnectResponse\x12M\n\nDisconnect\x12\x1e.taskloom.v1.DisconnectRequest\x1a\x1f.taskloom.v1.DisconnectResponse\x12J\n\tHeartbeat\x12\x1d.taskloom.v1.HeartbeatRequest\x1a\x1e.taskloom.v1.HeartbeatResponse\x12P\n\x0bListWorkers\x12\x1f.taskloom.v1.ListWorkersRequest\x1a .taskloom.v1.ListWorkersResponse\x12M\n\nAddOverlay\x12\x1e.taskloom.v1.AddOverlayRequest\x1a\x1f.taskloom.v1.AddOverlayResponse\x12V\n\rRemoveOverlay\x12!.taskloom.v1.RemoveOverlayRequest\x1a\".taskloom.v1.RemoveOverlayResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,21 +37,29 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'taskloom.v1.worker_service_
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_CONNECTREQUEST']._serialized_start=191
-  _globals['_CONNECTREQUEST']._serialized_end=386
-  _globals['_CONNECTRESPONSE']._serialized_start=389
-  _globals['_CONNECTRESPONSE']._serialized_end=577
-  _globals['_DISCONNECTREQUEST']._serialized_start=579
-  _globals['_DISCONNECTREQUEST']._serialized_end=653
-  _globals['_DISCONNECTRESPONSE']._serialized_start=655
-  _globals['_DISCONNECTRESPONSE']._serialized_end=757
-  _globals['_HEARTBEATREQUEST']._serialized_start=759
-  _globals['_HEARTBEATREQUEST']._serialized_end=796
-  _globals['_HEARTBEATRESPONSE']._serialized_start=799
-  _globals['_HEARTBEATRESPONSE']._serialized_end=928
-  _globals['_LISTWORKERSREQUEST']._serialized_start=930
-  _globals['_LISTWORKERSREQUEST']._serialized_end=1019
-  _globals['_LISTWORKERSRESPONSE']._serialized_start=1021
-  _globals['_LISTWORKERSRESPONSE']._serialized_end=1123
-  _globals['_WORKERSERVICE']._serialized_start=1126
-  _globals['_WORKERSERVICE']._serialized_end=1448
+  _globals['_CONNECTREQUEST']._serialized_end=404
+  _globals['_CONNECTRESPONSE']._serialized_start=407
+  _globals['_CONNECTRESPONSE']._serialized_end=595
+  _globals['_DISCONNECTREQUEST']._serialized_start=597
+  _globals['_DISCONNECTREQUEST']._serialized_end=671
+  _globals['_DISCONNECTRESPONSE']._serialized_start=673
+  _globals['_DISCONNECTRESPONSE']._serialized_end=775
+  _globals['_HEARTBEATREQUEST']._serialized_start=777
+  _globals['_HEARTBEATREQUEST']._serialized_end=814
+  _globals['_HEARTBEATRESPONSE']._serialized_start=817
+  _globals['_HEARTBEATRESPONSE']._serialized_end=946
+  _globals['_LISTWORKERSREQUEST']._serialized_start=948
+  _globals['_LISTWORKERSREQUEST']._serialized_end=1037
+  _globals['_LISTWORKERSRESPONSE']._serialized_start=1039
+  _globals['_LISTWORKERSRESPONSE']._serialized_end=1141
+  _globals['_ADDOVERLAYREQUEST']._serialized_start=1143
+  _globals['_ADDOVERLAYREQUEST']._serialized_end=1218
+  _globals['_ADDOVERLAYRESPONSE']._serialized_start=1220
+  _globals['_ADDOVERLAYRESPONSE']._serialized_end=1295
+  _globals['_REMOVEOVERLAYREQUEST']._serialized_start=1297
+  _globals['_REMOVEOVERLAYREQUEST']._serialized_end=1375
+  _globals['_REMOVEOVERLAYRESPONSE']._serialized_start=1377
+  _globals['_REMOVEOVERLAYRESPONSE']._serialized_end=1455
+  _globals['_WORKERSERVICE']._serialized_start=1458
+  _globals['_WORKERSERVICE']._serialized_end=1947
 # @@protoc_insertion_point(module_scope)

@@ -53,6 +53,7 @@ class ConnectRequest(_message.Message):
     MAX_CLAIMS_FIELD_NUMBER: _builtins.int
     LEASE_FIELD_NUMBER: _builtins.int
     COOL_DOWN_FIELD_NUMBER: _builtins.int
+    OVERLAYS_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     worker_id: _builtins.str
     """1 to 128 characters, none blank or a control character. Empty: the server makes
@@ -79,6 +80,12 @@ class ConnectRequest(_message.Message):
     def cool_down(self) -> _duration_pb2.Duration:
         """How long the worker rests after it ended a task, up to 1 day. Absent: not at all."""
 
+    @_builtins.property
+    def overlays(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Overlays on the workflow, at most 16, each upon those before it. Empty: a worker that
+        connects anew to the workflow that it had keeps those that it had, any other has none.
+        """
+
     def __init__(
         self,
         *,
@@ -88,11 +95,12 @@ class ConnectRequest(_message.Message):
         max_claims: _builtins.int = ...,
         lease: _duration_pb2.Duration | None = ...,
         cool_down: _duration_pb2.Duration | None = ...,
+        overlays: _abc.Iterable[_builtins.str] | None = ...,
         request_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["cool_down", b"cool_down", "lease", b"lease"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cool_down", b"cool_down", "lease", b"lease", "max_claims", b"max_claims", "request_id", b"request_id", "tags", b"tags", "worker_id", b"worker_id", "workflow", b"workflow"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cool_down", b"cool_down", "lease", b"lease", "max_claims", b"max_claims", "overlays", b"overlays", "request_id", b"request_id", "tags", b"tags", "worker_id", b"worker_id", "workflow", b"workflow"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -305,3 +313,100 @@ class ListWorkersResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListWorkersResponse: _TypeAlias = ListWorkersResponse  # noqa: Y015
+
+@_typing.final
+class AddOverlayRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WORKER_ID_FIELD_NUMBER: _builtins.int
+    OVERLAY_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    worker_id: _builtins.str
+    overlay: _builtins.str
+    """The name of an overlay; AdminService.ListWorkflows lists them."""
+    request_id: _builtins.str
+    def __init__(
+        self,
+        *,
+        worker_id: _builtins.str = ...,
+        overlay: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["overlay", b"overlay", "request_id", b"request_id", "worker_id", b"worker_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AddOverlayRequest: _TypeAlias = AddOverlayRequest  # noqa: Y015
+
+@_typing.final
+class AddOverlayResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WORKER_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    revision: _builtins.int
+    @_builtins.property
+    def worker(self) -> _worker_pb2.Worker: ...
+    def __init__(
+        self,
+        *,
+        worker: _worker_pb2.Worker | None = ...,
+        revision: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["worker", b"worker"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["revision", b"revision", "worker", b"worker"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AddOverlayResponse: _TypeAlias = AddOverlayResponse  # noqa: Y015
+
+@_typing.final
+class RemoveOverlayRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WORKER_ID_FIELD_NUMBER: _builtins.int
+    OVERLAY_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    worker_id: _builtins.str
+    overlay: _builtins.str
+    request_id: _builtins.str
+    def __init__(
+        self,
+        *,
+        worker_id: _builtins.str = ...,
+        overlay: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["overlay", b"overlay", "request_id", b"request_id", "worker_id", b"worker_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RemoveOverlayRequest: _TypeAlias = RemoveOverlayRequest  # noqa: Y015
+
+@_typing.final
+class RemoveOverlayResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WORKER_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    revision: _builtins.int
+    @_builtins.property
+    def worker(self) -> _worker_pb2.Worker: ...
+    def __init__(
+        self,
+        *,
+        worker: _worker_pb2.Worker | None = ...,
+        revision: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["worker", b"worker"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["revision", b"revision", "worker", b"worker"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RemoveOverlayResponse: _TypeAlias = RemoveOverlayResponse  # noqa: Y015

@@ -55,6 +55,16 @@ class WorkerServiceStub:
                 request_serializer=taskloom_dot_v1_dot_worker__service__pb2.ListWorkersRequest.SerializeToString,
                 response_deserializer=taskloom_dot_v1_dot_worker__service__pb2.ListWorkersResponse.FromString,
                 _registered_method=True)
+        self.AddOverlay = channel.unary_unary(
+                '/taskloom.v1.WorkerService/AddOverlay',
+                request_serializer=taskloom_dot_v1_dot_worker__service__pb2.AddOverlayRequest.SerializeToString,
+                response_deserializer=taskloom_dot_v1_dot_worker__service__pb2.AddOverlayResponse.FromString,
+                _registered_method=True)
+        self.RemoveOverlay = channel.unary_unary(
+                '/taskloom.v1.WorkerService/RemoveOverlay',
+                request_serializer=taskloom_dot_v1_dot_worker__service__pb2.RemoveOverlayRequest.SerializeToString,
+                response_deserializer=taskloom_dot_v1_dot_worker__service__pb2.RemoveOverlayResponse.FromString,
+                _registered_method=True)
 
 
 class WorkerServiceServicer:
@@ -74,6 +84,7 @@ class WorkerServiceServicer:
 
         Errors:
         NOT_FOUND / WORKFLOW_NOT_FOUND   the details list the workflows there are
+        NOT_FOUND / OVERLAY_NOT_FOUND, FAILED_PRECONDITION / OVERLAY_UNFIT   as for AddOverlay
 
         Retry freely; give a worker_id or a request_id, or a retry makes a second worker.
         """
@@ -125,6 +136,40 @@ class WorkerServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def AddOverlay(self, request, context):
+        """Lays an overlay over the worker's workflow, upon those that lie there: from now on the
+        worker goes by the workflow with what the overlay adds, and without what it removes. Told
+        as WORKER_UPDATED; kept over restarts.
+
+        Adding one that the worker has changes nothing. Where a task is of another workflow than
+        its worker, those of the overlays count that fit it.
+
+        Errors:
+        NOT_FOUND / WORKER_NOT_FOUND     unknown or disconnected: connect first
+        NOT_FOUND / WORKFLOW_NOT_FOUND   the worker's workflow is not loaded any more
+        NOT_FOUND / OVERLAY_NOT_FOUND    the message lists the overlays there are
+        FAILED_PRECONDITION / OVERLAY_UNFIT   it is for other workflows, or removes a state that
+        is in use (by a setting, by an exit, by a task), or
+        something that is not there; the details name it
+
+        Retry freely.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RemoveOverlay(self, request, context):
+        """Takes an overlay from a worker. One that it does not have changes nothing.
+
+        Errors:
+        NOT_FOUND / WORKER_NOT_FOUND   unknown or disconnected: connect first
+
+        Retry freely.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_WorkerServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -147,6 +192,16 @@ def add_WorkerServiceServicer_to_server(servicer, server):
                     servicer.ListWorkers,
                     request_deserializer=taskloom_dot_v1_dot_worker__service__pb2.ListWorkersRequest.FromString,
                     response_serializer=taskloom_dot_v1_dot_worker__service__pb2.ListWorkersResponse.SerializeToString,
+            ),
+            'AddOverlay': grpc.unary_unary_rpc_method_handler(
+                    servicer.AddOverlay,
+                    request_deserializer=taskloom_dot_v1_dot_worker__service__pb2.AddOverlayRequest.FromString,
+                    response_serializer=taskloom_dot_v1_dot_worker__service__pb2.AddOverlayResponse.SerializeToString,
+            ),
+            'RemoveOverlay': grpc.unary_unary_rpc_method_handler(
+                    servicer.RemoveOverlay,
+                    request_deserializer=taskloom_dot_v1_dot_worker__service__pb2.RemoveOverlayRequest.FromString,
+                    response_serializer=taskloom_dot_v1_dot_worker__service__pb2.RemoveOverlayResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -258,6 +313,60 @@ class WorkerService:
             '/taskloom.v1.WorkerService/ListWorkers',
             taskloom_dot_v1_dot_worker__service__pb2.ListWorkersRequest.SerializeToString,
             taskloom_dot_v1_dot_worker__service__pb2.ListWorkersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AddOverlay(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/taskloom.v1.WorkerService/AddOverlay',
+            taskloom_dot_v1_dot_worker__service__pb2.AddOverlayRequest.SerializeToString,
+            taskloom_dot_v1_dot_worker__service__pb2.AddOverlayResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RemoveOverlay(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/taskloom.v1.WorkerService/RemoveOverlay',
+            taskloom_dot_v1_dot_worker__service__pb2.RemoveOverlayRequest.SerializeToString,
+            taskloom_dot_v1_dot_worker__service__pb2.RemoveOverlayResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -66,6 +66,7 @@ class WorkerServiceStub:
 
     Errors:
       NOT_FOUND / WORKFLOW_NOT_FOUND   the details list the workflows there are
+      NOT_FOUND / OVERLAY_NOT_FOUND, FAILED_PRECONDITION / OVERLAY_UNFIT   as for AddOverlay
 
     Retry freely; give a worker_id or a request_id, or a retry makes a second worker.
     """
@@ -101,6 +102,32 @@ class WorkerServiceStub:
 
     Retry freely.
     """
+    AddOverlay: _grpc.UnaryUnaryMultiCallable[_worker_service_pb2.AddOverlayRequest, _worker_service_pb2.AddOverlayResponse]
+    """Lays an overlay over the worker's workflow, upon those that lie there: from now on the
+    worker goes by the workflow with what the overlay adds, and without what it removes. Told
+    as WORKER_UPDATED; kept over restarts.
+
+    Adding one that the worker has changes nothing. Where a task is of another workflow than
+    its worker, those of the overlays count that fit it.
+
+    Errors:
+      NOT_FOUND / WORKER_NOT_FOUND     unknown or disconnected: connect first
+      NOT_FOUND / WORKFLOW_NOT_FOUND   the worker's workflow is not loaded any more
+      NOT_FOUND / OVERLAY_NOT_FOUND    the message lists the overlays there are
+      FAILED_PRECONDITION / OVERLAY_UNFIT   it is for other workflows, or removes a state that
+                                       is in use (by a setting, by an exit, by a task), or
+                                       something that is not there; the details name it
+
+    Retry freely.
+    """
+    RemoveOverlay: _grpc.UnaryUnaryMultiCallable[_worker_service_pb2.RemoveOverlayRequest, _worker_service_pb2.RemoveOverlayResponse]
+    """Takes an overlay from a worker. One that it does not have changes nothing.
+
+    Errors:
+      NOT_FOUND / WORKER_NOT_FOUND   unknown or disconnected: connect first
+
+    Retry freely.
+    """
 
 @_typing.type_check_only
 class WorkerServiceAsyncStub(WorkerServiceStub):
@@ -120,6 +147,7 @@ class WorkerServiceAsyncStub(WorkerServiceStub):
 
     Errors:
       NOT_FOUND / WORKFLOW_NOT_FOUND   the details list the workflows there are
+      NOT_FOUND / OVERLAY_NOT_FOUND, FAILED_PRECONDITION / OVERLAY_UNFIT   as for AddOverlay
 
     Retry freely; give a worker_id or a request_id, or a retry makes a second worker.
     """
@@ -155,6 +183,32 @@ class WorkerServiceAsyncStub(WorkerServiceStub):
 
     Retry freely.
     """
+    AddOverlay: _aio.UnaryUnaryMultiCallable[_worker_service_pb2.AddOverlayRequest, _worker_service_pb2.AddOverlayResponse]  # type: ignore[assignment]
+    """Lays an overlay over the worker's workflow, upon those that lie there: from now on the
+    worker goes by the workflow with what the overlay adds, and without what it removes. Told
+    as WORKER_UPDATED; kept over restarts.
+
+    Adding one that the worker has changes nothing. Where a task is of another workflow than
+    its worker, those of the overlays count that fit it.
+
+    Errors:
+      NOT_FOUND / WORKER_NOT_FOUND     unknown or disconnected: connect first
+      NOT_FOUND / WORKFLOW_NOT_FOUND   the worker's workflow is not loaded any more
+      NOT_FOUND / OVERLAY_NOT_FOUND    the message lists the overlays there are
+      FAILED_PRECONDITION / OVERLAY_UNFIT   it is for other workflows, or removes a state that
+                                       is in use (by a setting, by an exit, by a task), or
+                                       something that is not there; the details name it
+
+    Retry freely.
+    """
+    RemoveOverlay: _aio.UnaryUnaryMultiCallable[_worker_service_pb2.RemoveOverlayRequest, _worker_service_pb2.RemoveOverlayResponse]  # type: ignore[assignment]
+    """Takes an overlay from a worker. One that it does not have changes nothing.
+
+    Errors:
+      NOT_FOUND / WORKER_NOT_FOUND   unknown or disconnected: connect first
+
+    Retry freely.
+    """
 
 class WorkerServiceServicer(metaclass=_abc_1.ABCMeta):
     """Who takes part: registration, signs of life, and the list of workers."""
@@ -177,6 +231,7 @@ class WorkerServiceServicer(metaclass=_abc_1.ABCMeta):
 
         Errors:
           NOT_FOUND / WORKFLOW_NOT_FOUND   the details list the workflows there are
+          NOT_FOUND / OVERLAY_NOT_FOUND, FAILED_PRECONDITION / OVERLAY_UNFIT   as for AddOverlay
 
         Retry freely; give a worker_id or a request_id, or a retry makes a second worker.
         """
@@ -227,6 +282,44 @@ class WorkerServiceServicer(metaclass=_abc_1.ABCMeta):
 
         Errors:
           INVALID_ARGUMENT / INVALID_FIELD   the page token is of another query
+
+        Retry freely.
+        """
+
+    @_abc_1.abstractmethod
+    def AddOverlay(
+        self,
+        request: _worker_service_pb2.AddOverlayRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_worker_service_pb2.AddOverlayResponse, _abc.Awaitable[_worker_service_pb2.AddOverlayResponse]]:
+        """Lays an overlay over the worker's workflow, upon those that lie there: from now on the
+        worker goes by the workflow with what the overlay adds, and without what it removes. Told
+        as WORKER_UPDATED; kept over restarts.
+
+        Adding one that the worker has changes nothing. Where a task is of another workflow than
+        its worker, those of the overlays count that fit it.
+
+        Errors:
+          NOT_FOUND / WORKER_NOT_FOUND     unknown or disconnected: connect first
+          NOT_FOUND / WORKFLOW_NOT_FOUND   the worker's workflow is not loaded any more
+          NOT_FOUND / OVERLAY_NOT_FOUND    the message lists the overlays there are
+          FAILED_PRECONDITION / OVERLAY_UNFIT   it is for other workflows, or removes a state that
+                                           is in use (by a setting, by an exit, by a task), or
+                                           something that is not there; the details name it
+
+        Retry freely.
+        """
+
+    @_abc_1.abstractmethod
+    def RemoveOverlay(
+        self,
+        request: _worker_service_pb2.RemoveOverlayRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_worker_service_pb2.RemoveOverlayResponse, _abc.Awaitable[_worker_service_pb2.RemoveOverlayResponse]]:
+        """Takes an overlay from a worker. One that it does not have changes nothing.
+
+        Errors:
+          NOT_FOUND / WORKER_NOT_FOUND   unknown or disconnected: connect first
 
         Retry freely.
         """

@@ -36,10 +36,20 @@ class Workflow(_message.Message):
     BLOCKING_STATES_FIELD_NUMBER: _builtins.int
     ASSIGN_STATE_FIELD_NUMBER: _builtins.int
     CANCEL_STATE_FIELD_NUMBER: _builtins.int
+    TOPOLOGY_FIELD_NUMBER: _builtins.int
+    CONNECT_PROMPT_FIELD_NUMBER: _builtins.int
+    COMBINATION_PROMPTS_FIELD_NUMBER: _builtins.int
+    ROLES_FIELD_NUMBER: _builtins.int
+    GATES_FIELD_NUMBER: _builtins.int
+    ATTACHMENT_TYPES_FIELD_NUMBER: _builtins.int
+    PARENTS_FIELD_NUMBER: _builtins.int
+    UNKNOWN_PHASE_FIELD_NUMBER: _builtins.int
+    UNKNOWN_ATTACHMENT_TYPE_FIELD_NUMBER: _builtins.int
+    AUTO_ADVANCE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     description: _builtins.str
     initial_state: _builtins.str
-    """Where tasks begin, and the only state from which they can be claimed."""
+    """Where tasks begin, and from where they can be claimed (and from auto_advance, if that is given)."""
     claim_state: _builtins.str
     """Where a claim puts a task."""
     complete_state: _builtins.str
@@ -51,21 +61,50 @@ class Workflow(_message.Message):
     """Where an assignment puts a task."""
     cancel_state: _builtins.str
     """Where a task goes that is given up."""
+    connect_prompt: _builtins.str
+    """What is said to whoever connects: a template."""
+    parents: _builtins.str
+    """What becomes of an unowned, open parent when its last child ends: "rollup", it completes by
+    itself, or "claim", it becomes ready.
+    """
+    unknown_phase: _builtins.str
+    """What becomes of a phase, or a type of attachment, that is not listed: "allow", "warn", "reject"."""
+    unknown_attachment_type: _builtins.str
+    auto_advance: _builtins.str
+    """Where a task goes from the initial state when what held it back is gone, and from where it can
+    be claimed as well; empty: it stays.
+    """
     @_builtins.property
     def states(self) -> _containers.RepeatedCompositeFieldContainer[Global___State]: ...
     @_builtins.property
-    def phases(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def phases(self) -> _containers.RepeatedCompositeFieldContainer[Global___Phase]: ...
     @_builtins.property
     def blocking_states(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """A blocker in one of these holds its dependents back."""
 
+    @_builtins.property
+    def topology(self) -> Global___Topology:
+        """How the workflow is meant to be used, in words."""
+
+    @_builtins.property
+    def combination_prompts(self) -> _containers.RepeatedCompositeFieldContainer[Global___CombinationPrompt]:
+        """What is said of a task that comes to be in a state and a phase at once."""
+
+    @_builtins.property
+    def roles(self) -> _containers.RepeatedCompositeFieldContainer[Global___Role]:
+        """In the order in which a worker's tags are compared with them."""
+
+    @_builtins.property
+    def gates(self) -> _containers.RepeatedCompositeFieldContainer[Global___Gate]: ...
+    @_builtins.property
+    def attachment_types(self) -> _containers.RepeatedCompositeFieldContainer[Global___AttachmentType]: ...
     def __init__(
         self,
         *,
         name: _builtins.str = ...,
         description: _builtins.str = ...,
         states: _abc.Iterable[Global___State] | None = ...,
-        phases: _abc.Iterable[_builtins.str] | None = ...,
+        phases: _abc.Iterable[Global___Phase] | None = ...,
         initial_state: _builtins.str = ...,
         claim_state: _builtins.str = ...,
         complete_state: _builtins.str = ...,
@@ -74,10 +113,20 @@ class Workflow(_message.Message):
         blocking_states: _abc.Iterable[_builtins.str] | None = ...,
         assign_state: _builtins.str = ...,
         cancel_state: _builtins.str = ...,
+        topology: Global___Topology | None = ...,
+        connect_prompt: _builtins.str = ...,
+        combination_prompts: _abc.Iterable[Global___CombinationPrompt] | None = ...,
+        roles: _abc.Iterable[Global___Role] | None = ...,
+        gates: _abc.Iterable[Global___Gate] | None = ...,
+        attachment_types: _abc.Iterable[Global___AttachmentType] | None = ...,
+        parents: _builtins.str = ...,
+        unknown_phase: _builtins.str = ...,
+        unknown_attachment_type: _builtins.str = ...,
+        auto_advance: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["topology", b"topology"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["assign_state", b"assign_state", "blocking_states", b"blocking_states", "cancel_state", b"cancel_state", "claim_state", b"claim_state", "complete_state", b"complete_state", "description", b"description", "disconnect_state", b"disconnect_state", "fail_state", b"fail_state", "initial_state", b"initial_state", "name", b"name", "phases", b"phases", "states", b"states"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["assign_state", b"assign_state", "attachment_types", b"attachment_types", "auto_advance", b"auto_advance", "blocking_states", b"blocking_states", "cancel_state", b"cancel_state", "claim_state", b"claim_state", "combination_prompts", b"combination_prompts", "complete_state", b"complete_state", "connect_prompt", b"connect_prompt", "description", b"description", "disconnect_state", b"disconnect_state", "fail_state", b"fail_state", "gates", b"gates", "initial_state", b"initial_state", "name", b"name", "parents", b"parents", "phases", b"phases", "roles", b"roles", "states", b"states", "topology", b"topology", "unknown_attachment_type", b"unknown_attachment_type", "unknown_phase", b"unknown_phase"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -94,6 +143,9 @@ class State(_message.Message):
     TIMED_FIELD_NUMBER: _builtins.int
     TERMINAL_FIELD_NUMBER: _builtins.int
     PARKED_FIELD_NUMBER: _builtins.int
+    WIP_LIMIT_FIELD_NUMBER: _builtins.int
+    ENTER_PROMPT_FIELD_NUMBER: _builtins.int
+    EXIT_PROMPT_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     timed: _builtins.bool
     """Time spent in it counts as time worked."""
@@ -103,6 +155,13 @@ class State(_message.Message):
     """A task in it waits for something outside, such as a person or a build. It stays its
     worker's, whose lease does not run meanwhile and whose max_claims it does not use up.
     """
+    wip_limit: _builtins.int
+    """How many tasks may be in it at once; 0: any number."""
+    enter_prompt: _builtins.str
+    """What is said of a task that comes into it, and of one that leaves it: templates; empty:
+    nothing. The answers of the calls that move a task bring them filled in.
+    """
+    exit_prompt: _builtins.str
     @_builtins.property
     def exits(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The states that may follow this one."""
@@ -115,11 +174,246 @@ class State(_message.Message):
         timed: _builtins.bool = ...,
         terminal: _builtins.bool = ...,
         parked: _builtins.bool = ...,
+        wip_limit: _builtins.int = ...,
+        enter_prompt: _builtins.str = ...,
+        exit_prompt: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["exits", b"exits", "name", b"name", "parked", b"parked", "terminal", b"terminal", "timed", b"timed"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["enter_prompt", b"enter_prompt", "exit_prompt", b"exit_prompt", "exits", b"exits", "name", b"name", "parked", b"parked", "terminal", b"terminal", "timed", b"timed", "wip_limit", b"wip_limit"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___State: _TypeAlias = State  # noqa: Y015
+
+@_typing.final
+class Topology(_message.Message):
+    """How a workflow is meant to be used. Nothing is decided by it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PHASE_MODEL_FIELD_NUMBER: _builtins.int
+    COORDINATION_FIELD_NUMBER: _builtins.int
+    GRANULARITY_FIELD_NUMBER: _builtins.int
+    DEFAULT_DEPENDENCIES_FIELD_NUMBER: _builtins.int
+    AGENTS_FIELD_NUMBER: _builtins.int
+    phase_model: _builtins.str
+    coordination: _builtins.str
+    granularity: _builtins.str
+    default_dependencies: _builtins.str
+    agents: _builtins.str
+    def __init__(
+        self,
+        *,
+        phase_model: _builtins.str = ...,
+        coordination: _builtins.str = ...,
+        granularity: _builtins.str = ...,
+        default_dependencies: _builtins.str = ...,
+        agents: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agents", b"agents", "coordination", b"coordination", "default_dependencies", b"default_dependencies", "granularity", b"granularity", "phase_model", b"phase_model"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Topology: _TypeAlias = Topology  # noqa: Y015
+
+@_typing.final
+class Phase(_message.Message):
+    """A kind of work, such as "implement", with its templates."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    ENTER_PROMPT_FIELD_NUMBER: _builtins.int
+    EXIT_PROMPT_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    enter_prompt: _builtins.str
+    exit_prompt: _builtins.str
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        enter_prompt: _builtins.str = ...,
+        exit_prompt: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["enter_prompt", b"enter_prompt", "exit_prompt", b"exit_prompt", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Phase: _TypeAlias = Phase  # noqa: Y015
+
+@_typing.final
+class CombinationPrompt(_message.Message):
+    """A template for a state together with a phase."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STATE_FIELD_NUMBER: _builtins.int
+    PHASE_FIELD_NUMBER: _builtins.int
+    PROMPT_FIELD_NUMBER: _builtins.int
+    state: _builtins.str
+    phase: _builtins.str
+    prompt: _builtins.str
+    def __init__(
+        self,
+        *,
+        state: _builtins.str = ...,
+        phase: _builtins.str = ...,
+        prompt: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["phase", b"phase", "prompt", b"prompt", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CombinationPrompt: _TypeAlias = CombinationPrompt  # noqa: Y015
+
+@_typing.final
+class Role(_message.Message):
+    """What workers with these tags may do. A worker has the first role whose tags it all has."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    TAGS_FIELD_NUMBER: _builtins.int
+    DESCRIPTION_FIELD_NUMBER: _builtins.int
+    MAX_CLAIMS_FIELD_NUMBER: _builtins.int
+    CAN_ASSIGN_FIELD_NUMBER: _builtins.int
+    CAN_CREATE_SUBTASKS_FIELD_NUMBER: _builtins.int
+    CAN_FORCE_FIELD_NUMBER: _builtins.int
+    PROMPT_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    description: _builtins.str
+    max_claims: _builtins.int
+    """At most so many claims at once, whatever the worker asks for; 0: as it asks."""
+    can_assign: _builtins.bool
+    can_create_subtasks: _builtins.bool
+    can_force: _builtins.bool
+    prompt: _builtins.str
+    """What is said to a worker of this role that connects: a template."""
+    @_builtins.property
+    def tags(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """None: everybody has them."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        tags: _abc.Iterable[_builtins.str] | None = ...,
+        description: _builtins.str = ...,
+        max_claims: _builtins.int = ...,
+        can_assign: _builtins.bool = ...,
+        can_create_subtasks: _builtins.bool = ...,
+        can_force: _builtins.bool = ...,
+        prompt: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["can_assign", b"can_assign", "can_create_subtasks", b"can_create_subtasks", "can_force", b"can_force", "description", b"description", "max_claims", b"max_claims", "name", b"name", "prompt", b"prompt", "tags", b"tags"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Role: _TypeAlias = Role  # noqa: Y015
+
+@_typing.final
+class Gate(_message.Message):
+    """What must be attached to a task before it may leave a status or a phase."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LEAVING_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    ATTACHMENT_TYPE_FIELD_NUMBER: _builtins.int
+    ENFORCEMENT_FIELD_NUMBER: _builtins.int
+    DESCRIPTION_FIELD_NUMBER: _builtins.int
+    leaving: _builtins.str
+    """What is guarded, such as "status:working" or "phase:implement"."""
+    name: _builtins.str
+    attachment_type: _builtins.str
+    """An attachment of this type satisfies it."""
+    enforcement: _builtins.str
+    """"allow" lets the task go on and warns, "warn" refuses unless it is forced, "reject" refuses."""
+    description: _builtins.str
+    def __init__(
+        self,
+        *,
+        leaving: _builtins.str = ...,
+        name: _builtins.str = ...,
+        attachment_type: _builtins.str = ...,
+        enforcement: _builtins.str = ...,
+        description: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attachment_type", b"attachment_type", "description", b"description", "enforcement", b"enforcement", "leaving", b"leaving", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Gate: _TypeAlias = Gate  # noqa: Y015
+
+@_typing.final
+class AttachmentType(_message.Message):
+    """What is attached under this name."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    MIME_TYPE_FIELD_NUMBER: _builtins.int
+    MODE_FIELD_NUMBER: _builtins.int
+    DESCRIPTION_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    mime_type: _builtins.str
+    """Of attachments that do not say; empty: "text/plain"."""
+    mode: _builtins.str
+    """"append": another one is put beside those that are there; "replace": in their place."""
+    description: _builtins.str
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        mime_type: _builtins.str = ...,
+        mode: _builtins.str = ...,
+        description: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "mime_type", b"mime_type", "mode", b"mode", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AttachmentType: _TypeAlias = AttachmentType  # noqa: Y015
+
+@_typing.final
+class Overlay(_message.Message):
+    """What can be laid over a workflow for one worker."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    DESCRIPTION_FIELD_NUMBER: _builtins.int
+    WORKFLOWS_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    description: _builtins.str
+    @_builtins.property
+    def workflows(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """It is for these; empty: for any that it can be laid over."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        description: _builtins.str = ...,
+        workflows: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "name", b"name", "workflows", b"workflows"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Overlay: _TypeAlias = Overlay  # noqa: Y015

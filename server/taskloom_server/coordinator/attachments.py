@@ -5,10 +5,11 @@ from dataclasses import dataclass
 
 from taskloom_server.coordinator import workers
 from taskloom_server.coordinator.admission import check_claim
-from taskloom_server.coordinator.lookup import require_live_task, require_task
+from taskloom_server.coordinator.lookup import require_live_task, require_task, workflow_for
 from taskloom_server.graph.errors import AttachmentNotFound, InvalidField
 from taskloom_server.graph.events import EventType
 from taskloom_server.graph.tasks import Attachment, Task
+from taskloom_server.graph.workers import Worker
 from taskloom_server.graph.workflows import AttachmentType, Keeping, Unknown
 from taskloom_server.store.transaction import Transaction
 
@@ -81,10 +82,10 @@ def attach(tx: Transaction, ask: Attach) -> Found:
 
     Raises TaskNotFound, TaskDeleted, WorkerNotFound, ClaimLost, InvalidField.
     """
-    workers.sign_of_life(tx, ask.worker_id)
+    worker = workers.sign_of_life(tx, ask.worker_id)
     task = require_live_task(tx, ask.task_id)
     check_claim(tx, task, ask.worker_id, ask.claim_revision)
-    rule = attachment_rule(tx, task, ask.type)
+    rule = attachment_rule(tx, task, worker, ask.type)
     attachment = Attachment(
         task_id=task.id,
         attachment_type=ask.type,
@@ -109,16 +110,20 @@ def attach(tx: Transaction, ask: Attach) -> Found:
     return Found(info, tx.seen, tx.noted.warnings)
 
 
-def attachment_rule(tx: Transaction, task: Task, type_: str) -> AttachmentType:
+def attachment_rule(
+    tx: Transaction, task: Task, worker: Worker | None, type_: str
+) -> AttachmentType:
     """What the task's workflow says of attachments of a type. Raises InvalidField.
 
     Of one that it does not list nothing, but where it takes no others, or wants that said.
     """
-    workflow = tx.workflows.by_name.get(task.workflow)
-    listed = workflow.attachment_types if workflow is not None else {}
+    if task.workflow not in tx.workflows.by_name:
+        return AttachmentType(type_)
+    workflow = workflow_for(tx, task, worker)
+    listed = workflow.attachment_types
     if type_ in listed:
         return listed[type_]
-    if workflow is not None and workflow.unknown_attachment_type is not Unknown.ALLOW:
+    if workflow.unknown_attachment_type is not Unknown.ALLOW:
         problem = (
             f"workflow {workflow.name!r} has no attachment type {type_!r}; it has "
             f"{', '.join(listed) or 'none'}"

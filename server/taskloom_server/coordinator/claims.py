@@ -15,7 +15,7 @@ from taskloom_server.coordinator.admission import (
 )
 from taskloom_server.coordinator.changes import change
 from taskloom_server.coordinator.gates import noting, pass_gates, tell_forced
-from taskloom_server.coordinator.lookup import require_live_task, require_task
+from taskloom_server.coordinator.lookup import require_live_task, require_task, workflow_for
 from taskloom_server.coordinator.roles import Right, check_right
 from taskloom_server.coordinator.transitions import move
 from taskloom_server.graph.errors import DomainError
@@ -93,7 +93,7 @@ def claim_task(tx: Transaction, ask: Claim) -> Moved | DomainError:
     mine = task.claimed and task.worker_id == worker.id
     if mine and not _is_assigned(tx, task):
         task = _renew(tx, worker, task, ask.lease_ms)
-        return Moved(task, [], tx.seen, Step(tx.workflows.get(task.workflow), task, worker))
+        return Moved(task, [], tx.seen, Step(workflow_for(tx, task, worker), task, worker))
     if mine:
         ask = replace(ask, advisory=False)  # what is assigned to it is begun
     has_advisory = task.advisory_claim(worker.id) is not None and not task.claimed
@@ -157,27 +157,31 @@ def _give_best(
 ) -> tuple[list[Step], set[str]]:
     """Give the worker the best ready tasks, best first; and the workflows with no room for more.
 
-    Of a workflow whose claim state is full the best are passed over, however many there are.
+    Of a workflow whose claim state is full the best are passed over, however many there are, and
+    likewise of one that is not loaded any more.
     """
     given: list[Step] = []
     full: set[str] = set()
+    gone: set[str] = set()
     while len(given) < limit:
-        passed_over = len(full)
-        for id_ in _best(tx, worker, ask, limit - len(given), full):
+        passed_over = len(full) + len(gone)
+        for id_ in _best(tx, worker, ask, limit - len(given), full | gone):
             task = require_task(tx, id_)
-            workflow = tx.workflows.get(task.workflow)
-            if not ask.advisory and wip.is_full(tx, workflow, workflow.claim_state):
+            workflow = tx.workflows.by_name.get(task.workflow)
+            if workflow is None:
+                gone.add(task.workflow)
+            elif not ask.advisory and wip.is_full(tx, workflow, workflow.claim_state):
                 full.add(workflow.name)
             else:
                 given.append(_taken(tx, worker, task, _give(tx, worker, task, ask)))
-        if len(full) == passed_over:
+        if len(full) + len(gone) == passed_over:
             break
     return given, full
 
 
 def _taken(tx: Transaction, worker: Worker, before: Task, after: Task) -> Step:
     """A worker takes up a task."""
-    workflow = tx.workflows.get(after.workflow)
+    workflow = workflow_for(tx, after, worker)
     return Step(workflow, after, worker, (before.status, before.phase), takes_up=True)
 
 
@@ -228,7 +232,7 @@ def release(tx: Transaction, ask: Held) -> Moved:
         task = advisory.end(tx, task, worker.id, ask.reason or "the worker let go")
         tx.workers.lives(worker, tx.now)
         return Moved(task, [], tx.seen)
-    workflow = tx.workflows.get(task.workflow)
+    workflow = workflow_for(tx, task, worker)
     workflow.check_exit(task.id, task.status, workflow.initial_state)
     to = workflow.initial_state
     released = EventType.TASK_RELEASED
@@ -246,14 +250,14 @@ def complete(tx: Transaction, ask: Held) -> Moved:
     if ask.force:
         check_right(tx, worker, Right.FORCE)
     task = _take_over(tx, worker, task)
-    workflow = tx.workflows.get(task.workflow)
+    workflow = workflow_for(tx, task, worker)
     if task.claimed:
         workflow.check_exit(task.id, task.status, workflow.complete_state)
     check_children(tx, task)
     completed, done = EventType.TASK_COMPLETED, workflow.complete_state
     # What was worked on until its lease ran out stands elsewhere by now.
     leaving = task.status if task.claimed else workflow.claim_state
-    forced = pass_gates(tx, task, done, task.phase, force=ask.force, leaving=leaving)
+    forced = pass_gates(tx, workflow, task, done, task.phase, force=ask.force, leaving=leaving)
     reason = noting(ask.reason, forced)
     moved = _end(tx, worker, task, done, type_=completed, reason=reason, leaving=leaving)
     if forced:
@@ -268,7 +272,7 @@ def fail(tx: Transaction, ask: Fail) -> Moved:
     """
     worker, task = require_holder(tx, ask)
     task = _take_over(tx, worker, task)
-    workflow = tx.workflows.get(task.workflow)
+    workflow = workflow_for(tx, task, worker)
     workflow.check_exit(task.id, task.status, workflow.fail_state)
     attempts = task.attempts + 1
     if not ask.retry or attempts >= task.max_attempts:
@@ -344,7 +348,7 @@ def _end(
         rests_until = tx.now + worker.cool_down_ms if worker.cool_down_ms else None
     tx.workers.moved(worker, tx.now, to, ended.phase, rests_until)
     left = leaving or task.status, task.phase
-    step = Step(tx.workflows.get(ended.workflow), ended, worker, left)
+    step = Step(workflow_for(tx, ended, worker), ended, worker, left)
     return Moved(ended, tx.unblocked(), tx.seen, step, tx.noted.warnings)
 
 

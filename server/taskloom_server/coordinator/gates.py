@@ -2,12 +2,13 @@
 
 from dataclasses import dataclass, replace
 
-from taskloom_server.coordinator.lookup import require_task
+from taskloom_server.coordinator import workers
+from taskloom_server.coordinator.lookup import require_task, workflow_for
 from taskloom_server.graph.errors import GateUnsatisfied, IllegalTransition
 from taskloom_server.graph.events import EventType
 from taskloom_server.graph.gates import Asked, asked, forcible
 from taskloom_server.graph.tasks import Task
-from taskloom_server.graph.workflows import Enforcement
+from taskloom_server.graph.workflows import Enforcement, Workflow
 from taskloom_server.store.transaction import Transaction
 
 
@@ -18,6 +19,7 @@ class CheckGates:
     task_id: str
     status: str  # empty: none, or with no phase either the complete state
     phase: str | None  # None: the phase stays; empty: no phase
+    worker_id: str = ""  # who would move it; empty: who holds it
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,9 +34,13 @@ class Checked:
 
 
 def check_gates(tx: Transaction, ask: CheckGates) -> Checked:
-    """Which gates a task would have to pass. Raises TaskNotFound, IllegalTransition."""
+    """Which gates a task would have to pass.
+
+    Raises TaskNotFound, WorkerNotFound, IllegalTransition.
+    """
     task = require_task(tx, ask.task_id)
-    workflow = tx.workflows.get(task.workflow)
+    who = ask.worker_id or (task.claimed and task.worker_id)
+    workflow = workflow_for(tx, task, workers.require(tx, who) if who else None)
     to = ask.status or (workflow.complete_state if ask.phase is None else task.status)
     if to != task.status and to not in workflow.states:
         raise IllegalTransition(
@@ -42,13 +48,20 @@ def check_gates(tx: Transaction, ask: CheckGates) -> Checked:
             subjects=tuple(workflow.states),
         )
     phase = task.phase if ask.phase is None else ask.phase or None
-    gates = _looked_at(tx, task, task.status, to, phase)
+    gates = _looked_at(tx, task, asked(workflow, task.status, task.phase, to, phase))
     passes = all(one.satisfied or one.gate.enforcement is Enforcement.ALLOW for one in gates)
     return Checked(task, gates, passes, passes or forcible(gates), tx.seen)
 
 
 def pass_gates(
-    tx: Transaction, task: Task, to: str, phase: str | None, *, force: bool, leaving: str = ""
+    tx: Transaction,
+    workflow: Workflow,
+    task: Task,
+    to: str,
+    phase: str | None,
+    *,
+    force: bool,
+    leaving: str = "",
 ) -> str:
     """Let a task go to a state and a phase, past the gates on what it leaves.
 
@@ -56,7 +69,7 @@ def pass_gates(
     only ask are warned of. ``leaving``: the state that it is leaving, where that is not where it
     stands. Raises GateUnsatisfied.
     """
-    gates = _looked_at(tx, task, leaving or task.status, to, phase)
+    gates = _looked_at(tx, task, asked(workflow, leaving or task.status, task.phase, to, phase))
     missing = [one for one in gates if not one.satisfied]
     if not missing:
         return ""
@@ -81,15 +94,14 @@ def noting(reason: str, forced: str) -> str:
     return "; ".join(part for part in (reason, forced) if part)
 
 
-def _looked_at(tx: Transaction, task: Task, status: str, to: str, phase: str | None) -> list[Asked]:
-    """The gates of a move, each with whether the task satisfies it."""
-    workflow = tx.workflows.get(task.workflow)
+def _looked_at(tx: Transaction, task: Task, gates: list[Asked]) -> list[Asked]:
+    """Gates, each with whether the task satisfies it."""
     return [
         replace(
             one,
             satisfied=tx.attachments.latest_sequence(task.id, one.gate.attachment_type) is not None,
         )
-        for one in asked(workflow, status, task.phase, to, phase)
+        for one in gates
     ]
 
 

@@ -4,6 +4,8 @@ from collections.abc import Iterator
 
 from taskloom_server.graph.errors import TaskDeleted, TaskNotFound
 from taskloom_server.graph.tasks import Task
+from taskloom_server.graph.workers import Worker
+from taskloom_server.graph.workflows import Workflow
 from taskloom_server.store.transaction import Transaction
 
 
@@ -23,6 +25,16 @@ def require_live_task(tx: Transaction, task_id: str, role: str = "task") -> Task
     return task
 
 
+def workflow_for(tx: Transaction, task: Task, worker: Worker | None) -> Workflow:
+    """A task's workflow as it is for a worker: with the worker's overlays on it.
+
+    None: for a person. Raises WorkflowNotFound.
+    """
+    if worker is None or not worker.overlays:
+        return tx.workflows.get(task.workflow)
+    return tx.workflows.for_worker(task.workflow, worker.overlays)
+
+
 def below(tx: Transaction, task: Task) -> Iterator[Task]:
     """A task and all below it that are not deleted, each before its children."""
     stack = [task]
@@ -37,7 +49,7 @@ def blocker_ids(tx: Transaction, task_id: str) -> list[str]:
     return [
         id_
         for id_, status, workflow in tx.dependencies.blockers(task_id)
-        if tx.workflows.get(workflow).blocks(status)
+        if tx.workflows.blocks(workflow, status)
     ]
 
 
@@ -46,5 +58,5 @@ def open_child_ids(tx: Transaction, task_id: str) -> list[str]:
     return [
         child.id
         for child in tx.tasks.children(task_id)
-        if tx.workflows.get(child.workflow).blocks(child.status)
+        if tx.workflows.blocks(child.workflow, child.status)
     ]

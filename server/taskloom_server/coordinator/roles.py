@@ -76,5 +76,7 @@ def check_right(tx: Transaction, worker: Worker | None, right: Right) -> None:
 
 
 def _workflow_of(tx: Transaction, worker: Worker) -> Workflow | None:
-    """The workflow that the worker connected to, if it is still loaded."""
-    return tx.workflows.by_name.get(worker.workflow)
+    """The workflow that the worker connected to, with its overlays, if it is still loaded."""
+    if worker.workflow not in tx.workflows.by_name:
+        return None
+    return tx.workflows.for_worker(worker.workflow, worker.overlays)

@@ -315,6 +315,7 @@ def _restore_workers(tx: Transaction, tasks: Iterable[Task]) -> None:
             tx.workers.put(
                 Worker(
                     tags=(),
+                    overlays=(),
                     id=task.worker_id,
                     max_claims=1,
                     registered_at=tx.now,

@@ -16,9 +16,10 @@ from taskloom_server.coordinator.admission import (
 from taskloom_server.coordinator.changes import change, warmth
 from taskloom_server.coordinator.claims import assign
 from taskloom_server.coordinator.gates import noting, pass_gates, tell_forced
-from taskloom_server.coordinator.lookup import below, require_live_task, require_task
+from taskloom_server.coordinator.lookup import below, require_live_task, require_task, workflow_for
 from taskloom_server.coordinator.roles import Right, check_right
 from taskloom_server.coordinator.transitions import (
+    advance,
     begin,
     count_child,
     let_go,
@@ -216,7 +217,7 @@ def create_tasks(tx: Transaction, ask: CreateTasks) -> Created:
         parent = require_live_task(tx, ask.parent_id, "parent")
         dependencies.check_parent_open(tx, parent)
         workflow_name = workflow_name or parent.workflow
-    workflow = tx.workflows.get(workflow_name)
+    workflow = tx.workflows.for_worker(workflow_name, worker.overlays if worker else ())
 
     planned = _plan(tx, ask.root, ask.parent_id)
     ours = {one.id for one in planned}
@@ -352,7 +353,8 @@ def _check_phase(tx: Transaction, workflow: Workflow, phase: str, path: str) -> 
     )
     if workflow.unknown_phase is Unknown.REJECT:
         raise InvalidField(path, problem)
-    tx.warn(f"{path}: {problem}")
+    if not any(told.endswith(problem) for told in tx.noted.warnings):  # once in a tree
+        tx.warn(f"{path}: {problem}")
 
 
 def get_task(tx: Transaction, task_id: str) -> Shown:
@@ -403,7 +405,7 @@ def update_task(tx: Transaction, ask: UpdateTask) -> Updated:
             metadata={"revision": str(task.revision)},
         )
     check_claim(tx, task, ask.worker_id, ask.claim_revision)
-    workflow = tx.workflows.get(task.workflow)
+    workflow = workflow_for(tx, task, worker)
     if ask.phase is not None:
         _check_phase(tx, workflow, ask.phase, "phase")
 
@@ -423,7 +425,7 @@ def update_task(tx: Transaction, ask: UpdateTask) -> Updated:
         to = ask.status or task.status
         if moves:
             _check_move(tx, task, to, workflow=workflow, ask=ask)
-        forced = pass_gates(tx, task, to, phase, force=ask.force)
+        forced = pass_gates(tx, workflow, task, to, phase, force=ask.force)
         ask = replace(ask, reason=noting(ask.reason, forced))
     if phase != task.phase:
         if moves:
@@ -440,10 +442,14 @@ def update_task(tx: Transaction, ask: UpdateTask) -> Updated:
         if task.ready != before.ready:  # a not_before was set, or taken away
             turned = EventType.TASK_READY if task.ready else EventType.TASK_BLOCKED
             tx.tell_task(turned, task, before, worker_id=by, reason=ask.reason)
+            if task.ready:
+                task = advance(tx, task)
     if ask.assignee is not None:
         task = _assign(tx, task, ask.assignee, workflow, ask)
     tell_forced(tx, task, by, forced)
-    step = Step(workflow, task, worker, (found.status, found.phase))
+    # What an assignment has to say is for the assignee.
+    told = tx.workers.get(ask.assignee) if ask.assignee else worker
+    step = Step(workflow, task, told, (found.status, found.phase))
     return Updated(task, tx.unblocked(), tx.seen, step, tx.noted.warnings)
 
 

@@ -166,22 +166,27 @@ def shift_paused(tx: Transaction, task: Task, by: int) -> None:
     for one in tx.tasks.shift_paused(task.id, by, tx.revision, tx.now):
         before = one._replace(paused=one.paused - by)
         tx.tell_task(EventType.TASK_READY if one.ready else EventType.TASK_BLOCKED, one, before)
+        if one.ready:
+            advance(tx, one)
 
 
 def count_blocker(tx: Transaction, task: Task, by: int) -> Task:
     """One start-blocker more or less."""
-    return _recount(tx, task, {"unmet_blockers": task.unmet_blockers + by})
+    return recount(tx, task, {"unmet_blockers": task.unmet_blockers + by})
 
 
 def count_child(tx: Transaction, parent_id: str, by: int) -> None:
     """One open child more or less."""
     parent = tx.tasks.get(parent_id)
     if parent is not None:
-        _recount(tx, parent, {"open_children": parent.open_children + by})
+        recount(tx, parent, {"open_children": parent.open_children + by})
 
 
-def _recount(tx: Transaction, task: Task, counts: TaskChanges) -> Task:
-    """Change counts; only where that turns the task is it a change that anybody sees."""
+def recount(tx: Transaction, task: Task, counts: TaskChanges) -> Task:
+    """Change what readiness is worked out of.
+
+    Only where that turns the task is it a change that anybody sees.
+    """
     after = task._replace(**counts)
     if after.ready == task.ready:
         after = tx.tasks.change(task, **counts)
@@ -200,19 +205,22 @@ def _became_ready(tx: Transaction, task: Task, before: Task) -> None:
     """A task has nothing left that holds it back: it can be taken, or as a parent it is done."""
     if not _roll_up(tx, task):
         tx.tell_task(EventType.TASK_READY, task, before)
-        _advance(tx, task)
+        advance(tx, task)
 
 
-def _advance(tx: Transaction, task: Task) -> None:
+def advance(tx: Transaction, task: Task) -> Task:
     """Move a task that became ready to where its workflow wants such tasks, if there is room.
 
     It can be taken from there as from where it was, so that all that is ready stays so.
     """
-    workflow = tx.workflows.get(task.workflow)
+    workflow = tx.workflows.by_name.get(task.workflow)
+    if workflow is None:
+        return task
     to = workflow.auto_advance
     if to and task.status == workflow.initial_state and not wip.is_full(tx, workflow, to):
         why = "what held it back is gone"
-        move(tx, task, to, EventType.TASK_MOVED, by=None, reason=why, is_activity=False)
+        return move(tx, task, to, EventType.TASK_MOVED, by=None, reason=why, is_activity=False)
+    return task
 
 
 def became_due(tx: Transaction, task: Task) -> None:
@@ -220,7 +228,7 @@ def became_due(tx: Transaction, task: Task) -> None:
     after = change(tx, task, {"not_before": None})
     tx.tell_task(EventType.TASK_READY if after.ready else EventType.TASK_UPDATED, after, task)
     if after.ready:
-        _advance(tx, after)
+        advance(tx, after)
 
 
 def _roll_up(tx: Transaction, task: Task) -> bool:
@@ -251,7 +259,9 @@ def _roll_up(tx: Transaction, task: Task) -> bool:
 
 def _ends_by_itself(tx: Transaction, task: Task) -> bool:
     """Whether a task is an open parent that nobody owns, and that waits for nothing."""
-    workflow = tx.workflows.get(task.workflow)
+    workflow = tx.workflows.by_name.get(task.workflow)
+    if workflow is None:  # it is not loaded any more: the task stays as it is
+        return False
     state = workflow.states.get(task.status)
     return (
         workflow.parents is Parents.ROLLUP

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from taskloom_server.coordinator import advisory, transitions
-from taskloom_server.coordinator.lookup import require_task
+from taskloom_server.coordinator.lookup import require_task, workflow_for
 from taskloom_server.coordinator.roles import role_name
 from taskloom_server.graph import names
-from taskloom_server.graph.errors import WorkerNotFound
+from taskloom_server.graph.errors import OverlayUnfit, WorkerNotFound
 from taskloom_server.graph.events import EventType
 from taskloom_server.graph.steps import Start, Step
 from taskloom_server.graph.tasks import Task
@@ -26,6 +26,7 @@ class Connect:
     max_claims: int
     lease_ms: int
     cool_down_ms: int
+    overlays: tuple[str, ...] = ()  # none: those it had on the same workflow
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +119,7 @@ def sign_of_life(tx: Transaction, worker_id: str) -> Worker | None:
 def connect(tx: Transaction, ask: Connect) -> Connected:
     """Register a worker, or renew and change its registration.
 
-    Raises WorkflowNotFound.
+    Raises WorkflowNotFound, OverlayNotFound, OverlayUnfit.
     """
     workflow = tx.workflows.get(ask.workflow)
     worker_id = ask.worker_id
@@ -127,6 +128,7 @@ def connect(tx: Transaction, ask: Connect) -> Connected:
     known = tx.workers.get(worker_id)
     base = known or Worker(
         tags=(),
+        overlays=(),
         id=worker_id,
         max_claims=1,
         registered_at=tx.now,
@@ -143,9 +145,16 @@ def connect(tx: Transaction, ask: Connect) -> Connected:
         claims_lost=0,
         grace_until=None,
     )
+    overlays = ask.overlays
+    if overlays:
+        check_overlays(tx, workflow.name, overlays)
+    elif base.workflow == workflow.name:
+        overlays = base.overlays
+    laid_over = tx.workflows.for_worker(workflow.name, overlays)
     worker = base.seen_at(tx.now)._replace(
         tags=tuple(sorted(set(ask.tags))),
-        max_claims=_max_claims(tx, workflow, ask),
+        overlays=overlays,
+        max_claims=_max_claims(tx, laid_over, ask),
         last_heartbeat=tx.now,
         disconnected_at=None,
         workflow=workflow.name,
@@ -157,6 +166,28 @@ def connect(tx: Transaction, ask: Connect) -> Connected:
     tx.ask_worker_again(worker.id)  # who waits for it goes by the tags that it had
     tx.tell(EventType.WORKER_CONNECTED, worker, worker_id=worker.id)
     return _connected(tx, worker)
+
+
+def check_overlays(tx: Transaction, workflow_name: str, overlays: tuple[str, ...]) -> None:
+    """Raise unless these overlays fit the workflow, and the tasks that there are.
+
+    Raises WorkflowNotFound, OverlayNotFound, OverlayUnfit.
+    """
+    laid_over = tx.workflows.get(workflow_name, overlays)
+    workflow = tx.workflows.get(workflow_name)
+    for state in workflow.states.values():
+        if state.name in laid_over.states or state.terminal:
+            continue
+        if count := tx.tasks.count_in(workflow.name, state.name):
+            first = tx.tasks.ids_in(workflow.name, state.name)[0]
+            are = "1 task is" if count == 1 else f"{count} tasks are"
+            raise OverlayUnfit(
+                f"overlays {', '.join(overlays)} remove state {state.name!r} of workflow "
+                f"{workflow.name!r}, which is in use: {are} in it, such as {first!r}; move them "
+                "to another state first",
+                subjects=(state.name,),
+                where=("remove", "states"),
+            )
 
 
 def _max_claims(tx: Transaction, workflow: Workflow, ask: Connect) -> int:
@@ -172,11 +203,13 @@ def _max_claims(tx: Transaction, workflow: Workflow, ask: Connect) -> int:
 
 def _connected(tx: Transaction, worker: Worker) -> Connected:
     held = tx.tasks.held(worker.id)
-    workflow = tx.workflows.by_name.get(worker.workflow)
-    steps: list[Start | Step] = [] if workflow is None else [Start(workflow, worker)]
+    known, overlays = tx.workflows.by_name, worker.overlays
+    steps: list[Start | Step] = []
+    if worker.workflow in known:
+        steps.append(Start(tx.workflows.for_worker(worker.workflow, overlays), worker))
     for task in held:
-        if (of_task := tx.workflows.by_name.get(task.workflow)) is not None:
-            steps.append(Step(of_task, task, worker))
+        if task.workflow in known:
+            steps.append(Step(workflow_for(tx, task, worker), task, worker))
     return Connected(
         worker,
         held,

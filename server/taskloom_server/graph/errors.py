@@ -209,7 +209,7 @@ class OverlayUnfit(DomainError):
         message: str,
         *,
         subjects: Sequence[str] = (),
-        where: tuple[str, ...] = (),
+        where: tuple[str | int, ...] = (),
     ) -> None:
         super().__init__(message, subjects=subjects)
         self.where = where

@@ -16,6 +16,8 @@ from taskloom_server.graph.workflows import (
     Workflow,
 )
 
+MAX_OVERLAYS = 16  # on one worker
+
 Value = TypeVar("Value")
 
 
@@ -73,7 +75,7 @@ class Overlay:
         if problem is not None:
             raise OverlayUnfit(
                 f"overlay {self.name!r} does not fit workflow {workflow.name!r}: "
-                f"{'.'.join(problem.where)}: {problem.what}",
+                f"{'.'.join(map(str, problem.where))}: {problem.what}",
                 subjects=(workflow.name,),
                 where=problem.where,
             )

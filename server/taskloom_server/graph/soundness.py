@@ -12,7 +12,7 @@ ROLES_OF_STATES = ("initial", "assign", "claim", "complete", "fail", "cancel", "
 class Problem(NamedTuple):
     """What is wrong, and where: the way to it through a workflow file."""
 
-    where: tuple[str, ...]
+    where: tuple[str | int, ...]
     what: str
 
 
@@ -196,7 +196,7 @@ def _gates(workflow: Workflow) -> Iterator[Problem]:
             yield Problem(here, f"{name!r} has no exits, so it is never left; drop the gate")
         seen: set[str] = set()
         for number, gate in enumerate(gates):
-            place = (*here, str(number))
+            place = (*here, number)
             if gate.name in seen:
                 yield Problem(place, f"there are two gates {gate.name!r} here; rename one")
             seen.add(gate.name)

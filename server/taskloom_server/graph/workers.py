@@ -8,6 +8,7 @@ class Worker(NamedTuple):
     """One row of ``workers``, in the order of ``store.workers.COLUMNS``. Times in Unix ms."""
 
     tags: tuple[str, ...]
+    overlays: tuple[str, ...]  # on its workflow, one upon the other
     id: str
     max_claims: int
     registered_at: int

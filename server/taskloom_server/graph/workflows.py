@@ -212,6 +212,14 @@ class Workflows:
             ) from None
         return self._lay_over(workflow, tuple(overlays)) if overlays else workflow
 
+    def blocks(self, name: str, status: str) -> bool:
+        """Whether a task of this workflow, in this status, holds back what depends on it.
+
+        One of a workflow that is not loaded any more is taken to.
+        """
+        workflow = self.by_name.get(name)
+        return workflow is None or workflow.blocks(status)
+
     def for_worker(self, name: str, overlays: Sequence[str]) -> Workflow:
         """The workflow with those of the overlays that there are, and that fit it.
 

@@ -10,9 +10,10 @@ from taskloom.v1 import admin_service_pb2_grpc
 from taskloom_server import __version__
 from taskloom_server.coordinator import snapshots, system
 from taskloom_server.graph.errors import InvalidField, SnapshotTooLarge
+from taskloom_server.graph.overlays import MAX_OVERLAYS
 from taskloom_server.graph.workers import Pause
-from taskloom_server.graph.workflows import Workflows
-from taskloom_server.service import read, show, snapshot_files
+from taskloom_server.graph.workflows import InForce
+from taskloom_server.service import read, show, show_workflows, snapshot_files
 from taskloom_server.service.calls import Calls
 
 _CHUNK = 256 << 10
@@ -28,10 +29,10 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
     """See admin_service.proto."""
 
     def __init__(
-        self, calls: Calls, workflows: Workflows, revision: Callable[[], int], started_at: int
+        self, calls: Calls, in_force: InForce, revision: Callable[[], int], started_at: int
     ) -> None:
         self._calls = calls
-        self._workflows = workflows
+        self._in_force = in_force
         self._revision = revision
         self._started_at = started_at
 
@@ -73,9 +74,16 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
     async def ListWorkflows(  # noqa: D102
         self, request: pb.ListWorkflowsRequest, context: Any
     ) -> pb.ListWorkflowsResponse:
+        workflows = self._in_force.workflows
         return pb.ListWorkflowsResponse(
-            names=sorted(self._workflows.by_name),
-            default_name=self._workflows.default_name,
+            names=sorted(workflows.by_name),
+            default_name=workflows.default_name,
+            overlays=[
+                show_workflows.overlay(each) for _, each in sorted(workflows.overlays.items())
+            ],
+            load_time=show.timestamp(self._in_force.loaded_at),
+            load_error=self._in_force.error,
+            load_error_time=show.timestamp(self._in_force.failed_at),
             revision=self._revision(),
         )
 
@@ -83,8 +91,10 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
         self, request: pb.GetWorkflowRequest, context: Any
     ) -> pb.GetWorkflowResponse:
         name = read.identifier("name", request.name, optional=True)
+        overlays = read.identifiers("overlays", request.overlays, MAX_OVERLAYS)
         return pb.GetWorkflowResponse(
-            workflow=show.workflow(self._workflows.get(name)), revision=self._revision()
+            workflow=show_workflows.workflow(self._in_force.workflows.get(name, overlays)),
+            revision=self._revision(),
         )
 
     async def ImportSnapshot(  # noqa: D102

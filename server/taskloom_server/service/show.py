@@ -14,7 +14,6 @@ from taskloom.v1 import (
     task_pb2,
     task_service_pb2,
     worker_pb2,
-    workflow_pb2,
 )
 
 from taskloom_server.coordinator.watches import Passed
@@ -30,7 +29,6 @@ from taskloom_server.graph.tasks import (
 )
 from taskloom_server.graph.temperature import temperature
 from taskloom_server.graph.workers import Outcome, Pause, Worker
-from taskloom_server.graph.workflows import Workflow
 
 DEPENDENCY_TYPES = {
     task_pb2.DEPENDENCY_TYPE_BLOCKS: "blocks",
@@ -182,6 +180,7 @@ def worker(record: Worker, held: int, role: str = "") -> worker_pb2.Worker:
         id=record.id,
         tags=record.tags,
         workflow=record.workflow,
+        overlays=record.overlays,
         max_claims=record.max_claims,
         lease=duration(record.lease_ms),
         cool_down=duration(record.cool_down_ms or None),
@@ -232,29 +231,6 @@ def pause(record: Pause) -> admin_service_pb2.PauseState:
         reason=record.reason,
         time=timestamp(record.at),
         task_id=record.task_id or "",
-    )
-
-
-def workflow(record: Workflow) -> workflow_pb2.Workflow:
-    """A workflow."""
-    return workflow_pb2.Workflow(
-        name=record.name,
-        description=record.description,
-        states=[
-            workflow_pb2.State(
-                name=s.name, exits=s.exits, timed=s.timed, terminal=s.terminal, parked=s.parked
-            )
-            for s in record.states.values()
-        ],
-        phases=record.phases,
-        initial_state=record.initial_state,
-        claim_state=record.claim_state,
-        complete_state=record.complete_state,
-        fail_state=record.fail_state,
-        disconnect_state=record.disconnect_state,
-        blocking_states=sorted(record.blocking_states),
-        assign_state=record.assign_state,
-        cancel_state=record.cancel_state,
     )
 
 

@@ -207,6 +207,7 @@ class TaskServicer(task_service_pb2_grpc.TaskServiceServicer):
             task_id=read.identifier("task_id", request.task_id),
             status=read.identifier("status", request.status, optional=True),
             phase=phase,
+            worker_id=read.identifier("worker_id", request.worker_id, optional=True),
         )
         checked = await self._calls.read(gates.check_gates, ask)
         return pb.CheckGatesResponse(

@@ -5,7 +5,8 @@ from typing import Any
 from taskloom.v1 import worker_service_pb2 as pb
 from taskloom.v1 import worker_service_pb2_grpc
 
-from taskloom_server.coordinator import workers
+from taskloom_server.coordinator import overlays, workers
+from taskloom_server.graph.overlays import MAX_OVERLAYS
 from taskloom_server.service import paging, read, show
 from taskloom_server.service.calls import Calls
 from taskloom_server.service.prompts import prompts
@@ -30,6 +31,7 @@ class WorkerServicer(worker_service_pb2_grpc.WorkerServiceServicer):
             max_claims=read.whole("max_claims", request.max_claims, 0, 1_000) or 1,
             lease_ms=read.lease_ms("lease", request) or DEFAULT_LEASE_MS,
             cool_down_ms=cool_down or 0,
+            overlays=read.identifiers("overlays", request.overlays, MAX_OVERLAYS),
         )
         return await self._calls.write(
             request, workers.connect, ask, pb.ConnectResponse, _connected
@@ -65,6 +67,41 @@ class WorkerServicer(worker_service_pb2_grpc.WorkerServiceServicer):
             next_page_token=paging.write_token(request, page.next_after),
             revision=page.revision,
         )
+
+    async def AddOverlay(  # noqa: D102
+        self, request: pb.AddOverlayRequest, context: Any
+    ) -> pb.AddOverlayResponse:
+        return await self._calls.write(
+            request, overlays.add, _change_overlay(request), pb.AddOverlayResponse, _added
+        )
+
+    async def RemoveOverlay(  # noqa: D102
+        self, request: pb.RemoveOverlayRequest, context: Any
+    ) -> pb.RemoveOverlayResponse:
+        return await self._calls.write(
+            request, overlays.remove, _change_overlay(request), pb.RemoveOverlayResponse, _removed
+        )
+
+
+def _change_overlay(
+    request: pb.AddOverlayRequest | pb.RemoveOverlayRequest,
+) -> overlays.ChangeOverlay:
+    return overlays.ChangeOverlay(
+        worker_id=read.identifier("worker_id", request.worker_id),
+        overlay=read.identifier("overlay", request.overlay),
+    )
+
+
+def _added(answer: overlays.Changed) -> pb.AddOverlayResponse:
+    return pb.AddOverlayResponse(
+        worker=show.worker(answer.worker, answer.held, answer.role), revision=answer.revision
+    )
+
+
+def _removed(answer: overlays.Changed) -> pb.RemoveOverlayResponse:
+    return pb.RemoveOverlayResponse(
+        worker=show.worker(answer.worker, answer.held, answer.role), revision=answer.revision
+    )
 
 
 def _connected(answer: workers.Connected) -> pb.ConnectResponse:

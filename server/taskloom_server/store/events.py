@@ -101,7 +101,9 @@ def _read_after(text: str | None) -> After:
         return None
     [(noun, image)] = json_text.read(text).items()
     record = _NOUNS[noun]
-    for tags in ("tags", "needed_tags", "wanted_tags"):
+    if record is Worker:
+        image.setdefault("overlays", ())  # events of before 0003 do not have them
+    for tags in ("tags", "needed_tags", "wanted_tags", "overlays"):
         if tags in image:
             image[tags] = tuple(image[tags])
     if record is Task:

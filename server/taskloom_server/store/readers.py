@@ -24,6 +24,10 @@ class Reader:
         self._connection = open_reader(path)
         self._transaction = Transaction(self._connection, workflows, random.Random())
 
+    def use(self, workflows: Workflows) -> None:
+        """Go by these workflows from the next verb on."""
+        self._transaction.workflows = workflows
+
     def read(self, verb: Callable[[Transaction, Ask], Result], ask: Ask) -> Result:
         """Run a verb on a snapshot; its answer, or what it raised."""
         tx = self._transaction
@@ -56,6 +60,10 @@ class Readers:
         self._opened: list[Reader] = []
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="reader")
 
+    def use(self, workflows: Workflows) -> None:
+        """Go by these workflows from the next verb on."""
+        self._workflows = workflows
+
     async def run(self, verb: Callable[[Transaction, Ask], Result], ask: Ask) -> Result:
         """Run a verb on a snapshot; its answer, or what it raised."""
         return await asyncio.get_running_loop().run_in_executor(self._pool, self._read, verb, ask)
@@ -65,6 +73,7 @@ class Readers:
         if reader is None:
             reader = self._own.reader = Reader(self._path, self._workflows, self._clock)
             self._opened.append(reader)
+        reader.use(self._workflows)
         return reader.read(verb, ask)
 
     def close(self) -> None:

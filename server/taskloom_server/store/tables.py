@@ -181,6 +181,7 @@ class Workers(_Table):
     claims_granted = BigIntegerField()
     claims_lost = BigIntegerField()
     grace_until = BigIntegerField(null=True)
+    overlays = TextField(constraints=[SQL("DEFAULT '[]'")])  # JSON array, in their order
 
     class Meta:
         table_name = "workers"

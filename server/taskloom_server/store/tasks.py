@@ -142,6 +142,18 @@ _COUNT_IN_STATE = Statement(
 _IDS_IN_STATE = Statement(
     Tasks.select(Tasks.id).where(_IN_STATE).order_by(Tasks.number), "status", "workflow"
 )
+_OPEN_BY_STATE = Statement(
+    Tasks.select(Tasks.workflow, Tasks.status, fn.COUNT(Tasks.number))
+    .where(Tasks.deleted_at.is_null() & Tasks.completed_at.is_null())
+    .group_by(Tasks.workflow, Tasks.status)
+    .order_by(Tasks.workflow, Tasks.status)
+)
+_OF_WORKFLOW = Statement(
+    select_tasks()
+    .where((Tasks.workflow == arg("workflow")) & Tasks.deleted_at.is_null())
+    .order_by(Tasks.number),
+    "workflow",
+)
 _READY_BY_GROUP = Statement(
     Tasks.select(Tasks.ready_as, fn.COUNT(Tasks.number))
     .where(Tasks.ready_as.is_null(False))
@@ -373,6 +385,14 @@ class TaskTable:
     def ids_in(self, workflow: str, status: str) -> list[str]:
         """The ids of a workflow's tasks that are in a state, oldest first."""
         return [row[0] for row in _IDS_IN_STATE.each(self._connection, status, workflow)]
+
+    def open_by_state(self) -> list[tuple[str, str, int]]:
+        """How many tasks have not ended: by workflow and status."""
+        return [(r[0], r[1], r[2]) for r in _OPEN_BY_STATE.all(self._connection)]
+
+    def of_workflow(self, workflow: str) -> list[Task]:
+        """The tasks of a workflow that are not deleted, oldest first."""
+        return [task_of(row) for row in _OF_WORKFLOW.each(self._connection, workflow)]
 
     def empty(self) -> bool:
         """Whether there is no task at all, deleted ones included."""

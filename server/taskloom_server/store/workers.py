@@ -4,7 +4,7 @@ import apsw
 from peewee import Field, fn
 
 from taskloom_server.graph.workers import Worker
-from taskloom_server.store.json_text import read_tags, write_tags
+from taskloom_server.store.json_text import read_tags, write, write_tags
 from taskloom_server.store.statements import Row, Statement, arg
 from taskloom_server.store.tables import Workers
 
@@ -96,7 +96,7 @@ _CONNECTED_TAGS = Statement(
 
 
 def _worker_of(row: Row) -> Worker:
-    return Worker(read_tags(row[0]), *row[1:])
+    return Worker(read_tags(row[0]), read_tags(row[1]), *row[2:])
 
 
 class WorkerTable:
@@ -112,7 +112,8 @@ class WorkerTable:
 
     def put(self, worker: Worker) -> None:
         """Write the whole row, new or not."""
-        _PUT.run(self._connection, write_tags(worker.tags), *worker[1:])
+        overlays = write(worker.overlays)  # their order counts
+        _PUT.run(self._connection, write_tags(worker.tags), overlays, *worker[2:])
 
     def lives(self, worker: Worker, now: int) -> None:
         """Note a sign of life; it renews the worker's leases, which count from it."""
