@@ -113,7 +113,8 @@ class Agent:
         self.idle_interval = idle_interval
         self.counters = Counters()
         self.looking = 0
-        self.shortest_wait = min(shortest_wait, _LONGEST_WAIT)
+        self.shortest_wait = shortest_wait
+        self._longest_wait = max(shortest_wait, _LONGEST_WAIT)
         self.wait = self.shortest_wait
         """How long an attempt at getting a task waits before the agent sees what is left."""
         self._revision = -1
@@ -446,7 +447,7 @@ class Agent:
             self._revision = unless_changed
             self.wait = self.shortest_wait
         else:
-            self.wait = min(4 * self.wait, _LONGEST_WAIT)
+            self.wait = min(4 * self.wait, self._longest_wait)
 
     async def _leave(self, end: Callable[[HeldTask], Awaitable[object]] | None) -> None:
         """End the tasks that are worked on, if need be, and disconnect; within a few seconds."""

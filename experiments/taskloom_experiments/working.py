@@ -37,6 +37,7 @@ IDLE_S = 0.02
 a thousandth of their time here, and a rest must not outlast them."""
 WAIT_S = 10.0
 """How long to wait for a task, at first, before seeing what is left to wait for."""
+_LONGEST_WAIT_S = 3600.0
 
 _FAILED = "the results did not pass"
 _TO_ANSWER = timedelta(seconds=30)
@@ -56,7 +57,7 @@ def new_agent(client: Client, worker_id: str, settings: AgentSettings) -> Agent:
         lease=timedelta(seconds=settings.lease_s),
         pull=pull,
         idle_interval=IDLE_S * pace(settings.speed),
-        shortest_wait=timedelta(seconds=WAIT_S * pace(settings.speed)),
+        shortest_wait=timedelta(seconds=min(WAIT_S * pace(settings.speed), _LONGEST_WAIT_S)),
     )
 
 

@@ -131,7 +131,7 @@ class House:
     queries: Queries
     writer: Writer | InlineWriter
     failed: "asyncio.Future[Exception]"  # done when nothing can be written any more
-    reload: Callable[[], Awaitable[bool]]
+    reload: Callable[[], Awaitable[bool]]  # as of Running
 
     def furnish(self, server: aio.Server) -> None:
         """Add all services to a server, or to what takes their handlers as one does."""

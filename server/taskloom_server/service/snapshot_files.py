@@ -246,6 +246,8 @@ def _task(
             activity=row.activity,
             breakthrough=row.breakthrough,
             boost=row.boost,
+            max_cost_usd=row.max_cost_usd,
+            max_subtree_attempts=row.max_subtree_attempts,
             **{column: getattr(row, column) for column in OTHER_TASK_COLUMNS},
             active_at=row.updated_at if row.active_at is None else row.active_at,
             progressed_at=row.updated_at if row.progressed_at is None else row.progressed_at,

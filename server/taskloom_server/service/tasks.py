@@ -362,6 +362,7 @@ def _update(request: pb.UpdateTaskRequest) -> tasks.UpdateTask:
         phase=optional("phase"),
         assignee=optional("assignee"),
         workflow=optional("workflow"),
+        force=request.force,
     )
     if ask.status is not None and ask.assignee is not None:
         raise InvalidField("assignee", "moves the task by itself; leave status out")

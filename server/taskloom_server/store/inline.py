@@ -141,6 +141,10 @@ class InlineReaders:
         """Run a verb on a snapshot; its answer, or what it raised."""
         return self._reader.read(verb, ask)
 
+    def use(self, workflows: Workflows) -> None:
+        """Go by these workflows from the next verb on."""
+        self._reader.use(workflows)
+
     def close(self) -> None:
         """Close the connection."""
         self._reader.close()
