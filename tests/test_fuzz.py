@@ -78,6 +78,9 @@ SENSIBLE: dict[str, st.SearchStrategy[Any]] = {
     "sql": st.sampled_from(["", "SELECT id FROM tasks", "SELECT ?", "DELETE FROM tasks"]),
     "seconds": st.one_of(st.integers(0, 100), st.just(2_000_000_000)),
 }
+LISTS = frozenset(
+    {"blocked_by", "paths", "statuses", "values", *(n for n in SENSIBLE if "tags" in n)}
+)
 # And values of which nothing can be made, or hardly anything.
 WORDS = ["", "swarm", "reset", "note", "a", "w", "a b", "\x00", "é" * 200, "\u200b", "🦜", "%s%n"]
 TEXTS = st.one_of(st.sampled_from(WORDS), st.text(max_size=5))
@@ -145,7 +148,8 @@ def messages(draw: st.DrawFn, of: Descriptor, *, is_tame: bool, depth: int = 0) 
             else:
                 getattr(message, field.name).CopyFrom(draw(below))
         elif field.is_repeated:
-            many = tame(field) if is_tame else st.lists(wild(field), max_size=3)
+            one = tame(field) if is_tame else wild(field)
+            many = one if is_tame and field.name in LISTS else st.lists(one, max_size=3)
             getattr(message, field.name).extend(draw(many))
         else:
             setattr(message, field.name, draw(tame(field) if is_tame else wild(field)))

@@ -72,7 +72,7 @@ async def test_lists_the_methods(grpcurl: Grpcurl) -> None:
         f"taskloom.v1.WorkerService.{method}"
         for method in (
             *("AddOverlay", "Connect", "Disconnect"),
-            *("Heartbeat", "ListWorkers", "RemoveOverlay"),
+            *("Heartbeat", "ListWorkers", "RemoveOverlay", "SetThought"),
         )
     ]
 

@@ -207,11 +207,11 @@ def test_modes_differ_in_how_agents_get_their_tasks(
 def test_lease_is_simulated_and_never_less_than_a_second(
     definition: Definition, template: Template, tmp_path: Path
 ) -> None:
-    """No server gives a shorter one; without a word it is the real half minute it always was."""
+    """No server gives a shorter one; without a word it is half a minute at the usual speed."""
     runs = tuple(
         PlannedRun(name=f"lease-{index}", agents=1, agent_config=AgentConfig(lease_s=lease_s))
         for index, lease_s in enumerate((600.0, 5.0, None))
     )
     changed = Definition(**{**definition.__dict__, "runs": runs})
     plans = plan_runs(changed, template, tmp_path, pulls=("next",), speed=60)
-    assert [plan.fleet["agent-1"].lease_s for plan in plans] == [10, 1, 30]
+    assert [plan.fleet["agent-1"].lease_s for plan in plans] == [10, 1, 1_800]

@@ -1,13 +1,14 @@
 """The simulation: its loop, its runs, which are like those of processes, and made templates."""
 
 import asyncio
+import contextlib
 import json
-import sqlite3
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
+import apsw
 import pytest
 import yaml
 from taskloom_experiments.analysis import Run, analyse_run
@@ -69,15 +70,13 @@ def measured(folder: Path) -> Run:
 
 def contents(database: Path) -> dict[str, list[Any]]:
     """The rows of all tables that are not chance."""
-    with sqlite3.connect(database) as connection:
+    with contextlib.closing(apsw.Connection(str(database))) as connection:
         tables = [
             name
             for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
-            if name not in _CHANCE
+            if name not in _CHANCE and not name.startswith("task_search")
         ]
-        rows = {name: connection.execute(f'SELECT * FROM "{name}"').fetchall() for name in tables}
-    connection.close()
-    return rows
+        return {name: connection.execute(f'SELECT * FROM "{name}"').fetchall() for name in tables}
 
 
 # The loop

@@ -133,10 +133,6 @@ class InlineReaders:
     def __init__(self, path: Path, workflows: Workflows, *, clock: Callable[[], int]) -> None:
         self._reader = Reader(path, workflows, clock)
 
-    def use(self, workflows: Workflows) -> None:
-        """Go by these workflows from the next verb on."""
-        self._reader.use(workflows)
-
     async def run(self, verb: Callable[[Transaction, Ask], Result], ask: Ask) -> Result:
         """Run a verb on a snapshot; its answer, or what it raised."""
         return self._reader.read(verb, ask)

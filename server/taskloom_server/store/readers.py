@@ -24,10 +24,6 @@ class Reader:
         self._connection = open_reader(path)
         self._transaction = Transaction(self._connection, workflows, random.Random())
 
-    def use(self, workflows: Workflows) -> None:
-        """Go by these workflows from the next verb on."""
-        self._transaction.workflows = workflows
-
     def read(self, verb: Callable[[Transaction, Ask], Result], ask: Ask) -> Result:
         """Run a verb on a snapshot; its answer, or what it raised."""
         tx = self._transaction
