@@ -76,6 +76,23 @@ def _unassign(client: Client, worker: str, token: int) -> Awaitable[object]:
     return client.tasks.UpdateTask(request)
 
 
+def _unmark(client: Client, worker: str, token: int) -> Awaitable[object]:
+    request = v1.UnmarkFilesRequest(worker_id=worker, task_id="task", claim_revision=token)
+    return client.files.UnmarkFiles(request)
+
+
+def _signal(client: Client, worker: str, token: int) -> Awaitable[object]:
+    request = v1.SignalTaskRequest(worker_id=worker, task_id="task", claim_revision=token)
+    return client.tasks.SignalTask(request)
+
+
+def _think(client: Client, worker: str, token: int) -> Awaitable[object]:
+    request = v1.SetThoughtRequest(
+        worker_id=worker, task_id="task", claim_revision=token, thought="new"
+    )
+    return client.workers.SetThought(request)
+
+
 MOVES = {
     "ReleaseTask": _release,
     "CompleteTask": _complete,
@@ -89,6 +106,9 @@ VERBS = MOVES | {
     "Detach": _detach,
     "LogMetrics": _log,
     "UpdateTask-title": _retitle,
+    "UnmarkFiles": _unmark,
+    "SignalTask": _signal,
+    "SetThought": _think,
 }
 every_verb = pytest.mark.parametrize("verb", VERBS.values(), ids=list(VERBS))
 every_move = pytest.mark.parametrize("verb", MOVES.values(), ids=list(MOVES))
@@ -104,7 +124,10 @@ async def token(client: Client) -> int:
     await client.tasks.CreateTask(v1.CreateTaskRequest(id="task", title="old"))
     note = v1.AttachRequest(task_id="task", type="note", content=b"old")
     await client.attachments.Attach(note)
-    return await _claim(client, "holder")
+    token = await _claim(client, "holder")
+    mark = v1.MarkFilesRequest(worker_id="holder", task_id="task", paths=["old.py"])
+    await client.files.MarkFiles(mark)
+    return token
 
 
 async def _claim(client: Client, worker: str) -> int:

@@ -26,7 +26,7 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from taskloom.v1 import file_mark_pb2 as taskloom_dot_v1_dot_file__mark__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1etaskloom/v1/file_service.proto\x12\x0btaskloom.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1btaskloom/v1/file_mark.proto\"\xaa\x01\n\x10MarkFilesRequest\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12\r\n\x05paths\x18\x02 \x03(\t\x12\x0f\n\x07task_id\x18\x03 \x01(\t\x12\x16\n\x0e\x63laim_revision\x18\x04 \x01(\x03\x12\x0e\n\x06reason\x18\x05 \x01(\t\x12\'\n\x04wait\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x12\n\nrequest_id\x18\x0f \x01(\t\"u\n\x11MarkFilesResponse\x12$\n\x05marks\x18\x01 \x03(\x0b\x32\x15.taskloom.v1.FileMark\x12(\n\tconflicts\x18\x02 \x03(\x0b\x32\x15.taskloom.v1.FileMark\x12\x10\n\x08revision\x18\x0f \x01(\x03\"k\n\x12UnmarkFilesRequest\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12\r\n\x05paths\x18\x02 \x03(\t\x12\x0f\n\x07task_id\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x12\n\nrequest_id\x18\x0f \x01(\t\"?\n\x13UnmarkFilesResponse\x12\x16\n\x0eunmarked_paths\x18\x01 \x03(\t\x12\x10\n\x08revision\x18\x0f \x01(\x03\"p\n\x14ListFileMarksRequest\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12\x0f\n\x07task_id\x18\x02 \x01(\t\x12\r\n\x05paths\x18\x03 \x03(\t\x12\x11\n\tpage_size\x18\x04 \x01(\x05\x12\x12\n\npage_token\x18\x05 \x01(\t\"h\n\x15ListFileMarksResponse\x12$\n\x05marks\x18\x01 \x03(\x0b\x32\x15.taskloom.v1.FileMark\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x10\n\x08revision\x18\x0f \x01(\x03\x32\x83\x02\n\x0b\x46ileService\x12J\n\tMarkFiles\x12\x1d.taskloom.v1.MarkFilesRequest\x1a\x1e.taskloom.v1.MarkFilesResponse\x12P\n\x0bUnmarkFiles\x12\x1f.taskloom.v1.UnmarkFilesRequest\x1a .taskloom.v1.UnmarkFilesResponse\x12V\n\rListFileMarks\x12!.taskloom.v1.ListFileMarksRequest\x1a\".taskloom.v1.ListFileMarksResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1etaskloom/v1/file_service.proto\x12\x0btaskloom.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1btaskloom/v1/file_mark.proto\"\xaa\x01\n\x10MarkFilesRequest\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12\r\n\x05paths\x18\x02 \x03(\t\x12\x0f\n\x07task_id\x18\x03 \x01(\t\x12\x16\n\x0e\x63laim_revision\x18\x04 \x01(\x03\x12\x0e\n\x06reason\x18\x05 \x01(\t\x12\'\n\x04wait\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x12\n\nrequest_id\x18\x0f \x01(\t\"u\n\x11MarkFilesResponse\x12$\n\x05marks\x18\x01 \x03(\x0b\x32\x15.taskloom.v1.FileMark\x12(\n\tconflicts\x18\x02 \x03(\x0b\x32\x15.taskloom.v1.FileMark\x12\x10\n\x08revision\x18\x0f \x01(\x03\"\x83\x01\n\x12UnmarkFilesRequest\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12\r\n\x05paths\x18\x02 \x03(\t\x12\x0f\n\x07task_id\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x16\n\x0e\x63laim_revision\x18\x05 \x01(\x03\x12\x12\n\nrequest_id\x18\x0f \x01(\t\"?\n\x13UnmarkFilesResponse\x12\x16\n\x0eunmarked_paths\x18\x01 \x03(\t\x12\x10\n\x08revision\x18\x0f \x01(\x03\"p\n\x14ListFileMarksRequest\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12\x0f\n\x07task_id\x18\x02 \x01(\t\x12\r\n\x05paths\x18\x03 \x03(\t\x12\x11\n\tpage_size\x18\x04 \x01(\x05\x12\x12\n\npage_token\x18\x05 \x01(\t\"h\n\x15ListFileMarksResponse\x12$\n\x05marks\x18\x01 \x03(\x0b\x32\x15.taskloom.v1.FileMark\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x10\n\x08revision\x18\x0f \x01(\x03\x32\x83\x02\n\x0b\x46ileService\x12J\n\tMarkFiles\x12\x1d.taskloom.v1.MarkFilesRequest\x1a\x1e.taskloom.v1.MarkFilesResponse\x12P\n\x0bUnmarkFiles\x12\x1f.taskloom.v1.UnmarkFilesRequest\x1a .taskloom.v1.UnmarkFilesResponse\x12V\n\rListFileMarks\x12!.taskloom.v1.ListFileMarksRequest\x1a\".taskloom.v1.ListFileMarksResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,14 +37,14 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_MARKFILESREQUEST']._serialized_end=279
   _globals['_MARKFILESRESPONSE']._serialized_start=281
   _globals['_MARKFILESRESPONSE']._serialized_end=398
-  _globals['_UNMARKFILESREQUEST']._serialized_start=400
-  _globals['_UNMARKFILESREQUEST']._serialized_end=507
-  _globals['_UNMARKFILESRESPONSE']._serialized_start=509
-  _globals['_UNMARKFILESRESPONSE']._serialized_end=572
-  _globals['_LISTFILEMARKSREQUEST']._serialized_start=574
-  _globals['_LISTFILEMARKSREQUEST']._serialized_end=686
-  _globals['_LISTFILEMARKSRESPONSE']._serialized_start=688
-  _globals['_LISTFILEMARKSRESPONSE']._serialized_end=792
-  _globals['_FILESERVICE']._serialized_start=795
-  _globals['_FILESERVICE']._serialized_end=1054
+  _globals['_UNMARKFILESREQUEST']._serialized_start=401
+  _globals['_UNMARKFILESREQUEST']._serialized_end=532
+  _globals['_UNMARKFILESRESPONSE']._serialized_start=534
+  _globals['_UNMARKFILESRESPONSE']._serialized_end=597
+  _globals['_LISTFILEMARKSREQUEST']._serialized_start=599
+  _globals['_LISTFILEMARKSREQUEST']._serialized_end=711
+  _globals['_LISTFILEMARKSRESPONSE']._serialized_start=713
+  _globals['_LISTFILEMARKSRESPONSE']._serialized_end=817
+  _globals['_FILESERVICE']._serialized_start=820
+  _globals['_FILESERVICE']._serialized_end=1079
 # @@protoc_insertion_point(module_scope)

@@ -108,11 +108,14 @@ class UnmarkFilesRequest(_message.Message):
     PATHS_FIELD_NUMBER: _builtins.int
     TASK_ID_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
+    CLAIM_REVISION_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     worker_id: _builtins.str
     task_id: _builtins.str
     reason: _builtins.str
     """Why, for the record."""
+    claim_revision: _builtins.int
+    """With task_id: the claim on it; 0: not checked."""
     request_id: _builtins.str
     @_builtins.property
     def paths(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -125,11 +128,12 @@ class UnmarkFilesRequest(_message.Message):
         paths: _abc.Iterable[_builtins.str] | None = ...,
         task_id: _builtins.str = ...,
         reason: _builtins.str = ...,
+        claim_revision: _builtins.int = ...,
         request_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["paths", b"paths", "reason", b"reason", "request_id", b"request_id", "task_id", b"task_id", "worker_id", b"worker_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["claim_revision", b"claim_revision", "paths", b"paths", "reason", b"reason", "request_id", b"request_id", "task_id", b"task_id", "worker_id", b"worker_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -101,6 +101,8 @@ class FileServiceServicer:
 
         Errors:
         NOT_FOUND / WORKER_NOT_FOUND
+        NOT_FOUND / TASK_NOT_FOUND   claim_revision is given, and there is no such task
+        ABORTED / CLAIM_LOST         claim_revision is given and not the claim's
 
         Retry freely.
         """

@@ -77,6 +77,8 @@ class FileServiceStub:
 
     Errors:
       NOT_FOUND / WORKER_NOT_FOUND
+      NOT_FOUND / TASK_NOT_FOUND   claim_revision is given, and there is no such task
+      ABORTED / CLAIM_LOST         claim_revision is given and not the claim's
 
     Retry freely.
     """
@@ -135,6 +137,8 @@ class FileServiceAsyncStub(FileServiceStub):
 
     Errors:
       NOT_FOUND / WORKER_NOT_FOUND
+      NOT_FOUND / TASK_NOT_FOUND   claim_revision is given, and there is no such task
+      ABORTED / CLAIM_LOST         claim_revision is given and not the claim's
 
     Retry freely.
     """
@@ -202,6 +206,8 @@ class FileServiceServicer(metaclass=_abc_1.ABCMeta):
 
         Errors:
           NOT_FOUND / WORKER_NOT_FOUND
+          NOT_FOUND / TASK_NOT_FOUND   claim_revision is given, and there is no such task
+          ABORTED / CLAIM_LOST         claim_revision is given and not the claim's
 
         Retry freely.
         """

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from taskloom_server.coordinator import marks, workers
 from taskloom_server.coordinator.admission import check_claim
-from taskloom_server.coordinator.lookup import require_live_task
+from taskloom_server.coordinator.lookup import require_live_task, require_task
 from taskloom_server.graph.errors import FileLocked
 from taskloom_server.graph.tasks import FileMark
 from taskloom_server.store.transaction import Transaction
@@ -40,6 +40,7 @@ class Unmark:
     worker_id: str
     paths: tuple[str, ...]
     task_id: str
+    claim_revision: int  # 0: not checked
     reason: str
 
 
@@ -100,8 +101,10 @@ def give_back(tx: Transaction, marked: Marked) -> None:
 
 
 def unmark_files(tx: Transaction, ask: Unmark) -> Unmarked:
-    """Remove marks of a worker. Raises WorkerNotFound."""
+    """Remove marks of a worker. Raises WorkerNotFound, TaskNotFound, ClaimLost."""
     workers.sign_of_life(tx, ask.worker_id)
+    if ask.claim_revision:
+        check_claim(tx, require_task(tx, ask.task_id), ask.worker_id, ask.claim_revision)
     paths = frozenset(ask.paths)
     removed = []
     for mark in tx.file_marks.by(ask.worker_id):

@@ -45,8 +45,11 @@ class FileServicer(file_service_pb2_grpc.FileServiceServicer):
             worker_id=read.identifier("worker_id", request.worker_id),
             paths=read.paths("paths", request.paths),
             task_id=read.identifier("task_id", request.task_id, optional=True),
+            claim_revision=read.revision("claim_revision", request.claim_revision),
             reason=read.text("reason", request.reason, read.MAX_REASON),
         )
+        if ask.claim_revision and not ask.task_id:
+            raise InvalidField("claim_revision", "goes with task_id")
         return await self._calls.write(
             request, files.unmark_files, ask, pb.UnmarkFilesResponse, _unmarked
         )
