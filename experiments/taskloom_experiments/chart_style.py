@@ -54,6 +54,18 @@ _OF_PULLS: dict[str | None, Style] = {
 }
 
 
+_OF_MODES = {
+    "push": STYLES[4],
+    "hybrid": STYLES[5],
+    "relay": Style(INK, "-", "X", "||"),
+}
+
+
+def way_style(way: str) -> Style:
+    """A way of pulling, or a mode, looks the same in every chart of repeats and sweeps."""
+    return _OF_PULLS.get(way) or _OF_MODES.get(way, STYLES[0])
+
+
 def series_style(series: Series, all_series: tuple[Series, ...]) -> Style:
     """A way of pulling looks the same in every report that has one series of each."""
     pulls = [one.pull for one in all_series]
