@@ -15,7 +15,7 @@ _PANELS = (
     ("idle_time_ratio", "idle share"),
     ("claim_retries_per_task", "claims refused a task"),
     ("gini_coefficient", "Gini of tasks per agent"),
-    ("cost_per_task_usd", "cost of a task"),
+    ("cost_per_task_usd", "cost of a task (US dollars)"),
     ("calls_per_task", "calls a task"),
 )
 

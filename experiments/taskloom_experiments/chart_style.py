@@ -102,7 +102,7 @@ def subtitle(comparison: Comparison) -> str:
     counts = listed([str(count) for count in agents])
     told = [f"{comparison.definition.name}: {counts} {'agent' if agents == [1] else 'agents'}"]
     speeds = {run.speed for run in comparison.runs}
-    if len(speeds) == 1 and (speed := next(iter(speeds))):
+    if len(speeds) == 1 and (speed := next(iter(speeds))) and speed != 1:
         told.append(f"time compressed {speed:,.0f} times")
     if any(run.partial for run in comparison.runs):
         told.append("some runs are partial")

@@ -133,8 +133,12 @@ def _hypothesis(hypothesis: Hypothesis) -> str:
         for one in part.beside
     ]
     if beside:
-        header = ["part", "agents", "beside, which decides nothing", "it alone"]
-        text += f"\n\n{table(header, beside, figures=slice(1, 2))}"
+        header = ["part", "agents", "compared", "it alone"]
+        text += (
+            "\n\n<details><summary>Beside it, which decides nothing: other numbers of agents, and "
+            f"other ways of pulling</summary>\n\n{table(header, beside, figures=slice(1, 2))}\n\n"
+            "</details>"
+        )
     return text
 
 
@@ -146,7 +150,7 @@ def _about_verdicts() -> str:
         "next and stream that was measured: agents that choose for themselves are who the "
         "hypotheses were made of. A part is supported where the whole interval is beyond what "
         f"would matter ({CONTENTION:g} refused claims a task, {GINI:g} of Gini, "
-        f"{100 * IDLE:g} points of idle share, {100 * SHARE:g} % of a time, a rate or a cost), "
+        f"{100 * IDLE:g} point of idle share, {100 * SHARE:g} % of a time, rate or cost), "
         "refuted where the whole interval is short of it, and else nobody can tell, nor with fewer "
         f"than {FEWEST} pairs. A hypothesis is refuted by one of its parts, supported only by all."
     )
