@@ -111,7 +111,8 @@ def caption(
     return (
         f"Medians with 95 % bootstrap intervals, higher is better. By {_ABOUT[key][1]}, "
         f"{listed(list(dict.fromkeys(ends)))}; {overtaking}. A crossing is marked where both sides "
-        "of it are settled by pairs of equal seeds."
+        "of it are settled by pairs of equal seeds. The axis upwards does not begin at 0, and the "
+        "values stand at equal distances."
     )
 
 

@@ -5,7 +5,9 @@ from dataclasses import dataclass
 
 from taskloom_experiments.analysis import Run
 from taskloom_experiments.bootstrap import Interval, median_interval
-from taskloom_experiments.hypotheses import Observed
+from taskloom_experiments.hypotheses import PULLING, Observed
+
+_WAYS = (*PULLING, "push", "hybrid", "relay")
 
 _INDEPENDENT = 0.05
 """Tasks are called independent where no larger part of them waits for others."""
@@ -46,17 +48,29 @@ class Variant:
 
 
 def variants(runs: Sequence[Run]) -> tuple[Variant, ...]:
-    """The runs that were repeated, in the order of their first repeats; empty where none was."""
+    """The runs that were repeated, pulls first, then by agents and value; empty where none was."""
     groups: dict[tuple[str, str, tuple[tuple[str, str], ...]], list[Run]] = {}
     for run in runs:
         if run.record and run.record.repeats:
             swept = tuple(run.record.swept.items())
             groups.setdefault((run.record.repeats, run.pull or "", swept), []).append(run)
     several = {name for name, way, _ in groups if (name, way) != (name, _first(groups, name))}
-    return tuple(
+    found = [
         Variant(f"{name} ({way})" if name in several else name, way, mine[0].agents, tuple(mine))
         for (name, way, _), mine in groups.items()
-    )
+    ]
+    return tuple(sorted(found, key=_place))
+
+
+def _place(variant: Variant) -> tuple[int, int, float]:
+    """Where it stands: in the same order whether it was just run or is compared later."""
+    record = variant.runs[0].record
+    swept = next(iter(record.swept.values()), "") if record else ""
+    try:
+        value = float(swept or "-inf")
+    except ValueError:  # files stay as they were named
+        value = 0.0
+    return _WAYS.index(variant.way) if variant.way in _WAYS else len(_WAYS), variant.agents, value
 
 
 def _first(groups: dict[tuple[str, str, tuple[tuple[str, str], ...]], list[Run]], name: str) -> str:

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from taskloom_experiments.commands import run_command, sweep_command
+from taskloom_experiments.commands import compare_command, run_command, sweep_command
 from taskloom_experiments.definition import Definition, load_definition
 from taskloom_experiments.planning import PlanError, RunPlan, plan_runs
 from taskloom_experiments.runs import RunRecord
@@ -226,3 +226,25 @@ def test_sweep_shows_where_one_overtakes_another(file: Path, tmp_path: Path) -> 
     assert "## The hypotheses" not in report
     record = RunRecord.load(output / "push-decision_s-600-r1/run.json")
     assert record.swept == {"decision_s": "600"}
+
+
+def test_compared_later_is_in_the_same_order(file: Path, tmp_path: Path) -> None:
+    """Databases named in any order give the same tables: pulls first, values upwards."""
+    output = tmp_path / "out"
+    sweep_command(
+        file,
+        over="decision_s=2,10",
+        output=output,
+        runs=(),
+        template=None,
+        seed=1,
+        repeat=1,
+        charts=False,
+    )
+    databases = sorted(output.glob("*/tasks.db"), reverse=True)
+    compare_command(databases, labels=(), charts=False, output=tmp_path / "later", definition=file)
+    report = (tmp_path / "later.md").read_text()
+    table = report.split("### Wall clock")[1].split("###")[0]
+    rows = [line.split("|")[1].strip() for line in table.splitlines() if line.startswith("|")]
+    assert rows == ["decision_s", "---", "any", "2", "10"]
+    assert "| decision_s | next | push |" in table
