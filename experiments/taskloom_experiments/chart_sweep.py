@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import fmean
 
 from matplotlib.figure import Figure
 
@@ -13,6 +14,7 @@ from taskloom_experiments.formatting import listed
 from taskloom_experiments.repeats import Variant, variants
 
 _FIGURE = "throughput_per_agent"
+_CLOSE = 0.15
 _ABOUT = {
     "agents": ("agents", "number of agents"),
     "decision_s": ("time to decide on an assignment (simulated s)", "time to decide"),
@@ -56,10 +58,10 @@ def draw_sweep(comparison: Comparison) -> tuple[Figure, str, str]:
             label=way,
         )
     crossed = crossings(curves)
-    for number, crossing in enumerate(crossed, 1):
+    for numbers, place, height in _marks(crossed):
         axes.plot(
-            [crossing.place],
-            [crossing.height],
+            [place],
+            [height],
             marker="o",
             markersize=15,
             markerfacecolor="none",
@@ -68,8 +70,8 @@ def draw_sweep(comparison: Comparison) -> tuple[Figure, str, str]:
             linestyle="none",
         )
         axes.annotate(
-            str(number),
-            (crossing.place, crossing.height),
+            numbers,
+            (place, height),
             xytext=(0, 11),
             textcoords="offset points",
             ha="center",
@@ -114,6 +116,24 @@ def caption(
         "of it are settled by pairs of equal seeds. The axis upwards does not begin at 0, and the "
         "values stand at equal distances."
     )
+
+
+def _marks(crossed: Sequence[Crossing]) -> list[tuple[str, float, float]]:
+    """Where to draw what circles, with their numbers: what lies closely together has one."""
+    groups: list[list[tuple[int, Crossing]]] = []
+    for number, one in enumerate(crossed, 1):
+        if groups and one.place - groups[-1][-1][1].place < _CLOSE:
+            groups[-1].append((number, one))
+        else:
+            groups.append([(number, one)])
+    return [
+        (
+            ", ".join(str(number) for number, _ in group),
+            fmean(one.place for _, one in group),
+            fmean(one.height for _, one in group),
+        )
+        for group in groups
+    ]
 
 
 def _curves(found: Sequence[Variant]) -> tuple[list[str], dict[str, list[BySeed]]]:

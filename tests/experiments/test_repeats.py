@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from taskloom_experiments.commands import compare_command, run_command, sweep_command
@@ -45,7 +46,7 @@ def definition(file: Path) -> Definition:
     return load_definition(file)
 
 
-def plan(definition: Definition, output: Path, **words: int) -> tuple[RunPlan, ...]:
+def plan(definition: Definition, output: Path, **words: Any) -> tuple[RunPlan, ...]:
     """The runs of a definition, with a template that is there."""
     assert definition.template is not None
     return plan_runs(
