@@ -1,6 +1,7 @@
 """What a report says of runs that were repeated: medians, and the hypotheses that they decide."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from taskloom_experiments.bootstrap import CONFIDENCE, DRAWS, FEWEST, Interval
 from taskloom_experiments.catalogue import METRICS, Unit
@@ -170,7 +171,10 @@ def _about_medians(found: Sequence[Variant]) -> str:
 def _row(variant: Variant) -> str:
     record = variant.runs[0].record
     swept = record.swept if record else {}
-    return next(iter(swept.values()), "") or ("any" if swept else str(variant.agents))
+    value = next(iter(swept.values()), "")
+    if "template" in swept:
+        value = Path(value).name
+    return value or ("any" if swept else str(variant.agents))
 
 
 def _swept_key(found: Sequence[Variant]) -> str:

@@ -44,7 +44,8 @@ def read_sweep(text: str) -> Sweep:
         values.sort(key=lambda value: _number(key, value))
         alike = [one for one, other in pairwise(values) if _number(key, one) == _number(key, other)]
     else:
-        alike = [one for index, one in enumerate(values) if one in values[:index]]
+        names = [_short(key, value) for value in values]  # by which folders are named
+        alike = [one for index, one in enumerate(names) if one in names[:index]]
     if alike:
         raise PlanError(f"--over {text}: {alike[0]} stands twice; leave one of them out")
     if len(values) < 2:
@@ -99,7 +100,7 @@ def _chosen(definition: Definition, only: Sequence[str]) -> list[PlannedRun]:
 
 def _named(runs: Sequence[PlannedRun], sweep: Sweep, value: str) -> tuple[PlannedRun, ...]:
     """By mode and pull and value: the number of agents in a run's own name may be changed."""
-    told = Path(value).name.split(".")[0] if sweep.key == "template" else value
+    told = _short(sweep.key, value)
     return tuple(
         run.model_copy(
             update={
@@ -136,6 +137,11 @@ def _crashing(config: AgentConfig, rate: float) -> dict[str, float | None]:
     away = _AWAY_S if config.restart_after is None else config.restart_after
     lease = _LEASE_S if config.lease_s is None else config.lease_s
     return {"crash_rate": rate, "restart_after": away if rate else None, "lease_s": lease}
+
+
+def _short(key: str, value: str) -> str:
+    """A value as names have it: of a template that of its file."""
+    return Path(value).name.split(".")[0] if key == "template" else value
 
 
 def _number(key: str, value: str) -> float:

@@ -155,6 +155,7 @@ def test_repeats_made_again_replace_themselves(
         ("decision_s=nan,2", "nan is out of range"),
         ("decision_s=1,1.0", "stands twice"),
         ("template=a.json,a.json", "stands twice"),
+        ("template=one/a.json,two/a.json", "stands twice"),
     ],
 )
 def test_sweep_that_cannot_be_read_is_refused(text: str, says: str) -> None:
