@@ -49,6 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         timeout=given.timeout,
         charts=given.charts,
         simulate=given.simulate,
+        repeat=given.repeat,
     )
 
 
@@ -75,6 +76,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--agents", type=int, default=commands.DEFAULT_AGENTS, metavar="N")
     add("--speed", type=float, metavar="F", help=f"times real time, {DEFAULT_SPEED:g} if real")
     add("--simulate", action="store_true", help="on a virtual clock, at real time unless told")
+    add("--repeat", type=int, default=1, metavar="N", help="so many times, by seeds from --seed on")
     add("--seed", type=int, default=1, metavar="N", help="of the noise on the estimates")
     add(
         "--pull",

@@ -54,6 +54,18 @@ _OF_PULLS: dict[str | None, Style] = {
 }
 
 
+_OF_MODES = {
+    "push": STYLES[4],
+    "hybrid": STYLES[5],
+    "relay": Style(INK, "-", "X", "||"),
+}
+
+
+def way_style(way: str) -> Style:
+    """A way of pulling, or a mode, looks the same in every chart of repeats and sweeps."""
+    return _OF_PULLS.get(way) or _OF_MODES.get(way, STYLES[0])
+
+
 def series_style(series: Series, all_series: tuple[Series, ...]) -> Style:
     """A way of pulling looks the same in every report that has one series of each."""
     pulls = [one.pull for one in all_series]
@@ -90,7 +102,7 @@ def subtitle(comparison: Comparison) -> str:
     counts = listed([str(count) for count in agents])
     told = [f"{comparison.definition.name}: {counts} {'agent' if agents == [1] else 'agents'}"]
     speeds = {run.speed for run in comparison.runs}
-    if len(speeds) == 1 and (speed := next(iter(speeds))):
+    if len(speeds) == 1 and (speed := next(iter(speeds))) and speed != 1:
         told.append(f"time compressed {speed:,.0f} times")
     if any(run.partial for run in comparison.runs):
         told.append("some runs are partial")

@@ -12,12 +12,15 @@ from matplotlib.figure import Figure
 
 from taskloom_experiments.chart_completion import draw_completion
 from taskloom_experiments.chart_contention import draw_contention
+from taskloom_experiments.chart_medians import draw_medians
 from taskloom_experiments.chart_pulls import draw_pulls
 from taskloom_experiments.chart_style import DPI
+from taskloom_experiments.chart_sweep import draw_sweep
 from taskloom_experiments.chart_throughput import draw_throughput
 from taskloom_experiments.chart_timeline import draw_timeline
 from taskloom_experiments.comparison import Comparison
-from taskloom_experiments.definition_parts import ChartKind
+from taskloom_experiments.definition_parts import DrawnKind
+from taskloom_experiments.repeats import variants
 from taskloom_experiments.whole_files import written_whole
 
 
@@ -34,16 +37,19 @@ class Drawing:
 class ChartFile:
     """A chart that was written."""
 
-    kind: ChartKind
+    kind: DrawnKind
     file: Path
     title: str
     caption: str
 
 
 def save_charts(comparison: Comparison, prefix: str) -> tuple[ChartFile, ...]:
-    """Draw the definition's charts to ``<prefix><kind>.png``; the folder must be there."""
+    """Draw the definition's charts to ``<prefix><kind>.png``; the folder must be there.
+
+    Of runs that were repeated those of medians are drawn instead, for the others show single runs.
+    """
     written = []
-    for kind in comparison.definition.charts:
+    for kind in _kinds(comparison):
         drawing = draw(kind, comparison)
         file = Path(f"{prefix}{kind}.png")
         with written_whole(file) as unfinished:
@@ -52,13 +58,24 @@ def save_charts(comparison: Comparison, prefix: str) -> tuple[ChartFile, ...]:
     return tuple(written)
 
 
-def draw(kind: ChartKind, comparison: Comparison) -> Drawing:
+def _kinds(comparison: Comparison) -> tuple[DrawnKind, ...]:
+    repeated = variants(comparison.runs)
+    if not repeated:
+        return comparison.definition.charts
+    if any(run.record and run.record.swept for run in comparison.runs):
+        return ("sweep",)
+    return ("medians",)
+
+
+def draw(kind: DrawnKind, comparison: Comparison) -> Drawing:
     """Draw one of them."""
-    drawers: dict[ChartKind, Callable[[Comparison], tuple[Figure, str, str]]] = {
+    drawers: dict[DrawnKind, Callable[[Comparison], tuple[Figure, str, str]]] = {
         "throughput": draw_throughput,
         "timeline": draw_timeline,
         "completion": draw_completion,
         "contention": draw_contention,
         "pulls": draw_pulls,
+        "medians": draw_medians,
+        "sweep": draw_sweep,
     }
     return Drawing(*drawers[kind](comparison))

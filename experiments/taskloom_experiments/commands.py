@@ -7,6 +7,7 @@ Single steps of a run are in ``step_commands``.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
@@ -29,6 +30,7 @@ from taskloom_experiments.planning import (
 from taskloom_experiments.progress import Teller
 from taskloom_experiments.pulls import AGENTS_CHOOSE, DEFAULT_PULL, PULLS, Pull
 from taskloom_experiments.results import claimed_output, default_output
+from taskloom_experiments.sweeping import read_sweep, swept
 from taskloom_experiments.templates import Template, read_template
 from taskloom_experiments.terminal import print_comparison
 
@@ -60,6 +62,7 @@ def run_command(
     timeout: float | None,
     charts: bool,
     simulate: bool = False,
+    repeat: int = 1,
 ) -> int:
     """Run an experiment: a definition, or without one a single run of a template.
 
@@ -67,7 +70,8 @@ def run_command(
     the protocol of the reference, and its agents may take every task. ``runs`` names the runs to
     make, empty: all. ``output`` None is a new folder below results/, ``speed`` None DEFAULT_SPEED,
     of a simulation (``simulate``) SIMULATED_SPEED, ``timeout`` (seconds a run) None a minute and
-    ten times the best possible time.
+    ten times the best possible time. ``repeat``: every run so many times, by ``seed`` and those
+    after it, of which the report then gives medians.
     """
     teller = Teller()
     chosen, graph = _chosen(definition, template, workflow, agents)
@@ -86,6 +90,7 @@ def run_command(
         tags=None if definition else ("worker", *graph.tags),
         flat=definition is None and len(pulls) == 1,
         simulate=simulate,
+        repeat=repeat,
     )
     with claimed_output(folder, [plan.folder for plan in plans]) as kept:
         for warning in chosen.warnings:
@@ -95,6 +100,56 @@ def run_command(
             teller.say(f"kept as it was, and not in the report: {names}")
         teller.say(_announcement(chosen, plans, folder))
         return _exit_code(conduct(chosen, plans, folder, teller, charts=charts), graph)
+
+
+@ending
+def sweep_command(
+    definition: Path,
+    *,
+    over: str,
+    output: Path | None,
+    runs: Sequence[str],
+    template: Path | None,
+    seed: int,
+    repeat: int,
+    charts: bool,
+) -> int:
+    """Simulate a definition's runs from value to value of one thing, as ``over`` says.
+
+    ``template`` is worked instead of the definition's. The exit code is as of ``run_command``.
+    """
+    teller = Teller()
+    sweep = read_sweep(over)
+    chosen = load_definition(definition)
+    if template is not None:
+        if not template.is_file():
+            raise PlanError(f"--template {template}: there is no such file; name a template")
+        chosen = replace(chosen, template=template.resolve())
+    preflight.check(chosen)
+    folder = output or default_output(f"{chosen.name}-{sweep.key}", datetime.now())
+    plans: list[RunPlan] = []
+    for value, part in swept(chosen, sweep, runs):
+        if part.template is None:
+            raise PlanError(f"{chosen.name} names no template, so there is nothing to run")
+        plans += plan_runs(
+            part,
+            read_template(part.template),
+            folder,
+            pulls=PULLS,
+            speed=SIMULATED_SPEED,
+            seed=seed,
+            simulate=True,
+            repeat=repeat,
+            swept={sweep.key: value},
+        )
+    plans.sort(key=lambda plan: plan.seed)  # round by round, as repeats are
+    with claimed_output(folder, [plan.folder for plan in plans]) as kept:
+        if kept:
+            names = listed([place.name for place in kept])
+            teller.say(f"kept as it was, and not in the report: {names}")
+        teller.say(_announcement(chosen, plans, folder))
+        done = conduct(chosen, plans, folder, teller, charts=charts)
+        return _exit_code(done, plans[0].template)
 
 
 @ending

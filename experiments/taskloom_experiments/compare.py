@@ -15,6 +15,7 @@ from taskloom_experiments.comparison import Comparison, compare_runs
 from taskloom_experiments.definition import Definition, definition_for_comparison
 from taskloom_experiments.errors import ExperimentError
 from taskloom_experiments.report import write_report
+from taskloom_experiments.report_html import write_html
 
 if TYPE_CHECKING:
     from taskloom_experiments.charts import ChartFile
@@ -77,6 +78,7 @@ def report_on(
         file.parent.mkdir(parents=True, exist_ok=True)
         drawn = _draw(comparison, chart_prefix) if charts else ()
         write_report(comparison, file, drawn)
+        write_html(file)
     except OSError as error:
         raise CompareError(
             f"{error.filename or file}: cannot be written: {error.strerror}"

@@ -21,6 +21,9 @@ from taskloom_experiments.criteria import Condition, ConditionError, parse_condi
 
 ChartKind = Literal["throughput", "timeline", "completion", "contention", "pulls"]
 
+DrawnKind = ChartKind | Literal["medians", "sweep"]
+"""What is drawn: as a definition asks, or of runs that were repeated."""
+
 
 class Part(BaseModel):
     """A part of the file that is used: every key is known, every type as written."""

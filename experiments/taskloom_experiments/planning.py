@@ -1,7 +1,8 @@
 """What is to be run: a definition and the words of a command line, made into plans, run by run."""
 
+import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from taskloom_experiments.agent_settings import (
@@ -19,6 +20,8 @@ from taskloom_experiments.pulls import Pull
 from taskloom_experiments.results import run_folder
 from taskloom_experiments.templates import Template
 
+MOST_REPEATS = 1_000
+
 _TIMEOUT_FACTOR = 10.0
 _TIMEOUT_FLOOR_S = 60.0
 _LONGEST_LEASE_S = 3600.0
@@ -35,6 +38,7 @@ class RunPlan:
     ``fleet`` is how each agent works, by its id; ``coordinator`` hands out tasks, where one does.
     ``workflow`` is that of the tasks.
     ``simulate`` is what calls cost in a simulation, None: it is made of processes.
+    ``repeats`` and ``swept`` are as in ``RunRecord``.
     """
 
     name: str
@@ -51,6 +55,8 @@ class RunPlan:
     expected_s: float
     timeout_s: float
     simulate: CallCosts | None = None
+    repeats: str = ""
+    swept: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def agents(self) -> int:
@@ -71,13 +77,17 @@ def plan_runs(
     tags: Sequence[str] | None = None,
     flat: bool = False,
     simulate: bool = False,
+    repeat: int = 1,
+    swept: Mapping[str, str] | None = None,
 ) -> tuple[RunPlan, ...]:
     """The runs of a definition, in the order to make them.
 
     A run of the mode pull that fixes no way of pulling is made by each of ``pulls``. ``only`` names
     the runs to make, empty: all. ``tags`` are given to every agent, None: those of the definition.
     ``flat``: the one run lies in ``output`` itself.
-    ``simulate``: on a virtual clock, without processes.
+    ``simulate``: on a virtual clock, without processes. ``repeat``: all of them so many times, one
+    round after the other, so that whatever changes on the machine meanwhile meets them all alike;
+    each round has a seed of its own, ``seed`` and those after it. ``swept`` is for the record.
     Raises PlanError and RunRecordError.
     """
     if not speed > 0:
@@ -88,34 +98,42 @@ def plan_runs(
     for name in only:
         if name not in names:
             raise PlanError(f"there is no run '{name}' in {definition.name}: {', '.join(names)}")
+    if not 1 <= repeat <= MOST_REPEATS:
+        raise PlanError(f"--repeat is {repeat}; ask for 1 to {MOST_REPEATS}")
     pulls = tuple(dict.fromkeys(pulls))
     floor_s = _TIMEOUT_FLOOR_S * pace(speed)
-    plans = []
-    for run in definition.runs:
-        if only and run.name not in only:
-            continue
-        expected_s = template.best_seconds(run.agents, seed=seed, speed=speed)
+    plans: list[RunPlan] = []
+    chosen = [run for run in definition.runs if not only or run.name in only]
+    for number, run in itertools.product(range(repeat), chosen):
+        name = run.name if repeat == 1 else f"{run.name}-r{number + 1:0{len(str(repeat))}}"
+        drawn = seed + number
+        expected_s = template.best_seconds(run.agents, seed=drawn, speed=speed)
         ways = (run.fixed_pull,) if run.fixed_pull else pulls
         for pull in ways:
-            folder = run_folder(output, run.name, pull, by_several_ways=len(ways) > 1)
+            folder = run_folder(output, name, pull, by_several_ways=len(ways) > 1)
             plans.append(
                 RunPlan(
-                    name=run.name,
-                    label=f"{run.name} ({pull if run.mode == 'pull' else run.mode})",
-                    folder=output if flat else folder,
+                    name=name,
+                    label=f"{name} ({pull if run.mode == 'pull' else run.mode})",
+                    folder=output if flat and repeat == 1 else folder,
                     template=template,
                     mode=run.mode,
                     pull=pull,
-                    seed=seed,
+                    seed=drawn,
                     speed=speed,
                     workflow=_workflow_of_tasks(run, definition),
-                    fleet=_fleet(run, definition, pull, seed=seed, speed=speed, tags=tags),
+                    fleet=_fleet(run, definition, pull, seed=drawn, speed=speed, tags=tags),
                     coordinator=_coordinator(run, definition, speed),
                     expected_s=expected_s,
                     timeout_s=timeout_s or round(floor_s + _TIMEOUT_FACTOR * expected_s),
                     simulate=definition.simulation if simulate else None,
+                    repeats=run.name if repeat > 1 or swept else "",
+                    swept=swept or {},
                 )
             )
+    folders = [plan.folder for plan in plans]
+    if twice := [place for index, place in enumerate(folders) if place in folders[:index]]:
+        raise PlanError(f"two runs would lie in {twice[0]}; rename one of them")
     return tuple(plans)
 
 

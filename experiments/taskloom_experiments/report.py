@@ -18,6 +18,7 @@ from taskloom_experiments.findings import findings, partial_runs
 from taskloom_experiments.formatting import duration, listed
 from taskloom_experiments.report_modes import ABOUT_MODES, modes_table
 from taskloom_experiments.report_pulls import about_pulls, pulls_table
+from taskloom_experiments.report_repeats import repeats_sections
 from taskloom_experiments.report_simulation import about_simulation
 from taskloom_experiments.whole_files import written_whole
 
@@ -27,8 +28,40 @@ if TYPE_CHECKING:
 
 def write_report(comparison: Comparison, file: Path, charts: "Sequence[ChartFile]" = ()) -> None:
     """Write the report; charts are linked from it by their place relative to it."""
+    sections = _of_repeats(comparison, charts, file.parent) or _of_runs(
+        comparison, charts, file.parent
+    )
+    text = "\n\n".join(part for part in sections if part) + "\n"
+    with written_whole(file) as unfinished:
+        unfinished.write_text(text, encoding="utf-8")
+
+
+def _of_repeats(comparison: Comparison, charts: "Sequence[ChartFile]", folder: Path) -> list[str]:
+    """The report of runs that were repeated; empty where none was."""
+    found = repeats_sections(comparison)
+    if not found:
+        return []
+    return [
+        f"# {comparison.definition.name}",
+        comparison.definition.description,
+        _warning(comparison),
+        *_charts(charts, folder),
+        *found,
+        *_criteria(comparison),
+        "## What was measured, and how",
+        about_simulation(comparison),
+        _about_time(comparison),
+        ABOUT_MODES,
+        _ABOUT_BOUNDS,
+        _about_runs(comparison),
+        "## Machine",
+        _machine(comparison),
+    ]
+
+
+def _of_runs(comparison: Comparison, charts: "Sequence[ChartFile]", folder: Path) -> list[str]:
     definition = comparison.definition
-    sections = [
+    return [
         f"# {definition.name}",
         definition.description,
         _warning(comparison),
@@ -47,7 +80,7 @@ def write_report(comparison: Comparison, file: Path, charts: "Sequence[ChartFile
         "## Best possible beside measured",
         tables.best_possible_table(comparison),
         _ABOUT_BOUNDS,
-        *_charts(charts, file.parent),
+        *_charts(charts, folder),
         "## Agents",
         tables.agents_table(comparison),
         *_answers(comparison),
@@ -60,9 +93,6 @@ def write_report(comparison: Comparison, file: Path, charts: "Sequence[ChartFile
         "## Machine",
         _machine(comparison),
     ]
-    text = "\n\n".join(part for part in sections if part) + "\n"
-    with written_whole(file) as unfinished:
-        unfinished.write_text(text, encoding="utf-8")
 
 
 def _warning(comparison: Comparison) -> str:

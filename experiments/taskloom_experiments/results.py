@@ -1,7 +1,7 @@
 """Where results lie, and what may be written over.
 
-    DIR/<run>[-<pull>]/   a run: tasks.db snapshot.json metrics.json run.json server.log
-    DIR/                  the whole: report.md and the charts
+    DIR/<run>[-r<n>][-<pull>]/   a run: tasks.db snapshot.json metrics.json run.json server.log
+    DIR/                          the whole: report.md, report.html and the charts
 
 ``-<pull>`` stands there when a definition is run by more than one way of pulling, or when a run by
 another way lies there already. A single run from the plain command line lies in DIR itself.
@@ -35,7 +35,8 @@ AGENTS_LOG = "agents.log"
 _UNFINISHED = r"\.({})\.\d+"  # as ``written_whole`` leaves it when its process is killed
 _JSON = r"(snapshot|metrics|run)\.json"
 _OF_A_RUN = re.compile(rf"tasks\.db.*|server\.log|agents\.log|{_JSON}|{_UNFINISHED.format(_JSON)}")
-_REPORT = rf"report\.md|({'|'.join(get_args(ChartKind))})\.png"
+_CHARTS = "|".join([*get_args(ChartKind), "medians", "sweep"])
+_REPORT = rf"report\.(md|html)|({_CHARTS})\.png"
 _OF_THE_WHOLE = re.compile(rf"{_REPORT}|{_UNFINISHED.format(_REPORT)}")
 
 

@@ -252,6 +252,8 @@ def first_record(plan: RunPlan) -> RunRecord:
         template=str(plan.template.file),
         workflow=plan.workflow,
         coordinators=(COORDINATOR,) if plan.coordinator else (),
+        repeats=plan.repeats,
+        swept=plan.swept,
         machine=describe_machine(),
     )
 

@@ -41,7 +41,9 @@ class RunRecord:
     ``machine`` is ``describe_machine()`` of the machine it ran on. ``partial_reason`` is a clause
     such as "interrupted after 12 s", and None exactly where ``partial`` is false. ``simulated`` is
     empty of a run of processes; of a simulation it says what calls cost in it, how many were
-    ``served``, and how long it took (``took_s``).
+    ``served``, and how long it took (``took_s``). ``repeats`` is the name of the run in the
+    definition of which this is one repeat, with a seed of its own; empty where there is one only.
+    ``swept`` is what a sweep had changed in it: the value, as written, by its key.
     """
 
     name: str
@@ -59,6 +61,8 @@ class RunRecord:
     machine: Mapping[str, str | int] = field(default_factory=dict)
     mode: Mode = "pull"
     coordinators: tuple[str, ...] = ()
+    repeats: str = ""
+    swept: Mapping[str, str] = field(default_factory=dict)
     simulated: Mapping[str, float] = field(default_factory=dict)
     schema_version: int = SCHEMA_VERSION
 

@@ -135,7 +135,11 @@ def test_definition_is_run_by_all_ways(tmp_path: Path, capsys: pytest.CaptureFix
     shown = capsys.readouterr()
     assert code == 0, shown
     assert {"poll", "next"} <= set(PULLS)
-    assert files(tmp_path / "out") == {"report.md", *(f"alone-{pull}" for pull in PULLS)}
+    assert files(tmp_path / "out") == {
+        "report.md",
+        "report.html",
+        *(f"alone-{pull}" for pull in PULLS),
+    }
     for pull in PULLS:
         folder = tmp_path / "out" / f"alone-{pull}"
         assert files(folder) == RUN_FILES
@@ -151,7 +155,7 @@ def test_required_criterion_that_fails_is_code_1(tmp_path: Path) -> None:
     """A poll run alone decides for itself."""
     definition = write_definition(tmp_path, "calls_per_task < 6")
     assert run_definition(definition, tmp_path / "out", pull=["poll"]) == 1
-    assert files(tmp_path / "out") == {"report.md", "alone"}
+    assert files(tmp_path / "out") == {"report.md", "report.html", "alone"}
 
 
 def test_partial_run_is_code_3(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -280,7 +284,7 @@ def test_run_made_again_leaves_the_others(
 
     assert run_definition(definition, out, pull=["next"]) == 0
 
-    assert files(out) == {"report.md", "alone", "alone-next"}
+    assert files(out) == {"report.md", "report.html", "alone", "alone-next"}
     assert (out / "alone" / "run.json").read_bytes() == first
     assert "kept as it was, and not in the report: alone\n" in capsys.readouterr().err
 
@@ -355,7 +359,7 @@ async def test_interrupted_experiment_reports_what_there_is(
 
     assert ending == code
     assert "partial" in shown
-    assert files(out) == RUN_FILES | {"report.md"}
+    assert files(out) == RUN_FILES | {"report.md", "report.html"}
     record = json.loads((out / "run.json").read_text())
     assert record["partial_reason"].startswith(f"interrupted by {number.name}")
 
@@ -370,7 +374,7 @@ async def test_reference_command_lines(tmp_path: Path) -> None:
             *("--speed", "72000", "--no-charts"),
         )
         assert code == 0, err
-        assert files(tmp_path / f"pull-{agents}") == RUN_FILES | {"report.md"}
+        assert files(tmp_path / f"pull-{agents}") == RUN_FILES | {"report.md", "report.html"}
         assert json.loads((tmp_path / f"pull-{agents}/run.json").read_text())["pull"] == "poll"
 
     code, out, err = await call(

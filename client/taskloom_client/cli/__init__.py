@@ -187,6 +187,7 @@ _add_group(
     "Measure how fleets of agents do.",
     {
         "run": experiments.run,
+        "sweep": experiments.sweep,
         "compare": experiments.compare,
         "template": experiments.template,
     },

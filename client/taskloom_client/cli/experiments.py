@@ -10,6 +10,11 @@ from taskloom_client.cli.exits import missing_extra
 
 Charts = Annotated[bool, typer.Option("--charts/--no-charts", help="Draw them as PNG.")]
 
+Repeat = Annotated[
+    int,
+    typer.Option("--repeat", metavar="N", help="Each run so often, by seeds from --seed on."),
+]
+
 
 def run(
     *,
@@ -53,6 +58,7 @@ def run(
         bool,
         typer.Option("--simulate", help="On a virtual clock, without processes and waiting."),
     ] = False,
+    repeat: Repeat = 1,
     charts: Charts = True,
 ) -> None:
     """Run an experiment: servers and agents of its own, then a report.
@@ -78,6 +84,58 @@ def run(
         timeout=timeout,
         charts=charts,
         simulate=simulate,
+        repeat=repeat,
+    )
+    raise typer.Exit(code)
+
+
+def sweep(
+    *,
+    definition: Annotated[
+        Path, typer.Argument(metavar="DEFINITION", help="A YAML file.", show_default=False)
+    ],
+    over: Annotated[
+        str,
+        typer.Option(
+            "--over",
+            metavar="KEY=A,B,...",
+            help="agents, decision_s, crash_rate or template, and its values.",
+        ),
+    ],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="DIR", help="Where the results go.")
+    ] = None,
+    only: Annotated[
+        list[str] | None,
+        typer.Option("--run", metavar="NAME", help="Only this run; repeatable."),
+    ] = None,
+    template_file: Annotated[
+        Path | None,
+        typer.Option("--template", metavar="FILE", help="Instead of the definition's."),
+    ] = None,
+    seed: Annotated[
+        int, typer.Option("--seed", metavar="N", help="Of the noise on the estimates.")
+    ] = 1,
+    repeat: Repeat = 5,
+    charts: Charts = True,
+) -> None:
+    """Simulate a definition from value to value: who overtakes whom, and where.
+
+    Of each mode and way of pulling one run is made, that with the most agents.
+    """
+    try:
+        from taskloom_experiments.commands import sweep_command  # noqa: PLC0415 - an extra
+    except ModuleNotFoundError as error:
+        raise missing_extra("experiments", error.name) from error
+    code = sweep_command(
+        definition,
+        over=over,
+        output=output,
+        runs=list(only or ()),
+        template=template_file,
+        seed=seed,
+        repeat=repeat,
+        charts=charts,
     )
     raise typer.Exit(code)
 
