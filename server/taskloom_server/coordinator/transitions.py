@@ -267,6 +267,8 @@ def rolling_up_later(tx: Transaction) -> Iterator[None]:
     line.append("")  # so that whoever comes stands in line behind it
     yield
     line.popleft()
+    # What was told as ready before it had its children is a parent that is done by now.
+    line.extend(id_ for id_ in tx.unblocked() if _ends_by_itself(tx, _known(tx, id_)))
     spared = [id_ for id_ in dict.fromkeys(line) if not _ends_by_itself(tx, _known(tx, id_))]
     _roll_up_line(tx)
     for task_id in spared:
