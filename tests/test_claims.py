@@ -505,6 +505,18 @@ async def test_none_ready(client: Client) -> None:
     assert answer.revision == status.revision
 
 
+async def test_limit_reached_names_what_is_held(client: Client) -> None:
+    """A worker at its limit is told which tasks it holds, by claims of either mode."""
+    await connect(client, "w", max_claims=2)
+    for id in ("one", "two", "three"):
+        await create(client, id)
+    await claim(client, "w", "one")
+    await claim(client, "w", "two", mode=v1.CLAIM_MODE_ADVISORY)
+    answer = await claim_next(client, "w")
+    assert answer.outcome == v1.CLAIM_OUTCOME_LIMIT_REACHED
+    assert answer.held_task_ids == ["one", "two"]
+
+
 async def test_all_done(client: Client) -> None:
     """Where no task is, or every one has ended or is deleted, the outcome is ALL_DONE."""
     await connect(client, "w")

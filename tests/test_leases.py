@@ -203,6 +203,14 @@ SIGNS_OF_LIFE: dict[str, Callable[[Client], Awaitable[object]]] = {
     "ClaimTask": lambda c: _claim(c, "w", "free"),
     "ClaimTask-again": lambda c: _claim(c, "w", "task"),
     "ClaimTask-refused": lambda c: _refused(_claim(c, "w", "blocked")),
+    "CompleteTask-refused": lambda c: _refused(_complete(c, "w", "free")),
+    "UpdateTask-refused": lambda c: _refused(_update(c, "task", worker_id="w", status="nowhere")),
+    "MarkFiles-refused": lambda c: _refused(
+        c.files.MarkFiles(v1.MarkFilesRequest(worker_id="w", paths=["a"], task_id="nowhere"))
+    ),
+    "LogMetrics-refused": lambda c: _refused(
+        c.tasks.LogMetrics(v1.LogMetricsRequest(worker_id="w", task_id="nowhere"))
+    ),
     "ClaimNextTask": lambda c: c.claims.ClaimNextTask(v1.ClaimNextTaskRequest(worker_id="w")),
     "ClaimNextTask-none": lambda c: c.claims.ClaimNextTask(
         v1.ClaimNextTaskRequest(worker_id="w", parent_id="free")
@@ -248,7 +256,10 @@ async def _refused(call: Awaitable[object]) -> None:
 async def test_any_sign_of_life_renews(
     timed_client: Client, clock: "TestClock", sign: Callable[[Client], Awaitable[object]]
 ) -> None:
-    """Whatever call names a worker renews its leases, those of tasks it is not about as well."""
+    """Whatever call names a worker renews its leases, those of tasks it is not about as well.
+
+    Also one that is refused: whoever asks lives.
+    """
     client = timed_client
     await _connect(client, "w")
     await _connect(client, "silent")
@@ -301,6 +312,26 @@ async def test_assignment_has_a_whole_lease(timed_client: Client, clock: "TestCl
     clock.advance(LEASE - 1)
     event = await _expiry(timed_client, "task")
     assert (event.previous_status, event.task.status) == ("assigned", "pending")
+
+
+@pytest.mark.parametrize("held_back", ["pause", "blocker", "nothing"])
+async def test_assignment_that_nobody_began_is_no_attempt(
+    timed_client: Client, clock: "TestClock", held_back: str
+) -> None:
+    """A lease that ends on an assigned task takes it back, and fails nothing."""
+    client = timed_client
+    await _connect(client, "w")
+    await _create(client, "first")
+    blocked_by = ["first"] if held_back == "blocker" else []
+    await _create(client, "task", max_attempts=1, blocked_by=blocked_by)
+    await _update(client, "task", assignee="w")
+    if held_back == "pause":
+        await client.admin.Pause(v1.PauseRequest(reason="lunch"))
+    clock.advance(LEASE)
+    event = await _expiry(client, "task")
+    assert (event.previous_status, event.task.status) == ("assigned", "pending")
+    assert event.task.attempts == 0
+    assert not event.task.HasField("not_before")
 
 
 async def test_assigned_task_begins_with_the_lease_it_asks_for(

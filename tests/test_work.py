@@ -82,6 +82,15 @@ async def test_start_comes_first(client: Client, first: dict[str, Any]) -> None:
     assert (await show(client, "a")).status == "working"
 
 
+async def test_stream_without_a_start(client: Client) -> None:
+    """A stream that is closed before anything came is told what it lacks."""
+    async with opened(client) as stream:
+        await stream.call.done_writing()
+        error = await stream.end()
+        assert (error.code.name, error.reason) == ("INVALID_ARGUMENT", "INVALID_FIELD")
+        assert [violation.field for violation in error.field_violations] == ["start"]
+
+
 async def test_start_comes_once(client: Client) -> None:
     """A second start ends the stream."""
     await connect(client, "w")

@@ -6,6 +6,7 @@ they share: its interceptors, and the options below.
 """
 
 import asyncio
+import contextlib
 import json
 import re
 from datetime import timedelta
@@ -17,7 +18,7 @@ from grpc import aio
 from taskloom import v1
 
 from taskloom_client.durations import proto_duration
-from taskloom_client.errors import Unavailable
+from taskloom_client.errors import TaskloomError, Unavailable
 from taskloom_client.interceptors import interceptors
 from taskloom_client.transfers import Content, Download, Progress, upload
 from taskloom_client.watch import Watch
@@ -27,6 +28,7 @@ DEFAULT_TARGET = "127.0.0.1:50051"
 """Where a server listens unless told otherwise."""
 
 _MIB = 1024 * 1024
+_LAST_WORD_S = 2.0  # for what is still to be said by a caller who has gone
 
 _SERVICE_CONFIG = {
     "methodConfig": [
@@ -88,6 +90,7 @@ class Client:
       * are repeated a few times, within their deadline and with the same request_id, while the
         server is UNAVAILABLE;
       * raise TaskloomError.
+    What a ClaimNextTask was given that was cancelled in that very instant is given back.
 
     Nothing is sent before the first call, so making a client never fails for want of a server. It
     belongs to the event loop in which it is made: outside of one it raises RuntimeError.
@@ -110,7 +113,7 @@ class Client:
             # Else a proxy named in the environment is asked to connect to its own loopback.
             options.append(("grpc.enable_http_proxy", 0))
         self.channel = channel or aio.insecure_channel(
-            target, options=options, interceptors=interceptors(target, timeout)
+            target, options=options, interceptors=interceptors(target, timeout, self._give_up)
         )
         """For services that are not taskloom's, such as health."""
         self.workers = v1.WorkerServiceStub(self.channel)
@@ -121,6 +124,7 @@ class Client:
         self.attachments = v1.AttachmentServiceStub(self.channel)
         self.admin = v1.AdminServiceStub(self.channel)
         self._streams: WeakSet[Watch | Work] = WeakSet()
+        self._giving_back: set[asyncio.Task[None]] = set()
 
     async def ready(
         self,
@@ -231,7 +235,31 @@ class Client:
         """End the streams and close the connection; calls under way are cancelled."""
         for stream in list(self._streams):
             await stream.aclose()
+        if self._giving_back:
+            await asyncio.wait(self._giving_back, timeout=_LAST_WORD_S)
         await self.channel.close()
+
+    def _give_up(self, request: v1.ClaimNextTaskRequest) -> None:
+        """A claim was given up under a request_id that nobody but this client knows."""
+        task = asyncio.create_task(self._give_back(request))
+        self._giving_back.add(task)
+        task.add_done_callback(self._giving_back.discard)
+
+    async def _give_back(self, request: v1.ClaimNextTaskRequest) -> None:
+        """Give back what it was given, if it was given anything, in the instant of its end."""
+        again = v1.ClaimNextTaskRequest()
+        again.CopyFrom(request)
+        again.ClearField("wait")
+        with contextlib.suppress(TaskloomError):
+            answer = await self.claims.ClaimNextTask(again, timeout=_LAST_WORD_S)
+            for task in answer.tasks:
+                release = v1.ReleaseTaskRequest(
+                    worker_id=request.worker_id,
+                    task_id=task.id,
+                    claim_revision=task.claim_revision,
+                    reason="the caller had gone before it was told",
+                )
+                await self.claims.ReleaseTask(release, timeout=_LAST_WORD_S)
 
     async def __aenter__(self) -> Self:
         return self

@@ -5,10 +5,12 @@ because grpc.aio registers an interceptor for the first kind it implements and n
 are not here: gRPC does them by itself, below, from the service config of the channel.
 """
 
+import asyncio
 import uuid
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Generator, Iterable
 from typing import TypeVar, cast
 
+import grpc
 from google.protobuf.message import Message
 from grpc import aio
 from taskloom import v1
@@ -19,12 +21,30 @@ _Request = TypeVar("_Request")
 _Response = TypeVar("_Response")
 
 
-def interceptors(target: str, timeout: float | None) -> list[aio.ClientInterceptor]:
+GivenUp = Callable[[v1.ClaimNextTaskRequest], None]
+
+
+def interceptors(
+    target: str, timeout: float | None, given_up: GivenUp = lambda _: None
+) -> list[aio.ClientInterceptor]:
     """The interceptors of a channel to ``target``.
 
     ``timeout`` is the deadline, in seconds, of unary calls that are given none; None: no deadline.
+    ``given_up`` is told of every ClaimNextTask under a request_id that was made up here of which
+    nobody knows what it was given: it was cancelled, or failed without an answer.
     """
-    return [_UnaryUnary(target, timeout), _UnaryStream(target), _StreamUnary(target)]
+    return [_UnaryUnary(target, timeout, given_up), _UnaryStream(target), _StreamUnary(target)]
+
+
+# After these nobody knows whether the call has changed anything.
+_UNKNOWN_ENDS = frozenset(
+    (
+        grpc.StatusCode.CANCELLED,
+        grpc.StatusCode.DEADLINE_EXCEEDED,
+        grpc.StatusCode.UNAVAILABLE,
+        grpc.StatusCode.UNKNOWN,
+    )
+)
 
 
 def with_request_id(request: _Request) -> _Request:
@@ -43,9 +63,10 @@ def with_request_id(request: _Request) -> _Request:
 
 
 class _UnaryUnary(aio.UnaryUnaryClientInterceptor):
-    def __init__(self, target: str, timeout: float | None) -> None:
+    def __init__(self, target: str, timeout: float | None, given_up: GivenUp) -> None:
         self._target = target
         self._timeout = timeout
+        self._given_up = given_up
 
     async def intercept_unary_unary(
         self,
@@ -58,12 +79,22 @@ class _UnaryUnary(aio.UnaryUnaryClientInterceptor):
         details = client_call_details
         if details.timeout is None:
             details = _with_timeout(details, self._timeout)
-        call = await continuation(details, with_request_id(request))
+        named = with_request_id(request)
+        call = await continuation(details, named)
         try:
             await call
+        except asyncio.CancelledError:
+            self._note_given_up(request, named)
+            raise
         except aio.AioRpcError as error:
+            if error.code() in _UNKNOWN_ENDS:
+                self._note_given_up(request, named)
             raise _translated(error, self._target, details) from error
         return call
+
+    def _note_given_up(self, request: object, named: object) -> None:
+        if named is not request and isinstance(named, v1.ClaimNextTaskRequest):
+            self._given_up(named)
 
 
 class _UnaryStream(aio.UnaryStreamClientInterceptor):

@@ -274,6 +274,7 @@ async def test_quiet(cli: "Cli", client: Client) -> None:
     "arguments",
     [
         ["--until", "completed", "--until-done"],
+        ["--until", ""],
         ["--until-done", "--from", "3"],
         ["--until-done", "--limit", "3"],
         ["--until-done", "--status", "pending"],

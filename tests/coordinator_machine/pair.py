@@ -189,9 +189,16 @@ class Pair:
             )
         except Refused as refused:
             call.expected = str(refused)
+            self._outlive(getattr(call.request, "worker_id", ""))
             return
         call.expected = None if answer is WAITS else answer
         call.answered_at = self.world.now
+
+    def _outlive(self, worker: str) -> None:
+        """Who is refused lives, if it is connected."""
+        one = self.world.workers.get(worker)
+        if one is not None and one.connected:
+            lives(self.world, worker)
 
     def _place_of(self, call: Call) -> int | None:
         """Where in the line it stands."""

@@ -100,6 +100,9 @@ def end_leases(world: World, worker: str) -> Answer:
 
 
 def _expire(world: World, task: Task) -> None:
+    if task.status == "assigned":  # nobody began it
+        move(world, task, "pending", "TASK_LEASE_EXPIRED", by_itself=True)
+        return
     task.attempts += 1
     lapsed = (task.worker, task.claim)
     if task.attempts >= task.max_attempts:

@@ -205,7 +205,8 @@ class Model:
             (shares.add if worker_id in advisory else shares.discard)(image.id)
         task.advisory = advisory
         if is_expiry(event):
-            task.lapsed = before.worker_id, before.claim_revision
+            begun = before.status != self.workflow.assigned
+            task.lapsed = (before.worker_id, before.claim_revision) if begun else None
         elif event.type in _MOVES:
             if event.type == v1.EVENT_TYPE_TASK_COMPLETED and task.lapsed and event.worker_id:
                 self._rest(self.worker(event.worker_id), time)

@@ -98,6 +98,27 @@ async def test_leaving_the_subtree_with_the_parent(server: "Server", client: Cli
     assert {e.task_id for e in events_of(messages) if e.left_filter} == {"child", "below"}
 
 
+async def test_parent_that_completes_by_itself_was_never_ready(
+    server: "Server", client: Client
+) -> None:
+    """A parent that ends with its last child was not among the ready tasks, and has not left."""
+    await connect(client, "ada")
+    await create(client, "root")
+    await create(client, "child", parent_id="root")
+    async with watching(client, filter=v1.WatchFilter(ready_for="ada")) as stream:
+        await anext(stream)
+        await claim(client, "ada", "child")
+        done = await client.claims.CompleteTask(
+            v1.CompleteTaskRequest(worker_id="ada", task_id="child")
+        )
+        await create(client, "end")
+        messages = await until(stream, done.revision + 1)
+    assert [(name_of(e), e.task_id, e.left_filter) for e in events_of(messages)] == [
+        ("TASK_CLAIMED", "child", True),
+        ("TASK_CREATED", "end", False),
+    ]
+
+
 async def test_matching_anew(server: "Server", client: Client) -> None:
     """A task that left the filter is told again once it matches again."""
     await create(client, "t", tags=["a"])

@@ -85,14 +85,14 @@ async def watch(
         typer.Option("--limit", "-n", min=1, metavar="N", help="End after so many events."),
     ] = None,
     until: Annotated[
-        str,
+        str | None,
         typer.Option(
             "--until",
             metavar="STATUS[,STATUS]",
             help="End when all these tasks are in one of them: --task, --subtree, or else all.",
             rich_help_panel=_UNTIL,
         ),
-    ] = "",
+    ] = None,
     until_done: Annotated[
         bool,
         typer.Option(
@@ -113,8 +113,8 @@ async def watch(
 
     With --until or --until-done it ends by itself, with exit code 0, as soon as
     all the tasks are there, at once if they are; with 6 when one of them
-    ended otherwise, though somebody may reopen it, or was deleted; with 7
-    when --timeout has passed; with 3 when there is no such task. Where
+    ended otherwise, though somebody may reopen it, was deleted or has
+    another id since; with 7 when --timeout has passed; with 3 when there is no such task. Where
     there is no task at all, all are there.
 
     With --json a line is an object with a revision and the fields of an
@@ -133,14 +133,14 @@ async def watch(
     )
     if state and start:
         raise Failure("--state goes without --from", ExitCode.USAGE)
-    if until or until_done:
-        if until and until_done:
+    if until is not None or until_done:
+        if until is not None and until_done:
             raise Failure("--until goes without --until-done", ExitCode.USAGE)
         if start or limit or {field.name for field, _ in wanted.ListFields()} - _CONCERNED:
             raise Failure("--until goes with --task or --subtree only", ExitCode.USAGE)
         if task and subtree:
             raise Failure("--until goes with --task or with --subtree", ExitCode.USAGE)
-        statuses = [name.strip() for name in until.split(",")] if until else []
+        statuses = [] if until is None else [name.strip() for name in until.split(",")]
         goal = await _goal(session, statuses, [*(task or ()), *([subtree] if subtree else ())])
         await _watch_until(session, wanted, goal, state=state, quiet=quiet)
         return

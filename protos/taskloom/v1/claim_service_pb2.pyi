@@ -82,11 +82,13 @@ class _ClaimOutcomeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ClaimOut
     CLAIM_OUTCOME_ALL_DONE: _ClaimOutcome.ValueType  # 3
     """Every task (of the scope) has ended. Also when there is none."""
     CLAIM_OUTCOME_PAUSED: _ClaimOutcome.ValueType  # 4
-    """Nobody is given tasks until somebody resumes."""
+    """Everything is paused: nobody is given tasks until somebody resumes. What is in a paused
+    subtree is merely not ready: NONE_READY, and GetStatus lists the pauses.
+    """
     CLAIM_OUTCOME_COOLING_DOWN: _ClaimOutcome.ValueType  # 5
     """The worker rests; `retry_after` says how long still."""
     CLAIM_OUTCOME_LIMIT_REACHED: _ClaimOutcome.ValueType  # 6
-    """The worker holds its max_claims."""
+    """The worker holds its max_claims; `held_task_ids` says which."""
     CLAIM_OUTCOME_WIP_LIMIT: _ClaimOutcome.ValueType  # 7
     """Something is ready, but its workflow has as many tasks in the claim state as may be there."""
     CLAIM_OUTCOME_FILES_LOCKED: _ClaimOutcome.ValueType  # 8
@@ -103,11 +105,13 @@ CLAIM_OUTCOME_NONE_READY: ClaimOutcome.ValueType  # 2
 CLAIM_OUTCOME_ALL_DONE: ClaimOutcome.ValueType  # 3
 """Every task (of the scope) has ended. Also when there is none."""
 CLAIM_OUTCOME_PAUSED: ClaimOutcome.ValueType  # 4
-"""Nobody is given tasks until somebody resumes."""
+"""Everything is paused: nobody is given tasks until somebody resumes. What is in a paused
+subtree is merely not ready: NONE_READY, and GetStatus lists the pauses.
+"""
 CLAIM_OUTCOME_COOLING_DOWN: ClaimOutcome.ValueType  # 5
 """The worker rests; `retry_after` says how long still."""
 CLAIM_OUTCOME_LIMIT_REACHED: ClaimOutcome.ValueType  # 6
-"""The worker holds its max_claims."""
+"""The worker holds its max_claims; `held_task_ids` says which."""
 CLAIM_OUTCOME_WIP_LIMIT: ClaimOutcome.ValueType  # 7
 """Something is ready, but its workflow has as many tasks in the claim state as may be there."""
 CLAIM_OUTCOME_FILES_LOCKED: ClaimOutcome.ValueType  # 8
@@ -238,7 +242,8 @@ class ClaimNextTaskRequest(_message.Message):
     @_builtins.property
     def wait(self) -> _duration_pb2.Duration:
         """How long to wait for a task where none is ready, claims are paused, the worker
-        rests or its workflow's limits leave no room: up to 1 day, and never beyond the call's deadline. Absent or zero: not at all.
+        rests or its workflow's limits leave no room: up to 1 day, and never beyond the call's
+        deadline. Absent or zero: not at all. No part of what must be equal in a retry.
         CLAIM_OUTCOME_ALL_DONE and CLAIM_OUTCOME_LIMIT_REACHED are answered at once.
         """
 
@@ -278,6 +283,7 @@ class ClaimNextTaskResponse(_message.Message):
     TASKS_FIELD_NUMBER: _builtins.int
     OUTCOME_FIELD_NUMBER: _builtins.int
     RETRY_AFTER_FIELD_NUMBER: _builtins.int
+    HELD_TASK_IDS_FIELD_NUMBER: _builtins.int
     CONFLICTS_FIELD_NUMBER: _builtins.int
     PROMPTS_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
@@ -290,6 +296,12 @@ class ClaimNextTaskResponse(_message.Message):
     @_builtins.property
     def retry_after(self) -> _duration_pb2.Duration:
         """With COOLING_DOWN: the rest of the rest."""
+
+    @_builtins.property
+    def held_task_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """With LIMIT_REACHED: the tasks that the worker holds, by claims of either mode, parked ones
+        left out. Claim one by its id to begin it again, release it, or go on with it.
+        """
 
     @_builtins.property
     def conflicts(self) -> _containers.RepeatedCompositeFieldContainer[_file_mark_pb2.FileMark]:
@@ -305,13 +317,14 @@ class ClaimNextTaskResponse(_message.Message):
         tasks: _abc.Iterable[_task_pb2.Task] | None = ...,
         outcome: Global___ClaimOutcome.ValueType = ...,
         retry_after: _duration_pb2.Duration | None = ...,
+        held_task_ids: _abc.Iterable[_builtins.str] | None = ...,
         conflicts: _abc.Iterable[_file_mark_pb2.FileMark] | None = ...,
         prompts: _abc.Iterable[_prompt_pb2.Prompt] | None = ...,
         revision: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["retry_after", b"retry_after"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["conflicts", b"conflicts", "outcome", b"outcome", "prompts", b"prompts", "retry_after", b"retry_after", "revision", b"revision", "tasks", b"tasks"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["conflicts", b"conflicts", "held_task_ids", b"held_task_ids", "outcome", b"outcome", "prompts", b"prompts", "retry_after", b"retry_after", "revision", b"revision", "tasks", b"tasks"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

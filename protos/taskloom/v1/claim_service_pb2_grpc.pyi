@@ -121,9 +121,12 @@ class ClaimServiceStub:
       ABORTED / SUPERSEDED           the same request came again while this one waited,
                                      and has taken its place in the line
 
-    Retry with the same request_id: the tasks given first are given again; an answer
-    without tasks is not remembered. Without one, tasks given to a caller who had gone are
-    given back.
+    Retry with the same request_id, and any `wait`: the tasks given first are given again; an
+    answer without tasks is not remembered. So whoever gave up a call without knowing
+    what came of it asks once more without `wait`, and has what was given, to work or to release.
+    Without a request_id, tasks given to a caller of whom the server knows that he has gone
+    are given back; a cancellation that crosses the answer it cannot know of: the tasks are
+    then held, until their lease ends, and Connect and CLAIM_OUTCOME_LIMIT_REACHED name them.
     """
     Work: _grpc.StreamStreamMultiCallable[_claim_service_pb2.WorkRequest, _claim_service_pb2.WorkResponse]
     """Takes part in the work over one stream: the server assigns tasks as they come, up to
@@ -271,9 +274,12 @@ class ClaimServiceAsyncStub(ClaimServiceStub):
       ABORTED / SUPERSEDED           the same request came again while this one waited,
                                      and has taken its place in the line
 
-    Retry with the same request_id: the tasks given first are given again; an answer
-    without tasks is not remembered. Without one, tasks given to a caller who had gone are
-    given back.
+    Retry with the same request_id, and any `wait`: the tasks given first are given again; an
+    answer without tasks is not remembered. So whoever gave up a call without knowing
+    what came of it asks once more without `wait`, and has what was given, to work or to release.
+    Without a request_id, tasks given to a caller of whom the server knows that he has gone
+    are given back; a cancellation that crosses the answer it cannot know of: the tasks are
+    then held, until their lease ends, and Connect and CLAIM_OUTCOME_LIMIT_REACHED name them.
     """
     Work: _aio.StreamStreamMultiCallable[_claim_service_pb2.WorkRequest, _claim_service_pb2.WorkResponse]  # type: ignore[assignment]
     """Takes part in the work over one stream: the server assigns tasks as they come, up to
@@ -430,9 +436,12 @@ class ClaimServiceServicer(metaclass=_abc_1.ABCMeta):
           ABORTED / SUPERSEDED           the same request came again while this one waited,
                                          and has taken its place in the line
 
-        Retry with the same request_id: the tasks given first are given again; an answer
-        without tasks is not remembered. Without one, tasks given to a caller who had gone are
-        given back.
+        Retry with the same request_id, and any `wait`: the tasks given first are given again; an
+        answer without tasks is not remembered. So whoever gave up a call without knowing
+        what came of it asks once more without `wait`, and has what was given, to work or to release.
+        Without a request_id, tasks given to a caller of whom the server knows that he has gone
+        are given back; a cancellation that crosses the answer it cannot know of: the tasks are
+        then held, until their lease ends, and Connect and CLAIM_OUTCOME_LIMIT_REACHED name them.
         """
 
     @_abc_1.abstractmethod

@@ -58,7 +58,10 @@ class ClaimNext:
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """Tasks given, best first, or why none; and the marks of others on the files asked for."""
+    """Tasks given, best first, or why none; and the marks of others on the files asked for.
+
+    ``held``: what the worker holds, where that is as much as it may.
+    """
 
     tasks: list[Task]
     outcome: Outcome
@@ -66,6 +69,7 @@ class Claimed:
     revision: int
     steps: Sequence[Step] = ()
     conflicts: Sequence[FileMark] = ()
+    held: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +169,8 @@ def claim_next(tx: Transaction, ask: ClaimNext) -> Claimed | Waiting:
     if outcome is Outcome.COOLING_DOWN and worker.cooling_until is not None:
         rest = worker.cooling_until - tx.now
     if outcome not in ask.waits_while or tx.now >= ask.wait_until:
-        return Claimed([], outcome, rest, tx.seen, conflicts=locks)
+        held_ids = _held_ids(tx, worker.id) if outcome is Outcome.LIMIT_REACHED else ()
+        return Claimed([], outcome, rest, tx.seen, conflicts=locks, held=held_ids)
     again_at = ask.wait_until if rest is None else min(ask.wait_until, tx.now + rest)
     tx.wake_at(again_at)
     return Waiting(
@@ -178,6 +183,12 @@ def claim_next(tx: Transaction, ask: ClaimNext) -> Claimed | Waiting:
         when_done=Outcome.ALL_DONE in ask.waits_while,
         locks=tuple(mark.file_path for mark in locks),
     )
+
+
+def _held_ids(tx: Transaction, worker_id: str) -> list[str]:
+    """What counts of what a worker holds, by claims of either mode."""
+    alone = [task.id for task in tx.tasks.held(worker_id) if task.parked_lease_ms is None]
+    return [*alone, *tx.advisory_claims.of(worker_id)]
 
 
 def _give_best(

@@ -60,6 +60,9 @@ def end_leases(tx: Transaction, worker_id: str) -> int | None:
 def _expire(tx: Transaction, task: Task, worker: Worker) -> None:
     """Take a task from a worker that gives no sign of life any more."""
     workflow = tx.workflows.get(task.workflow)
+    if task.status == workflow.assign_state != workflow.claim_state:
+        _take_back(tx, task, worker, workflow.disconnect_state)
+        return
     attempts = task.attempts + 1
     spent = attempts >= task.max_attempts
     delay = 0 if spent else task.retry_delay(attempts)
@@ -81,6 +84,22 @@ def _expire(tx: Transaction, task: Task, worker: Worker) -> None:
         lapsed_claim_revision=task.claim_revision,
         attempts=attempts,
         not_before=not_before,
+    )
+
+
+def _take_back(tx: Transaction, task: Task, worker: Worker, to: str) -> None:
+    """Take back what was assigned and never begun, which is no attempt."""
+    move(
+        tx,
+        task,
+        to,
+        EventType.TASK_LEASE_EXPIRED,
+        by=None,
+        reason=f"{_why(worker, tx.now)} before it began the task",
+        is_activity=False,
+        worker_id=None,
+        claim_revision=None,
+        lease_ms=None,
     )
 
 

@@ -26,13 +26,15 @@ def move(
     by: str | None,
     reason: str | None = None,
     is_activity: bool = True,
+    told_as: Task | None = None,
     **changes: Unpack[TaskChanges],
 ) -> Task:
     """Put a task into another state, with all that follows from it.
 
     Ending a task, or sending it back to where claims begin, ends its claim; a task that
     ended keeps its last worker. In a parked state a claim's lease stands still. What the server
-    does by itself is no activity, and warms nothing.
+    does by itself is no activity, and warms nothing. ``told_as``: the task as it was told last,
+    where it has changed since.
     """
     workflow = tx.workflows.get(task.workflow)
     state_before = workflow.states.get(task.status)
@@ -74,7 +76,7 @@ def move(
     phase = (changes["phase"] or "") if "phase" in changes else None
     changes["sequence_id"] = _record(tx, task, by, reason, status=to, phase=phase)
     moved = change(tx, task, changes)
-    tx.tell_task(type_, moved, task, worker_id=by, reason=reason)
+    tx.tell_task(type_, moved, told_as or task, worker_id=by, reason=reason)
     if state.terminal or not moved.claimed:
         _unmark_files(tx, task, keep=() if state.terminal else moved.advisory_claims)
     if task.worker_id is not None and task.claimed and (not moved.claimed or state.parked):
@@ -256,6 +258,7 @@ def _roll_up_line(tx: Transaction) -> None:
                 EventType.TASK_COMPLETED,
                 by=None,
                 reason="all children ended",
+                told_as=parent._replace(claimable=0),  # it was never told as ready
             )
         line.popleft()
 

@@ -1,5 +1,8 @@
 """Running verbs for servicers: on a reader, or on the writer under the request's request_id."""
 
+# Else the types of `perform` are made anew in every call, for 6 µs.
+from __future__ import annotations
+
 import asyncio
 import contextlib
 import hashlib
@@ -17,6 +20,7 @@ from taskloom_server.store.transaction import Transaction
 from taskloom_server.store.waiting import Waiting
 from taskloom_server.store.writer import Writer
 
+_NO_ANSWER = (DomainError, Waiting)
 _ANSWER_MS = 100  # kept of a call's time for the answer that there is nothing
 
 Ask = TypeVar("Ask")
@@ -100,13 +104,14 @@ class Calls:
         to be remembered for that.
         """
         request_id = read.identifier("request_id", request.request_id, optional=True)
+        worker_id: str = getattr(request, "worker_id", "")
         if not request_id:
-            return answer(await self._writer.run(verb, ask, undo=undo))
+            return answer(await self._writer.run(verb, ask, undo=undo, worker_id=worker_id))
 
         # The response is stored with the change that it tells of, so it is made beside it.
         def perform(tx: Transaction, ask: Ask) -> Response | DomainError | Waiting:
             result = verb(tx, ask)
-            return result if isinstance(result, DomainError | Waiting) else answer(result)
+            return result if isinstance(result, _NO_ANSWER) else answer(result)
 
         return await self._writer.run(
             perform,
@@ -114,6 +119,7 @@ class Calls:
             Idempotent(
                 request_id, _fingerprint(request, body), _encode, response.FromString, worth_it
             ),
+            worker_id=worker_id,
         )
 
 

@@ -73,6 +73,7 @@ class ClaimServicer(claim_service_pb2_grpc.ClaimServiceServicer):
         )
         if ask.files and ask.max_tasks > 1:
             raise InvalidField("files", "are marked for one task; max_tasks must be one with them")
+        request.ClearField("wait")  # the same request may be repeated with another one
         return await self._calls.write(
             request,
             claims.claim_next,
@@ -167,6 +168,7 @@ def _claimed(answer: claims.Claimed) -> pb.ClaimNextTaskResponse:
         tasks=show.tasks(answer.tasks),
         outcome=show.OUTCOMES[answer.outcome],
         retry_after=show.duration(answer.retry_after_ms),
+        held_task_ids=answer.held,
         prompts=prompts(answer.steps),
         conflicts=map(show.file_mark, answer.conflicts),
         revision=answer.revision,

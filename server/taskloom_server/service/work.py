@@ -203,6 +203,8 @@ class WorkStream:
                 self._credit += request.credit
                 self._asked = True
                 self._granted.set()
+        if not self.worker_id:
+            raise InvalidField("start", "must come first, and the stream was closed without it")
         if self._drained:
             # gRPC tells of a cut as of a side that was closed, and a moment later as a cut.
             await asyncio.sleep(_CUT_SHOWS_AFTER_S)

@@ -71,6 +71,7 @@ class InlineWriter:
         ask: Ask,
         idempotent: Idempotent[Result] | None = None,
         undo: Callable[[Transaction, Result], object] | None = None,
+        worker_id: str = "",
     ) -> Result:
         """Run a verb in a transaction: its answer, for which only one that waits is waited."""
         if self.commit_s:
@@ -78,7 +79,7 @@ class InlineWriter:
         if self._stopped:
             raise WriterStopped
         future: asyncio.Future[Result] = self._loop.create_future()
-        job = Job(verb, ask, idempotent, future, undo)
+        job = Job(verb, ask, idempotent, future, undo, worker_id)
         self._commit(job)
         if future.done():
             return future.result()

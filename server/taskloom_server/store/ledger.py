@@ -57,6 +57,7 @@ class Job:
     idempotent: Idempotent[Any] | None
     future: "asyncio.Future[Any]"
     undo: Callable[[Transaction, Any], Any] | None = None
+    worker_id: str = ""  # who asks: it lives, also where it is refused
     answer: Any = None
     taken: Sequence[int] = ()  # what the ready tasks asked that it took
     error: Exception | None = None
@@ -117,6 +118,12 @@ def answer(jobs: Iterable[Job], take_back: Callable[[Job], None]) -> None:
             job.future.set_exception(job.error)
         else:
             job.future.set_result(job.answer)
+
+
+def _is_same(job: Job, other: Job) -> bool:
+    """Whether two requests of one request_id are the same request."""
+    one, two = job.idempotent, other.idempotent
+    return one is not None and two is not None and one.fingerprint == two.fingerprint
 
 
 class Ledger:
@@ -201,6 +208,8 @@ class Ledger:
             if isinstance(error, apsw.Error) and not isinstance(error, apsw.ConstraintError):
                 raise  # the disk, not the verb
             execute("ROLLBACK TO verb")
+            if job.worker_id and not again and isinstance(error, DomainError):
+                tx.workers.still_lives(job.worker_id, tx.now)
             execute("RELEASE verb")
             tx.requirements.forget()
             tx.incarnation = incarnation
@@ -229,10 +238,8 @@ class Ledger:
     def _supersede(self, job: Job, group: "_Group") -> int | None:
         """Let a retried call stand in the place of the one that waits under its request_id."""
         other = self._line.named(job.name)
-        if other is None or job.idempotent is None or other.idempotent is None:
+        if other is None or not _is_same(job, other):
             return None
-        if other.idempotent.fingerprint != job.idempotent.fingerprint:
-            return None  # refused when it has been answered; two may wait meanwhile
         ticket = self._line.leave(other, other.name)
         other.error = Superseded("the same request came again, and its answer goes there")
         group.answered.append(other)
@@ -325,12 +332,15 @@ class Ledger:
         remember = job.idempotent
         if remember is not None:
             known = tx.requests.get(remember.request_id, tx.now)
+            waits = self._line.named(job.name)
+            if (known and known.fingerprint != remember.fingerprint) or (
+                waits and not _is_same(job, waits)
+            ):
+                raise RequestIdReused(
+                    f"request_id {remember.request_id!r} belongs to an earlier request with "
+                    "other contents; make up a new one for every new request"
+                )
             if known is not None:
-                if known.fingerprint != remember.fingerprint:
-                    raise RequestIdReused(
-                        f"request_id {remember.request_id!r} belongs to an earlier request with "
-                        "other contents; make up a new one for every new request"
-                    )
                 job.answer = remember.decode(known.response)
                 return None
         answer = job.verb(tx, job.ask)

@@ -25,6 +25,13 @@ _LIVES = Statement(
     "now",
     "id",
 )
+_STILL_LIVES = Statement(
+    Workers.update({**_SIGN_OF_LIFE}).where(
+        (Workers.id == arg("id")) & Workers.disconnected_at.is_null()
+    ),
+    "now",
+    "id",
+)
 _TRIED = Statement(
     Workers.update(
         {
@@ -132,6 +139,10 @@ class WorkerTable:
     def lives(self, worker: Worker, now: int) -> None:
         """Note a sign of life; it renews the worker's leases, which count from it."""
         _LIVES.run(self._connection, now, worker.id)
+
+    def still_lives(self, worker_id: str, now: int) -> None:
+        """Note a sign of life of a worker, if it is connected."""
+        _STILL_LIVES.run(self._connection, now, worker_id)
 
     def give_grace(self, worker_id: str, until: int) -> None:
         """Let the worker's claims end then, unless it gives a sign of life before."""

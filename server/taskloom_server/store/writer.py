@@ -90,18 +90,19 @@ class Writer:
         ask: Ask,
         idempotent: Idempotent[Result] | None = None,
         undo: Callable[[Transaction, Result], object] | None = None,
+        worker_id: str = "",
     ) -> Result:
         """Run a verb in a transaction; its answer, once that is committed.
 
         Raises what the verb raised, or the refusal that it returned. A caller that gives up
         cancels his waiting, not the transaction; ``undo`` is then run with the answer that
         nobody was there to hear. A verb that answers ``Waiting`` is run again when there is
-        something for it.
+        something for it. ``worker_id``: who asks; to be refused is a sign of its life, too.
         """
         if self._stopped:
             raise WriterStopped
         future: asyncio.Future[Result] = self._loop.create_future()
-        job = Job(verb, ask, idempotent, future, undo)
+        job = Job(verb, ask, idempotent, future, undo, worker_id)
         self._jobs.put(job)
         try:
             return await future
