@@ -212,6 +212,7 @@ class Ledger:
                 tx.workers.still_lives(job.worker_id, tx.now)
             execute("RELEASE verb")
             tx.requirements.forget()
+            tx.system.forget()
             tx.incarnation = incarnation
             job.error = error
             group.answered.append(job)

@@ -29,6 +29,8 @@ class Reader:
         tx = self._transaction
         self._connection.execute("BEGIN")
         try:
+            tx.system.forget()
+            tx.requirements.look_again()
             system = tx.system.get()
             if system.incarnation != tx.incarnation:
                 tx.requirements.forget()

@@ -48,18 +48,25 @@ class RequirementTable:
     """``requirements`` on one connection.
 
     Rows are only ever added, so what was read once stays true. ``forget`` is for the writer,
-    whose additions may be rolled back, and for a reset.
+    whose additions may be rolled back, and for a reset; ``look_again`` for a reader, behind whose
+    back there may be more.
     """
 
     def __init__(self, connection: apsw.Connection) -> None:
         self._connection = connection
         self._known: list[Requirement] = []
+        self._has_all = False
         self._admitting: dict[tuple[str, ...], list[Requirement]] = {}
 
     def forget(self) -> None:
         """Drop what was read."""
         self._known.clear()
         self._admitting.clear()
+        self._has_all = False
+
+    def look_again(self) -> None:
+        """Expect others beside those that were read."""
+        self._has_all = False
 
     def id_of(self, needed: tuple[str, ...], wanted: tuple[str, ...], workflow: str) -> int:
         """The group of a workflow's tasks with these tags, made if it is new."""
@@ -90,6 +97,8 @@ class RequirementTable:
 
     def _read(self) -> None:
         """Get to know the groups that were added since."""
+        if self._has_all:
+            return
         last = self._known[-1].id if self._known else 0
         if news := _AFTER.all(self._connection, last):
             self._admitting.clear()
@@ -99,3 +108,4 @@ class RequirementTable:
                         id_, frozenset(read_tags(needed)), frozenset(read_tags(wanted)), workflow
                     )
                 )
+        self._has_all = True

@@ -79,13 +79,27 @@ class SystemRow(NamedTuple):
 
 
 class SystemTable:
-    """``system`` on one connection."""
+    """``system`` on one connection.
+
+    What was read once is kept, for it is asked for with every claim. ``forget`` is for a reader,
+    behind whose back it changes, and for a writer whose changes are rolled back.
+    """
 
     def __init__(self, connection: apsw.Connection) -> None:
         self._connection = connection
+        self._known: SystemRow | None = None
+
+    def forget(self) -> None:
+        """Drop what was read."""
+        self._known = None
 
     def get(self) -> SystemRow:
         """The row. It is there from the first start on."""
+        if self._known is None:
+            self._known = self._read()
+        return self._known
+
+    def _read(self) -> SystemRow:
         row = _GET.one(self._connection)
         assert row is not None
         incarnation, revision, oldest, by, reason, at = row
@@ -95,14 +109,18 @@ class SystemTable:
     def advance(self, revision: int) -> None:
         """Note the latest revision."""
         _ADVANCE.run(self._connection, revision)
+        if self._known is not None:
+            self._known = self._known._replace(revision=revision)
 
     def forget_history(self, oldest: int) -> None:
         """Note the oldest revision that is kept."""
         _FORGET_HISTORY.run(self._connection, oldest)
+        self.forget()
 
     def pause(self, pause: Pause | None) -> None:
         """Note who stopped new claims, or that nobody does."""
         _PAUSE.run(self._connection, *(pause[:3] if pause else (None, None, None)))
+        self.forget()
 
     def row_counts(self) -> dict[str, int]:
         """How many rows there are in each table of a snapshot."""
@@ -117,4 +135,5 @@ class SystemTable:
             Statement(table.delete()).run(self._connection)
         incarnation = uuid.uuid4().hex
         _INSERT.run(self._connection, incarnation, revision, revision + 1, now)
+        self.forget()
         return incarnation

@@ -245,6 +245,8 @@ def _shift_dependents(by: int, turning_at: int) -> Statement:
     return Statement(query, "from_task_id", "revision", "now")
 
 
+# To find that there are none takes 2 µs by this, and 20 by an update that returns what it changed.
+_HAS_DEPENDENTS = Statement(_DEPENDENTS.limit(1), "from_task_id")
 _UNBLOCK_DEPENDENTS = _shift_dependents(-1, turning_at=1)
 _BLOCK_DEPENDENTS = _shift_dependents(+1, turning_at=0)
 
@@ -356,12 +358,16 @@ class TaskTable:
 
     def unblock_dependents(self, task_id: str, revision: int, now: int) -> list[Task]:
         """Count one blocker less on all that the task blocks; those that have none left."""
+        if _HAS_DEPENDENTS.one(self._connection, task_id) is None:
+            return []
         rows = _UNBLOCK_DEPENDENTS.all(self._connection, task_id, revision, now)
         tasks = [task_of((*row, None)) for row in rows]
         return sorted((t for t in tasks if not t.unmet_blockers), key=lambda t: t.number)
 
     def block_dependents(self, task_id: str, revision: int, now: int) -> list[Task]:
         """Count one blocker more on all that the task blocks; those that were ready before."""
+        if _HAS_DEPENDENTS.one(self._connection, task_id) is None:
+            return []
         rows = _BLOCK_DEPENDENTS.all(self._connection, task_id, revision, now)
         tasks = [task_of((*row, None)) for row in rows]
         turned = (t for t in tasks if t._replace(unmet_blockers=t.unmet_blockers - 1).ready)
