@@ -230,7 +230,9 @@ class Task(_message.Message):
     ready: _builtins.bool
     """True when any worker with the right tags could take the task now."""
     attempts: _builtins.int
-    """How often work on it failed, or the lease of its worker ran out."""
+    """How often work on it failed, or the lease of its worker ran out; what was assigned and never
+    begun is no attempt.
+    """
     max_attempts: _builtins.int
     """With this many attempts spent the task fails instead of becoming ready again."""
     workflow: _builtins.str

@@ -92,7 +92,9 @@ class Worker(_message.Message):
     def register_time(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
     def heartbeat_time(self) -> _timestamp_pb2.Timestamp:
-        """Its last sign of life: any call that names it as the worker and may change something."""
+        """Its last sign of life: any call that names it as the worker and may change something, also
+        one that is refused, unless it could not even be read (INVALID_ARGUMENT) or was not let in.
+        """
 
     @_builtins.property
     def disconnect_time(self) -> _timestamp_pb2.Timestamp:

@@ -90,8 +90,9 @@ class WorkerServiceStub:
     was spent, so that the work at hand can be ended or given back, and run out then like
     any lease.
 
-    Every mutation that names a worker and succeeds does the same, so only an agent at
-    work on one long task needs it; a third of the lease is a good interval.
+    Every mutation that names a worker does the same, also one that is refused, so only an
+    agent at work on one long task needs it; a third of the lease is a good interval. The time
+    in which the server is down counts as silence, too.
 
     Errors:
       NOT_FOUND / WORKER_NOT_FOUND   unknown or disconnected: connect again
@@ -189,8 +190,9 @@ class WorkerServiceAsyncStub(WorkerServiceStub):
     was spent, so that the work at hand can be ended or given back, and run out then like
     any lease.
 
-    Every mutation that names a worker and succeeds does the same, so only an agent at
-    work on one long task needs it; a third of the lease is a good interval.
+    Every mutation that names a worker does the same, also one that is refused, so only an
+    agent at work on one long task needs it; a third of the lease is a good interval. The time
+    in which the server is down counts as silence, too.
 
     Errors:
       NOT_FOUND / WORKER_NOT_FOUND   unknown or disconnected: connect again
@@ -303,8 +305,9 @@ class WorkerServiceServicer(metaclass=_abc_1.ABCMeta):
         was spent, so that the work at hand can be ended or given back, and run out then like
         any lease.
 
-        Every mutation that names a worker and succeeds does the same, so only an agent at
-        work on one long task needs it; a third of the lease is a good interval.
+        Every mutation that names a worker does the same, also one that is refused, so only an
+        agent at work on one long task needs it; a third of the lease is a good interval. The time
+        in which the server is down counts as silence, too.
 
         Errors:
           NOT_FOUND / WORKER_NOT_FOUND   unknown or disconnected: connect again
