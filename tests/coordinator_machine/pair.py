@@ -15,7 +15,7 @@ from taskloom_server.workflow_files import load_workflows
 from tests.coordinator_machine.claim_verbs import WAITS, claim_next, give_back
 from tests.coordinator_machine.house import START, House, stopped
 from tests.coordinator_machine.model import Model, Verb
-from tests.coordinator_machine.moves import Answer, Refused
+from tests.coordinator_machine.moves import Answer, Refused, lives
 from tests.coordinator_machine.seen import (
     as_told,
     compare,
