@@ -66,6 +66,11 @@ async def test_version(taskloom: "Cli") -> None:
         (["task", "add", "x", "--estimate", "5x"], "'5x' is not a duration such as 90s, 15m"),
         (["task", "add", "x", "--priority", "11"], "less than or equal to 10"),
         (["task", "update", "x"], "nothing to change is given"),
+        (["task", "update", "x", "y", "--priority", "1", "--etag", "3"], "go with one task"),
+        (
+            ["task", "update", "x", "--clear", "title"],
+            "'title' cannot be cleared; what can: description",
+        ),
         (["task", "list", "--recursive"], "--recursive goes with --parent"),
         (["task", "link", "a", "b", "--type", "likes"], "'likes' is not one of 'blocks'"),
         (["task", "add", "\udcff"], "is not valid UTF-8"),
