@@ -46,6 +46,13 @@ _FAREWELL_S = 5.0
 _LONGEST_REASON = 1_000
 # Refusals to begin a task that is the worker's: it is not, or not to be worked on.
 _NOT_TO_BEGIN = {"TASK_CLAIMED", "ILLEGAL_TRANSITION"}
+# Outcomes that something may have been assigned to the worker.
+_HELD_MEANWHILE = {
+    v1.CLAIM_OUTCOME_LIMIT_REACHED,
+    v1.CLAIM_OUTCOME_ROLE_FORBIDS,
+    v1.CLAIM_OUTCOME_ASSIGNED,
+}
+_NOTHING_READY = {v1.CLAIM_OUTCOME_NONE_READY, v1.CLAIM_OUTCOME_ROLE_FORBIDS}
 
 
 PULLS: dict[str, Callable[["Agent"], Pull]] = {
@@ -420,7 +427,7 @@ class Agent:
         if self._put_off:
             self.wait = self.shortest_wait
         pulled = await self._pull(self)
-        if pulled.outcome == v1.CLAIM_OUTCOME_LIMIT_REACHED:
+        if pulled.outcome in _HELD_MEANWHILE:
             await self.find_held()
         return pulled
 
@@ -456,7 +463,7 @@ class Agent:
             return True
         if pulled.outcome in {v1.CLAIM_OUTCOME_PAUSED, v1.CLAIM_OUTCOME_WIP_LIMIT}:
             self._wait_longer()
-        if pulled.outcome != v1.CLAIM_OUTCOME_NONE_READY:
+        if pulled.outcome not in _NOTHING_READY:
             return False
         status = await self.call(self.client.admin.GetStatus, v1.GetStatusRequest())
         self._wait_longer(unless_changed=status.revision)
