@@ -382,3 +382,19 @@ def _runs(number: str) -> bool:
     except OSError:
         return False
     return stat.rpartition(")")[2].split()[0] != "Z"  # ended, if nobody there has noticed
+
+
+async def test_every_table_can_be_read_and_is_documented(client: Client) -> None:
+    """The page on Query names all tables, those with what others were answered included."""
+    page = (Path(__file__).parents[1] / "docs" / "search-and-query.md").read_text(encoding="utf-8")
+    await create(client, "t", request_id="mine")
+    names = await rows(
+        client,
+        "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite%' "
+        "AND name NOT LIKE 'task_search_%'",
+    )
+    for (table,) in names:
+        assert f"`{table}`" in page, table
+        assert len(await rows(client, f'SELECT count(*) FROM "{table}"')) == 1
+    ((answered,),) = await rows(client, "SELECT response FROM requests WHERE id = 'mine'")
+    assert v1.CreateTaskResponse.FromString(answered).task.id == "t"

@@ -8,6 +8,7 @@ import apsw
 import pytest
 from taskloom import v1
 from taskloom_client import Client
+from taskloom_server.store import search as store_search
 
 from tests.calls import claim, complete, connect, create, refusal, update
 
@@ -431,3 +432,29 @@ def _index(db: Any) -> list[Any]:
     rows = [connection.execute(f"SELECT * FROM task_search_{name}").fetchall() for name in tables]
     connection.close()
     return rows
+
+
+async def test_a_search_that_takes_too_long_is_stopped(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It ends with what to do, and whoever reads next on that connection reads as ever.
+
+    The limit is made so small that any search is beyond it: a real one takes 5 s of a core.
+    """
+    for n in range(20):
+        await add(client, f"t{n}", "write the parser", "of the parser")
+    with monkeypatch.context() as small:
+        small.setattr(store_search, "_SECONDS", 0)
+        small.setattr(store_search, "_STEPS", 10)
+        # More at once than there are connections.
+        errors = await asyncio.gather(*(refusal(search(client, "pars*")) for _ in range(12)))
+    for error in errors:
+        assert (error.code.name, error.reason) == ("RESOURCE_EXHAUSTED", "QUERY_TOO_EXPENSIVE")
+        assert error.message.endswith("ask for fewer words, or longer ones")
+        assert error.metadata == {"limit": "time"}
+        assert not error.transient
+    answers = await asyncio.gather(*(search(client, "pars*") for _ in range(12)))
+    assert {answer.total for answer in answers} == {20}
+    assert len((await client.tasks.ListTasks(v1.ListTasksRequest())).tasks) == 20
+    await add(client, "later", "another parser")
+    assert (await search(client, "pars*")).total == 21

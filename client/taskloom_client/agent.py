@@ -44,8 +44,15 @@ _LONGEST_WAIT = timedelta(minutes=5)
 # What an agent that leaves may spend on saying so. Who hears nothing waits for the lease.
 _FAREWELL_S = 5.0
 _LONGEST_REASON = 1_000
-# Refusals to begin a task that is the worker's: it is not, or not for now.
-_NOT_BEGUN = {"TASK_CLAIMED", "ILLEGAL_TRANSITION", "WIP_LIMIT"}
+# Refusals to begin a task that is the worker's: it is not, or not to be worked on.
+_NOT_TO_BEGIN = {"TASK_CLAIMED", "ILLEGAL_TRANSITION"}
+# Outcomes that something may have been assigned to the worker.
+_HELD_MEANWHILE = {
+    v1.CLAIM_OUTCOME_LIMIT_REACHED,
+    v1.CLAIM_OUTCOME_ROLE_FORBIDS,
+    v1.CLAIM_OUTCOME_ASSIGNED,
+}
+_NOTHING_READY = {v1.CLAIM_OUTCOME_NONE_READY, v1.CLAIM_OUTCOME_ROLE_FORBIDS}
 
 
 PULLS: dict[str, Callable[["Agent"], Pull]] = {
@@ -131,6 +138,8 @@ class Agent:
         # What it holds, by task and claim, but not what is parked: that is in nobody's hands.
         self._at_hand: dict[tuple[str, int], HeldTask] = {}
         self._inherited: deque[v1.Task] = deque()
+        # What was assigned to it and cannot begin for now: tried again after each attempt to pull.
+        self._put_off: dict[tuple[str, int], v1.Task] = {}
         self._holds_more = False
         # Taking tasks and counting what is held must not cross: a task could be handed out twice.
         self._taking = asyncio.Lock()
@@ -319,9 +328,13 @@ class Agent:
     def _inherit(self, held: Iterable[v1.Task]) -> None:
         """Note which of the held tasks are in nobody's hands yet."""
         at_hand = {task.id for task in self._at_hand.values() if not task.lost}
-        self._inherited = deque(
-            task for task in held if task.id not in at_hand and not is_parked(task)
-        )
+        found = {
+            (task.id, task.claim_revision): task
+            for task in held
+            if task.id not in at_hand and not is_parked(task)
+        }
+        self._inherited = deque(task for claim, task in found.items() if claim not in self._put_off)
+        self._put_off = {claim: task for claim, task in found.items() if claim in self._put_off}
 
     async def _beat(self) -> None:
         """Give a sign of life every third of the lease, and notice claims that are gone."""
@@ -404,37 +417,53 @@ class Agent:
         if self._holds_more:
             self._holds_more = False
             await self.find_held()
+        self._inherited.extend(self._put_off.values())
+        self._put_off.clear()
         while self._inherited:
             taken = await self._take_up(self._inherited.popleft())
             if taken is not None:
                 held = self.hold(taken.task, taken.prompts)
                 return Pulled(held, v1.CLAIM_OUTCOME_CLAIMED)
+        if self._put_off:
+            self.wait = self.shortest_wait
         pulled = await self._pull(self)
-        if pulled.outcome == v1.CLAIM_OUTCOME_LIMIT_REACHED:
+        if pulled.outcome in _HELD_MEANWHILE:
             await self.find_held()
         return pulled
 
     async def _take_up(self, task: v1.Task) -> v1.ClaimTaskResponse | None:
-        """The task as it is once this worker has (again) begun it; None when it is gone."""
+        """The task as it is once this worker has (again) begun it; None when it has not."""
         try:
             return await self.call(
                 self.client.claims.ClaimTask,
                 v1.ClaimTaskRequest(worker_id=self.worker_id, task_id=task.id),
             )
         except TaskloomError as error:
-            if is_loss(error) or error.reason in _NOT_BEGUN:
+            if is_loss(error) or error.reason in _NOT_TO_BEGIN:
                 return None
-            if error.code is grpc.StatusCode.FAILED_PRECONDITION:
-                # What keeps it from taking tasks keeps it not from finishing this one.
+            if error.reason == "BUDGET_EXCEEDED" and await self._is_begun(task):
+                # It costs nothing more to hold, and its work may be brought to an end.
                 return v1.ClaimTaskResponse(task=task)
+            if (
+                error.code is grpc.StatusCode.FAILED_PRECONDITION
+                or error.reason == "WORKFLOW_NOT_FOUND"
+            ):
+                self._put_off[task.id, task.claim_revision] = task
+                return None
             raise
+
+    async def _is_begun(self, task: v1.Task) -> bool:
+        """Whether a held task is not just assigned."""
+        request = v1.GetWorkflowRequest(name=task.workflow)
+        answer = await self.call(self.client.admin.GetWorkflow, request)
+        return task.status != answer.workflow.assign_state
 
     async def _is_over(self, pulled: Pulled) -> bool:
         if pulled.outcome == v1.CLAIM_OUTCOME_ALL_DONE:
             return True
         if pulled.outcome in {v1.CLAIM_OUTCOME_PAUSED, v1.CLAIM_OUTCOME_WIP_LIMIT}:
             self._wait_longer()
-        if pulled.outcome != v1.CLAIM_OUTCOME_NONE_READY:
+        if pulled.outcome not in _NOTHING_READY:
             return False
         status = await self.call(self.client.admin.GetStatus, v1.GetStatusRequest())
         self._wait_longer(unless_changed=status.revision)

@@ -223,6 +223,23 @@ class HeldTask:
         self.task = answer.task
         return True
 
+    async def think(self, thought: str) -> bool:
+        """Say what the work is at, for others to see; empty: nothing. A sign of life.
+
+        It stands on the worker and on the task, is told in the stream, and has 4,000 characters
+        at most. False when the claim was lost.
+        """
+        answer = await self._unless_lost(
+            self.agent.client.workers.SetThought,
+            v1.SetThoughtRequest(
+                worker_id=self.agent.worker_id,
+                thought=thought,
+                task_id=self.id,
+                claim_revision=self.claim_revision,
+            ),
+        )
+        return answer is not None
+
     async def log_metrics(
         self,
         *,

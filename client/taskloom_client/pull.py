@@ -1,5 +1,7 @@
 """What a way of pulling is, and the two that keep nothing between two attempts: next and poll."""
 
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
@@ -27,6 +29,8 @@ class Pulled:
     """With COOLING_DOWN: how long the worker rests still."""
     waited: bool = False
     """The attempt has waited itself, so that the next one may follow at once."""
+    of_workflow: bool = False
+    """It is so for every task of the workflow, and only for these."""
 
 
 _TO_ANSWER = timedelta(seconds=30)
@@ -34,6 +38,7 @@ _WAITED_FOR = {
     v1.CLAIM_OUTCOME_NONE_READY,
     v1.CLAIM_OUTCOME_PAUSED,
     v1.CLAIM_OUTCOME_WIP_LIMIT,
+    v1.CLAIM_OUTCOME_ROLE_FORBIDS,
 }
 
 
@@ -80,7 +85,8 @@ async def pull_next(agent: "Agent") -> Pulled:
     return Pulled(None, answer.outcome, rest, waited)
 
 
-_POLL_PAGE = 10
+# How many tasks an attempt looks at: where the first are of workflows without room, at more.
+_POLL_PAGES = (10, 100, 1_000)
 _POLL_ATTEMPTS = 3
 
 
@@ -89,33 +95,59 @@ async def pull_poll(agent: "Agent") -> Pulled:
 
     Always the first of the list, though spreading out would lose fewer races: how often agents
     get in each other's way when all of them want the best task is what this way of pulling is
-    there to show.
+    there to show. Only tasks of a workflow that has no room for another are passed over, a
+    thousand of them at the most.
     """
+    full: dict[str, Pulled] = {}
     for _ in range(_POLL_ATTEMPTS):
+        async with aclosing(_ready(agent)) as ready:
+            async for task in ready:
+                if task.workflow in full:
+                    continue
+                pulled = await claim(agent, task.id)
+                if not pulled.of_workflow:
+                    break
+                full[task.workflow] = pulled
+            else:
+                agent.counters.empty_polls += 1
+                return next(iter(full.values()), Pulled(None, v1.CLAIM_OUTCOME_NONE_READY))
+        if pulled.outcome != v1.CLAIM_OUTCOME_UNSPECIFIED:
+            return pulled
+    return Pulled(None, v1.CLAIM_OUTCOME_UNSPECIFIED)
+
+
+async def _ready(agent: "Agent") -> AsyncGenerator[v1.Task, None]:
+    """What is ready, best first; listed as far as it is looked at."""
+    page_token = ""
+    for page_size in _POLL_PAGES:
         listed = await agent.call(
             agent.client.tasks.ListTasks,
             v1.ListTasksRequest(
                 ready=True,
                 qualified_for_worker_id=agent.worker_id,
                 order_by=agent.order_by,
-                page_size=_POLL_PAGE,
+                page_size=page_size,
+                page_token=page_token,
             ),
         )
-        if not listed.tasks:
-            agent.counters.empty_polls += 1
-            return Pulled(None, v1.CLAIM_OUTCOME_NONE_READY)
-        pulled = await claim(agent, listed.tasks[0].id)
-        if pulled.outcome != v1.CLAIM_OUTCOME_UNSPECIFIED:
-            return pulled
-    return Pulled(None, v1.CLAIM_OUTCOME_UNSPECIFIED)
+        for task in listed.tasks:
+            yield task
+        page_token = listed.next_page_token
+        if not page_token:
+            return
 
 
-# Refusals of a claim that are about the worker, the system or the workflow, not about the task.
+# Refusals of a claim that are about the worker or the system, and about all tasks of a workflow.
+# What else is refused is so for the task alone; FILE_LOCKED is not, where no files are asked for.
 _HELD_BACK = {
     "PAUSED": v1.CLAIM_OUTCOME_PAUSED,
     "COOLING_DOWN": v1.CLAIM_OUTCOME_COOLING_DOWN,
     "CLAIM_LIMIT": v1.CLAIM_OUTCOME_LIMIT_REACHED,
+    "ROLE_FORBIDS": v1.CLAIM_OUTCOME_ROLE_FORBIDS,
+}
+_OF_WORKFLOW = {
     "WIP_LIMIT": v1.CLAIM_OUTCOME_WIP_LIMIT,
+    "WORKFLOW_NOT_FOUND": v1.CLAIM_OUTCOME_NONE_READY,  # it is not loaded any more
 }
 
 
@@ -130,6 +162,8 @@ async def claim(agent: "Agent", task_id: str) -> Pulled:
     except TaskloomError as error:
         if error.reason in _HELD_BACK:
             return Pulled(None, _HELD_BACK[error.reason], error.retry_delay)
+        if error.reason in _OF_WORKFLOW:
+            return Pulled(None, _OF_WORKFLOW[error.reason], of_workflow=True)
         if not _outdated(error):
             raise
         agent.counters.claims_refused += 1

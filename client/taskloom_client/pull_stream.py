@@ -21,7 +21,11 @@ _log = logging.getLogger(__name__)
 
 _SHORTEST_GRACE = timedelta(seconds=1)
 _LONGEST_GRACE = timedelta(days=1)
-_WAITING_IS_OVER = {v1.CLAIM_OUTCOME_ALL_DONE, v1.CLAIM_OUTCOME_LIMIT_REACHED}
+_WAITING_IS_OVER = {
+    v1.CLAIM_OUTCOME_ALL_DONE,
+    v1.CLAIM_OUTCOME_LIMIT_REACHED,
+    v1.CLAIM_OUTCOME_ASSIGNED,
+}
 
 
 class PullStream:

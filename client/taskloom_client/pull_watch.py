@@ -1,13 +1,16 @@
 """Pulling by a watch: an agent is told what is ready, and claims the best of what it knows."""
 
 import asyncio
+from collections.abc import Iterator
 from contextlib import aclosing, suppress
+from dataclasses import replace
 from datetime import timedelta
 from math import log2
 from typing import TYPE_CHECKING, TypeAlias
 
 from taskloom import v1
 
+from taskloom_client.backoff import delays
 from taskloom_client.errors import TaskloomError
 from taskloom_client.pull import Pulled, claim
 
@@ -15,8 +18,11 @@ if TYPE_CHECKING:
     from taskloom_client.agent import Agent
 
 _Rank: TypeAlias = tuple[bool, float, int, str]
+_Known: TypeAlias = tuple[_Rank, str]
+"""What sorts a ready task, and its workflow."""
 
 _DAY_NS = 86_400 * 10**9
+_LONGEST_REST_S = 1.0
 
 # How long nothing may happen until an agent that waits sees what is left to wait for: of its
 # shortest wait. A second, unless it is told to wait longer than usual. At rest the stream says
@@ -31,6 +37,9 @@ class PullWatch:
     All agents are told the same and all try the best task first, so that one of them is given it
     and the others are refused. Who knows of none waits for the stream; whenever the graph has
     changed and is quiet again, two calls see what is left to wait for.
+
+    Tasks of a workflow that has no room for another are passed over for a while, which grows to a
+    second. When there is room, the stream does not tell.
     """
 
     def __init__(self, agent: "Agent") -> None:
@@ -38,7 +47,9 @@ class PullWatch:
         self._reading: asyncio.Task[None] | None = None
         self._error: TaskloomError | None = None
         self._synced = False
-        self._ready: dict[str, _Rank] = {}
+        self._ready: dict[str, _Known] = {}
+        self._full: dict[str, Pulled] = {}  # workflows that are passed over for now
+        self._rests = self._new_rests()
         self._news = asyncio.Event()
         self._waiting = False
         # The revisions up to which the stream has told everything, up to which it then told that
@@ -57,9 +68,17 @@ class PullWatch:
                 agent.counters.empty_polls += 1
                 await agent.find_held()  # no claim is made that would be refused for these
                 return Pulled(None, v1.CLAIM_OUTCOME_NONE_READY, waited=True)
-            best = min(self._ready.values())
-            *_, task_id = best
+            best = self._best()
+            if best is None:
+                if await self._news_of_another():
+                    continue
+                refused, self._full = next(iter(self._full.values())), {}
+                return replace(refused, waited=True)
+            (*_, task_id), workflow = best
             pulled = await claim(agent, task_id)
+            if pulled.of_workflow:
+                self._full[workflow] = pulled
+                continue
             if pulled.outcome == v1.CLAIM_OUTCOME_PAUSED:
                 await agent.insist(self._resumed)
                 return Pulled(None, pulled.outcome, waited=True)
@@ -69,6 +88,8 @@ class PullWatch:
                 del self._ready[task_id]
             if pulled.task is not None:
                 self._waiting = False
+                self._full.clear()
+                self._rests = self._new_rests()
                 return pulled
 
     async def aclose(self) -> None:
@@ -82,13 +103,14 @@ class PullWatch:
 
         Raises TaskloomError where that fails. A watch that ends later is only begun anew.
         """
-        if self._reading is None or self._reading.done():
+        if self._ended():
             self._ready.clear()
+            self._full.clear()
             self._error = None
             self._synced = self._waiting = False
             self._heard_at = self._quiet_at = 0
             self._reading = asyncio.create_task(self._read())
-        while not (self._synced or self._reading.done()):
+        while not (self._synced or self._ended()):
             if not await self._news_came():
                 return
         if not self._synced and self._error is not None:
@@ -119,7 +141,7 @@ class PullWatch:
             if event.left_filter:
                 self._ready.pop(event.task_id, None)
             elif event.HasField("task"):
-                self._ready[event.task_id] = self._rank(event)
+                self._ready[event.task_id] = self._rank(event), event.task.workflow
         self._synced = self._synced or message.HasField("synced")
         self._heard_at = max(self._heard_at, message.revision)
         if message.HasField("progress"):
@@ -151,6 +173,29 @@ class PullWatch:
             return True
         self._seen_at = self._quiet_at
         return False
+
+    def _best(self) -> _Known | None:
+        """The best task that is not passed over."""
+        known = (one for one in self._ready.values() if one[1] not in self._full)
+        return min(known, default=None)
+
+    async def _news_of_another(self) -> bool:
+        """Wait for a task of a workflow that is not passed over. False: for long enough."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(next(self._rests)):
+                while self._ready and self._best() is None and not self._ended():
+                    self._news.clear()
+                    await self._news.wait()
+                return True
+        return False
+
+    def _ended(self) -> bool:
+        return self._reading is None or self._reading.done()
+
+    def _new_rests(self) -> Iterator[float]:
+        """How long it passes over what has no room, one time after another, in seconds."""
+        first = self._agent.idle_interval
+        return delays(first, max(first, _LONGEST_REST_S))
 
     async def _news_came(self) -> bool:
         self._news.clear()

@@ -66,6 +66,11 @@ async def test_version(taskloom: "Cli") -> None:
         (["task", "add", "x", "--estimate", "5x"], "'5x' is not a duration such as 90s, 15m"),
         (["task", "add", "x", "--priority", "11"], "less than or equal to 10"),
         (["task", "update", "x"], "nothing to change is given"),
+        (["task", "update", "x", "y", "--priority", "1", "--etag", "3"], "go with one task"),
+        (
+            ["task", "update", "x", "--clear", "title"],
+            "'title' cannot be cleared; what can: description",
+        ),
         (["task", "list", "--recursive"], "--recursive goes with --parent"),
         (["task", "link", "a", "b", "--type", "likes"], "'likes' is not one of 'blocks'"),
         (["task", "add", "\udcff"], "is not valid UTF-8"),
@@ -128,8 +133,14 @@ async def test_silent_server_is_one_sentence(taskloom: "Cli") -> None:
     [
         (["serve"], "taskloom_server", "server"),
         (["serve"], "apsw", "server"),
+        (["workflow", "check", "x.yaml"], "taskloom_server", "server"),
+        (["workflow", "check", "x.yaml"], "jinja2", "server"),
+        (["workflow", "check", "x.yaml"], "yaml", "server"),
         (["experiment", "run", "x.yaml"], "taskloom_experiments", "experiments"),
         (["experiment", "compare", "tasks.db"], "taskloom_experiments", "experiments"),
+        (["experiment", "run", "x.yaml"], "yaml", "experiments"),
+        (["experiment", "run", "x.yaml"], "simpleeval", "experiments"),
+        (["experiment", "sweep", "x.yaml", "--over", "agents=1"], "apsw", "experiments"),
     ],
 )
 def test_missing_extras_are_named(command: list[str], hidden: str, extra: str) -> None:
@@ -142,8 +153,9 @@ def test_missing_extras_are_named(command: list[str], hidden: str, extra: str) -
         [sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=30
     )
     assert (ran.returncode, ran.stdout) == (ExitCode.REFUSED, "")
-    assert ran.stderr.startswith(f"error: this command needs the {extra} ")
-    assert ran.stderr.endswith(f"pip install 'taskloom[{extra}]'\n")
+    assert ran.stderr.startswith(f"error: this command needs the extra '{extra}' ({hidden}")
+    assert ran.stderr.endswith(f" is missing): pip install 'taskloom[{extra}]'\n")
+    assert ran.stderr.count("\n") == 1
 
 
 def test_the_client_alone_suffices() -> None:

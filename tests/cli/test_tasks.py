@@ -277,6 +277,55 @@ async def test_update_changes_what_is_given(cli: "Cli", client: Client) -> None:
     assert (task.points, task.priority, task.description) == (3, 2, "d")
 
 
+async def test_update_clears_what_is_named(cli: "Cli", client: Client) -> None:
+    """Whatever a task can be without is cleared by the name of the option that sets it."""
+    await add(client, "t")
+    await client.workers.Connect(v1.ConnectRequest(worker_id="w", tags=["n", "o"]))
+    given = {
+        **{"description": "d", "phase": "design", "points": "3", "estimate": "5m"},
+        **{"not-before": "2h", "retry-delay": "5m", "max-cost": "2", "max-subtree-attempts": "4"},
+        **{"tag": "x", "needs": "n", "wants": "o", "assign": "w"},
+    }
+    fields = {
+        *("description", "phase", "points", "time_estimate", "not_before", "retry_delay"),
+        *("max_cost_usd", "max_subtree_attempts", "tags", "needed_tags", "wanted_tags"),
+        "worker_id",
+    }
+
+    async def there() -> set[str]:
+        task = (await client.tasks.GetTask(v1.GetTaskRequest(task_id="t"))).task
+        return fields & {field.name for field, _ in task.ListFields()}
+
+    options = [word for name, value in given.items() for word in (f"--{name}", value)]
+    assert (await cli("task", "update", "t", *options)).code == 0
+    assert await there() == fields
+    clears = [word for name in given for word in ("--clear", name)]
+    cleared = await cli("task", "update", "t", *clears)
+    assert (cleared.code, cleared.out) == (0, "updated t (pending)\n")
+    assert await there() == set()
+
+    both = await cli("task", "update", "t", "--points", "3", "--clear", "points")
+    assert (both.code, both.err) == (2, "error: --clear points goes without --points\n")
+
+
+async def test_update_of_several_is_one_change(cli: "Cli", client: Client) -> None:
+    """Several tasks are changed in one revision, each named once; or none of them is."""
+    await add(client, "a", "b", "after")
+    updated = await cli("task", "update", "a", "b", "a", "--priority", "8", "--reason", "rush")
+    assert (updated.code, updated.out) == (0, "updated a (pending), b (pending)\n")
+    tasks = [(await client.tasks.GetTask(v1.GetTaskRequest(task_id=id))).task for id in "ab"]
+    assert [task.priority for task in tasks] == [8, 8]
+    assert tasks[0].revision == tasks[1].revision
+
+    shown = await cli("task", "update", "a", "b", "--priority", "3", "--json")
+    assert [task["id"] for task in shown.json["tasks"]] == ["a", "b"]
+    refused = await cli("task", "update", "a", "gone", "--priority", "1")
+    assert (refused.code, refused.out) == (3, "")
+    assert "updates[1]" in refused.err
+    after = (await client.tasks.GetTask(v1.GetTaskRequest(task_id="a"))).task
+    assert after.priority == 3
+
+
 async def test_update_with_an_old_etag_is_refused(cli: "Cli", client: Client) -> None:
     """Somebody else was faster: exit code 1."""
     await add(client, "t")

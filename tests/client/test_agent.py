@@ -142,6 +142,8 @@ async def test_verbs_of_a_holder(client: Client) -> None:
             before = task.task.temperature
             assert await task.signal("it parses", breakthrough=True)
             assert task.task.temperature > before
+            assert await task.think("the grammar is ambiguous")
+            assert (await _task(client, "a")).current_thought == "the grammar is ambiguous"
             assert await task.complete("it works")
             later = await task.log_metrics(tokens_out=7)
             assert later is not None

@@ -256,6 +256,10 @@ async def _signal(task: HeldTask) -> None:
     assert await task.signal("nearly") is False
 
 
+async def _think(task: HeldTask) -> None:
+    assert await task.think("hm") is False
+
+
 async def _fail(task: HeldTask) -> None:
     assert await task.fail("no") is False
 
@@ -501,6 +505,42 @@ async def test_polling_rests_as_told(
         async for _ in agent.tasks():
             break
     assert agent.counters.claims_refused == 0
+
+
+async def test_polling_passes_over_whole_workflows(
+    service: Service, scripted_client: Client
+) -> None:
+    """One refusal tells of all tasks of a workflow, and pages are listed until there is another.
+
+    A workflow that is not loaded any more is passed over like one that has no room.
+    """
+    pages = [["gone"] * 5 + ["full"] * 5, ["full", "gone"] * 50, ["full", "roomy", "gone"]]
+
+    async def listing(request: v1.ListTasksRequest, context: Context) -> v1.ListTasksResponse:
+        page = int(request.page_token or 0)
+        tasks = [
+            v1.Task(id=f"{workflow}-{page}-{n}", workflow=workflow, claim_revision=1)
+            for n, workflow in enumerate(pages[page])
+        ]
+        more = str(page + 1) if page + 1 < len(pages) else ""
+        return v1.ListTasksResponse(tasks=tasks, next_page_token=more)
+
+    async def claim(request: v1.ClaimTaskRequest, context: Context) -> v1.ClaimTaskResponse:
+        if request.task_id.startswith("full"):
+            await service.refuse(context, Code.FAILED_PRECONDITION, "WIP_LIMIT")
+        if request.task_id.startswith("gone"):
+            await service.refuse(context, Code.NOT_FOUND, "WORKFLOW_NOT_FOUND")
+        return v1.ClaimTaskResponse(task=_task(request.task_id))
+
+    service.server.answers |= {"ListTasks": listing, "ClaimTask": claim}
+    async with Agent(scripted_client, pull="poll") as agent:
+        assert (await anext(agent.tasks())).id == "roomy-2-1"
+    assert [each.task_id for each in service.asked(v1.ClaimTaskRequest)] == [
+        "gone-0-0",
+        "full-0-5",
+        "roomy-2-1",
+    ]
+    assert len(service.asked(v1.ListTasksRequest)) == 3
 
 
 async def test_ways_of_pulling_have_names(scripted_client: Client) -> None:

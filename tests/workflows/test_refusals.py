@@ -279,6 +279,20 @@ WRONG: dict[str, tuple[str, str, int, str, str]] = {
         "roles.lead.tags",
         "put 'lead' above it",
     ),
+    "a right that is neither": (
+        "can_force: false}",
+        "can_force: false, can_claim: assignd}",
+        22,
+        "roles.anyone.can_claim",
+        "must be true or 'assigned', and is 'assignd'",
+    ),
+    "a right that would leave nothing": (
+        "can_force: false}",
+        "can_force: false, can_claim: false}",
+        22,
+        "roles.anyone.can_claim",
+        "must be true or 'assigned', and is false",
+    ),
     "a role without room": (
         "max_claims: 5",
         "max_claims: 0",

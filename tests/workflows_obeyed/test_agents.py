@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 from taskloom import v1
-from taskloom_client import Agent, TaskloomError
+from taskloom_client import Agent, Client, TaskloomError
 from taskloom_server.graph.workflows import Enforcement
 
-from tests.calls import create, show, update
+from tests.calls import claim, complete, connect, create, show, status, update
 from tests.workflows_obeyed.boards import board, guarded, limited, phases, prompt, states
 from tests.workflows_obeyed.conftest import Serving
 
@@ -23,6 +23,17 @@ TALKATIVE = board(
     connect_prompt=prompt("welcome"),
 )
 PULLS = ["next", "stream", "watch", "poll"]
+
+
+async def _asks_no_more(client: Client, agent: Agent, *, at_most: int) -> None:
+    """Let an agent look for a task while a hundred calls of others go by."""
+    looking = asyncio.create_task(anext(agent.tasks()))
+    for _ in range(100):
+        await status(client)
+    assert not looking.done()
+    assert agent.counters.calls <= at_most
+    looking.cancel()
+    await asyncio.wait([looking])
 
 
 def _said(prompts: list[v1.Prompt]) -> list[str]:
@@ -98,3 +109,109 @@ async def test_agents_wait_for_room(serve: Serving, pull: str) -> None:
         async with asyncio.timeout(30):
             await asyncio.gather(work("ada"), work("bob"), work("eve"))
         assert sorted(done) == ["t0", "t1", "t2", "t3"]
+
+
+@pytest.mark.parametrize("pull", PULLS)
+async def test_agents_look_past_what_is_full(serve: Serving, pull: str) -> None:
+    """Where a workflow has no room, agents take the best of the others, refused once at the most.
+
+    They go back to it as soon as there is room.
+    """
+    async with serve(limited(1), board(name="other")) as client:
+        await create(client, "held", priority=9)
+        await connect(client, "holder")
+        await claim(client, "holder", "held")
+        for n in range(12):
+            await create(client, f"full{n:02}", priority=8)
+        await create(client, "second", workflow="other", priority=3)
+        await create(client, "first", workflow="other", priority=7)
+        options: dict[str, Any] = {"pull": pull, "idle_interval": 0.01}
+        async with asyncio.timeout(30), Agent(client, "ada", **options) as agent:
+            tasks = agent.tasks()
+            assert (await anext(tasks)).id == "first"
+            chosen_by_itself = pull in {"watch", "poll"}
+            assert agent.counters.claims_tried == (2 if chosen_by_itself else 1)
+            assert (await anext(tasks)).id == "second"
+            waiting = asyncio.create_task(anext(tasks))
+            while agent.looking == 0:
+                await status(client)
+            await complete(client, "holder", "held")
+            assert (await waiting).id == "full00"
+            assert agent.counters.claims_refused == 0
+
+
+@pytest.mark.parametrize("pull", PULLS)
+async def test_agents_rest_while_all_is_full(serve: Serving, pull: str) -> None:
+    """An attempt asks once for each workflow that is full; the next one comes after a rest."""
+    async with serve(limited(1), limited(1, name="other")) as client:
+        await connect(client, "holder", max_claims=2)
+        for name in ("board", "other"):
+            await create(client, f"held-{name}", workflow=name)
+            await claim(client, "holder", f"held-{name}")
+            for n in range(3):
+                await create(client, f"{name}{n}", workflow=name)
+        async with Agent(client, "ada", pull=pull, idle_interval=3600) as agent:
+            await _asks_no_more(client, agent, at_most=5)  # Connect, a list or a watch, two claims
+
+
+@pytest.mark.parametrize("pull", PULLS)
+async def test_what_is_assigned_and_cannot_begin_is_put_off(serve: Serving, pull: str) -> None:
+    """An agent with no room but for an assigned task that finds none rests, and begins it then."""
+    async with serve(limited(1)) as client:
+        await create(client, "held")
+        await connect(client, "holder")
+        await claim(client, "holder", "held")
+        await create(client, "t")
+        await connect(client, "ada")
+        await update(client, "t", assignee="ada")
+        async with Agent(client, "ada", pull=pull, idle_interval=3600) as agent:
+            # Connect, a claim, an attempt at another task, what it holds, and what is left.
+            await _asks_no_more(client, agent, at_most=8)
+
+
+@pytest.mark.parametrize("pull", PULLS)
+async def test_what_was_put_off_is_begun_once_it_can(serve: Serving, pull: str) -> None:
+    """An assigned task for which there was no room is begun, by a claim, when there is."""
+    async with serve(limited(1)) as client:
+        await create(client, "held")
+        await connect(client, "holder")
+        await claim(client, "holder", "held")
+        await create(client, "t")
+        await connect(client, "ada")
+        await update(client, "t", assignee="ada")
+        options: dict[str, Any] = {"pull": pull, "idle_interval": 0.01}
+        async with asyncio.timeout(30), Agent(client, "ada", **options) as agent:
+            waiting = asyncio.create_task(anext(agent.tasks()))
+            while not (agent.counters.calls > 2 or waiting.done()):
+                await status(client)
+            assert (await show(client, "t")).status == "assigned"
+            await complete(client, "holder", "held")
+            task = await waiting
+            assert (task.id, task.task.status) == ("t", "working")
+
+
+@pytest.mark.parametrize("pull", PULLS)
+async def test_over_budget_what_is_begun_is_ended(serve: Serving, pull: str) -> None:
+    """What the agent had begun is handed out and ended; what is assigned to it is not begun."""
+    async with serve(board()) as client:
+        await create(client, "top", max_cost_usd=1.0)
+        for id in ("begun", "assigned"):
+            await create(client, id, parent_id="top")
+        await connect(client, "ada", max_claims=2)
+        await claim(client, "ada", "begun")
+        await update(client, "assigned", assignee="ada")
+        metrics = v1.Metrics(cost_usd=2.0)
+        await client.tasks.LogMetrics(v1.LogMetricsRequest(task_id="begun", metrics=metrics))
+        options: dict[str, Any] = {"pull": pull, "idle_interval": 0.01}
+        async with asyncio.timeout(30), Agent(client, "ada", max_claims=2, **options) as agent:
+            tasks = agent.tasks()
+            assert (await anext(tasks)).id == "begun"
+            waiting = asyncio.create_task(anext(tasks))
+            while (await show(client, "begun")).status != "completed":
+                assert not waiting.done()
+            for _ in range(20):
+                await status(client)
+            assert not waiting.done()
+            await update(client, "top", max_cost_usd=9.0)
+            await create(client, "other", priority=0)  # which wakes those who wait
+            assert {(await waiting).id, (await anext(tasks)).id} == {"assigned", "other"}

@@ -1,18 +1,24 @@
 """Roles: what a worker may do, by its tags."""
 
+import asyncio
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from taskloom import v1
-from taskloom_client import Client
+from taskloom_client import Agent, Client
 from taskloom_server.graph.workflows import Role
 
 from tests.calls import (
     claim,
+    claim_next,
     connect,
     create,
+    duration,
     heartbeat,
     refusal,
+    release,
+    show,
     show_worker,
     update,
 )
@@ -154,3 +160,124 @@ async def test_what_is_no_subtask_needs_no_right(serve: Serving) -> None:
         await claim(client, "coder", "t")
         await update(client, "t", worker_id="coder", priority=9)
         await update(client, "t", worker_id="coder", assignee="")
+
+
+HAND = Role("hand", frozenset(), can_assign=False, can_claim=False)
+PUSH = board(roles=(LEAD, HAND))
+
+
+async def explained(client: Client, task: str, worker: str = "") -> list[v1.Obstacle]:
+    """What is in the way of a task."""
+    request = v1.ExplainTaskRequest(task_id=task, worker_id=worker)
+    return list((await client.tasks.ExplainTask(request)).obstacles)
+
+
+async def test_who_begins_only_what_is_assigned(serve: Serving) -> None:
+    """No claim of either kind gets a task from the queue; what is assigned is begun as ever."""
+    async with serve(PUSH) as client:
+        await connect(client, "hand", max_claims=2)
+        await connect(client, "lead", tags=["lead"])
+        assert (await claim_next(client, "hand")).outcome == v1.CLAIM_OUTCOME_ALL_DONE
+        for id in ("a", "b", "c"):
+            await create(client, id)
+        for mode in (v1.CLAIM_MODE_EXCLUSIVE, v1.CLAIM_MODE_ADVISORY):
+            error = await refusal(claim(client, "hand", "a", mode=mode))
+            assert (error.reason, error.code.name) == ("ROLE_FORBIDS", "PERMISSION_DENIED")
+            assert error.metadata == {"role": "hand", "right": "claim", "roles": "lead"}
+            answer = await claim_next(client, "hand", mode=mode)
+            assert answer.outcome == v1.CLAIM_OUTCOME_ROLE_FORBIDS
+        await update(client, "a", worker_id="lead", assignee="hand")
+        assert (await claim_next(client, "hand")).outcome == v1.CLAIM_OUTCOME_ASSIGNED
+        assert (await claim(client, "hand", "a")).status == "working"
+        assert (await claim(client, "hand", "a")).status == "working"  # a renewal
+        assert (await claim_next(client, "hand")).outcome == v1.CLAIM_OUTCOME_ROLE_FORBIDS
+        await release(client, "hand", "a")
+        assert (await refusal(claim(client, "hand", "a"))).reason == "ROLE_FORBIDS"
+        assert (await claim_next(client, "lead")).tasks[0].id == "a"
+
+
+async def test_a_role_that_all_lack_or_have(serve: Serving) -> None:
+    """Who has no role lacks what one of them lacks, and nothing that all of them have."""
+    async with serve(board(roles=(LEAD, replace(HAND, tags=frozenset({"hand"}))))) as client:
+        await connect(client, "stranger")
+        await create(client, "t")
+        error = await refusal(claim(client, "stranger", "t"))
+        assert error.metadata == {"role": "", "right": "claim", "roles": "lead"}
+    async with serve(board(roles=(LEAD, CODER))) as client:
+        await connect(client, "stranger")
+        await create(client, "u")
+        assert (await claim(client, "stranger", "u")).status == "working"
+
+
+async def test_waiting_for_an_assignment(serve: Serving) -> None:
+    """A call that waits is answered as something is assigned; a task that is ready ends no wait."""
+    async with serve(PUSH) as client:
+        await create(client, "held")
+        await connect(client, "hand", "other", max_claims=2)
+        await connect(client, "lead", tags=["lead"])
+        waiting = asyncio.create_task(claim_next(client, "hand", wait=duration(60_000)))
+        for _ in range(5):  # so that it stands in line by then
+            await show(client, "held")
+        await create(client, "t")
+        await update(client, "held", assignee="other")
+        assert not waiting.done()
+        await update(client, "t", assignee="hand")
+        assert (await waiting).outcome == v1.CLAIM_OUTCOME_ASSIGNED
+
+
+async def test_a_stream_waits_for_an_assignment(serve: Serving) -> None:
+    """It says once that the role forbids, and then that something is assigned."""
+    async with serve(PUSH) as client:
+        await create(client, "t")
+        await connect(client, "hand", max_claims=2)
+        heard: asyncio.Queue[int] = asyncio.Queue()
+
+        class Listener:
+            def received(self, message: v1.WorkResponse | None) -> None:
+                if message is not None and message.HasField("waiting"):
+                    heard.put_nowait(message.waiting.outcome)
+
+            def sent(self, message: v1.WorkRequest) -> None: ...
+
+        async with asyncio.timeout(30), client.work("hand", listener=Listener()) as work:
+            work.grant(1)
+            assert await heard.get() == v1.CLAIM_OUTCOME_ROLE_FORBIDS
+            await update(client, "t", assignee="hand")
+            assert await heard.get() == v1.CLAIM_OUTCOME_ASSIGNED
+            assert (await claim(client, "hand", "t")).status == "working"
+            await work.complete(v1.CompleteTaskRequest(task_id="t"))
+            assert (await show(client, "t")).status == "completed"
+
+
+async def test_why_says_so(serve: Serving) -> None:
+    """For a worker with its role, for everybody where nobody may by himself."""
+    async with serve(PUSH) as client:
+        await create(client, "t", needed_tags=["x"])
+        await connect(client, "hand", tags=["x"])
+        (one,) = await explained(client, "t", "hand")
+        assert (one.type, list(one.worker_ids)) == (v1.OBSTACLE_TYPE_ROLE, ["hand"])
+        assert "role 'hand' of worker 'hand' may not claim" in one.message
+        (everybody,) = await explained(client, "t")
+        assert everybody.type == v1.OBSTACLE_TYPE_ROLE
+        await connect(client, "lead", tags=["lead", "x"])
+        assert await explained(client, "t") == []
+        await update(client, "t", assignee="hand")
+        assert await explained(client, "t", "hand") == []
+
+
+@pytest.mark.parametrize("pull", ["next", "stream", "watch", "poll"])
+@pytest.mark.parametrize("max_claims", [1, 3])
+async def test_agents_wait_for_assignments(serve: Serving, pull: str, max_claims: int) -> None:
+    """However it pulls, an agent of such a role begins what is assigned to it, and nothing else."""
+    async with serve(PUSH) as client:
+        await create(client, "theirs", priority=9)
+        await create(client, "mine")
+        options: dict[str, Any] = {"pull": pull, "idle_interval": 0.01, "max_claims": max_claims}
+        async with asyncio.timeout(30), Agent(client, "hand", **options) as agent:
+            waiting = asyncio.create_task(anext(agent.tasks()))
+            while agent.looking == 0 or agent.counters.calls < 2:
+                await show(client, "mine")
+            await update(client, "mine", assignee="hand")
+            task = await waiting
+            assert (task.id, task.task.status) == ("mine", "working")
+            assert (await show(client, "theirs")).status == "pending"

@@ -210,13 +210,15 @@ async def test_hierarchical(client: Client) -> None:
 
 
 async def test_push(client: Client) -> None:
-    """A coordinator assigns every task; who works can neither assign nor split."""
+    """A coordinator assigns every task; who works can neither choose, nor assign, nor split."""
     told = await _connect(client, "cas", "push", "coordinator")
     assert "You are the bottleneck" in told["role:coordinator"]
     told = await _connect(client, "wim", "push")
     assert "Work is assigned to you" in told["connect"]
     for id in ("one", "two"):
         await create(client, id, workflow="push", worker_id="cas")
+    assert (await refusal(_begin(client, "wim", "one"))).metadata["right"] == "claim"
+    assert (await claim_next(client, "wim")).outcome == v1.CLAIM_OUTCOME_ROLE_FORBIDS
     assignment = v1.UpdateTaskRequest(task_id="one", worker_id="cas", assignee="wim")
     told = _told((await client.tasks.UpdateTask(assignment)).prompts)
     assert "one is assigned to you" in told["enter:assigned"]

@@ -3,8 +3,6 @@
 import mimetypes
 import stat
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -14,12 +12,11 @@ from taskloom import v1
 from taskloom_client.cli import output
 from taskloom_client.cli.arguments import ClaimRevision, OnBehalfOf, TaskId
 from taskloom_client.cli.exits import ExitCode, Failure
+from taskloom_client.cli.progress import transferring
 from taskloom_client.cli.session import Session, remote
 from taskloom_client.cli.values import count, moment_of, parse_number
-from taskloom_client.transfers import Progress
 
 _PATIENCE = 600.0
-_SHOWN_FROM = 1 << 20  # bytes; what is smaller has come before a bar is drawn
 _PAGE = 1000
 
 _Type = Annotated[
@@ -52,8 +49,8 @@ async def add(
         _check_readable(file)
         name = name or file.name
         mime_type = mime_type or mimetypes.guess_type(file.name)[0] or ""
-    size = 0 if standard else file.stat().st_size
-    with _progress(size, "attaching") as progress:
+    size = None if standard else file.stat().st_size
+    with transferring("attaching", size) as progress:
         try:
             attachment = await session.client.upload(
                 task_id,
@@ -122,7 +119,7 @@ async def get(
             sys.stdout.buffer.write(chunk)
         sys.stdout.buffer.flush()
         return
-    with _progress(attachment.size, "fetching") as progress:
+    with transferring("fetching", attachment.size) as progress:
         try:
             if file.exists() and not stat.S_ISREG(file.stat().st_mode):
                 # A device or a pipe is written to; to put a file in its place would do harm.
@@ -211,26 +208,3 @@ async def remove(
         )
     )
     session.tell(answer, f"removed {type} {sequence} of {task_id}")
-
-
-@contextmanager
-def _progress(size: int, what: str) -> Iterator[Progress | None]:
-    """A bar on standard error, where that is a terminal and the content is worth it."""
-    if size < _SHOWN_FROM or not sys.stderr.isatty():
-        yield None
-        return
-    from rich.console import Console  # noqa: PLC0415 - of use to few calls
-    from rich.progress import BarColumn, DownloadColumn, TransferSpeedColumn  # noqa: PLC0415
-    from rich.progress import Progress as Bar  # noqa: PLC0415
-
-    bar = Bar(
-        "{task.description}",
-        BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        console=Console(stderr=True),
-        transient=True,
-    )
-    with bar:
-        task = bar.add_task(what, total=size)
-        yield lambda done: bar.update(task, completed=done)

@@ -183,6 +183,10 @@ def _why_nothing(answer: "v1.ClaimNextTaskResponse", worker: str, parent: str) -
             )
         case v1.CLAIM_OUTCOME_FILES_LOCKED:
             return f"nothing to claim: {'; '.join(map(told_mark, answer.conflicts))}"
+        case v1.CLAIM_OUTCOME_ROLE_FORBIDS:
+            return f"nothing to claim: {worker} begins only what is assigned to it"
+        case v1.CLAIM_OUTCOME_ASSIGNED:
+            return f"nothing to claim but what is assigned to {worker}: name it"
         case _:
             return f"nothing to claim: no task{where} that {worker} may take is ready"
 

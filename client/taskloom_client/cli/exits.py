@@ -59,4 +59,6 @@ class Failure(Exception):
 def missing_extra(extra: str, missing: str | None) -> Failure:
     """The failure of a command that needs more than ``pip install taskloom`` brings."""
     lacking = f" ({missing} is missing)" if missing else ""
-    return Failure(f"this command needs the {extra}{lacking}: pip install 'taskloom[{extra}]'")
+    return Failure(
+        f"this command needs the extra '{extra}'{lacking}: pip install 'taskloom[{extra}]'"
+    )

@@ -13,8 +13,10 @@ from taskloom import v1
 
 from taskloom_client.cli import output
 from taskloom_client.cli.exits import ExitCode, Failure
+from taskloom_client.cli.progress import transferring
 from taskloom_client.cli.session import Session, remote
 from taskloom_client.cli.values import count
+from taskloom_client.transfers import Progress
 
 ModeName = Literal["template", "restore", "merge", "replace"]
 ClashName = Literal["fail", "skip", "overwrite"]
@@ -102,9 +104,9 @@ async def import_snapshot(
         force=force,
         dry_run=dry_run,
     )
-    with _opened(file) as stream:
+    with _opened(file) as stream, transferring("importing", _size(file)) as progress:
         answer = await session.client.admin.ImportSnapshot(
-            _import_messages(options, stream, file), timeout=session.patience(PATIENCE)
+            _import_messages(options, stream, progress), timeout=session.patience(PATIENCE)
         )
     for warning in answer.warnings:
         output.note(f"warning: {warning}")
@@ -137,11 +139,21 @@ def _rows(rows: "Mapping[str, int]") -> str:
 
 
 async def _import_messages(
-    options: "v1.ImportOptions", stream: IO[bytes], file: Path
+    options: "v1.ImportOptions", stream: IO[bytes], progress: Progress | None
 ) -> "AsyncIterator[v1.ImportSnapshotRequest]":
     yield v1.ImportSnapshotRequest(options=options)
+    sent = 0
     while chunk := stream.read(_CHUNK):
         yield v1.ImportSnapshotRequest(chunk=chunk)
+        sent += len(chunk)
+        if progress is not None:
+            progress(sent)
+
+
+def _size(file: Path) -> int | None:
+    """How large a file is; None for what has no size, as a pipe."""
+    there = None if str(file) == "-" else file.stat()
+    return there.st_size if there is not None and stat.S_ISREG(there.st_mode) else None
 
 
 @contextmanager
@@ -188,8 +200,8 @@ async def export_snapshot(
         await receive(session, request, into=sys.stdout.buffer)
         sys.stdout.buffer.flush()
         return
-    with _replacing(file) as stream:
-        size, revision = await receive(session, request, into=stream)
+    with _replacing(file) as stream, transferring("exporting") as progress:
+        size, revision = await receive(session, request, into=stream, progress=progress)
     if session.json:
         output.print_json({"file": str(file), "bytes": str(size), "revision": str(revision)})
     else:
@@ -197,7 +209,11 @@ async def export_snapshot(
 
 
 async def receive(
-    session: Session, request: "v1.ExportSnapshotRequest", *, into: IO[bytes]
+    session: Session,
+    request: "v1.ExportSnapshotRequest",
+    *,
+    into: IO[bytes],
+    progress: Progress | None = None,
 ) -> tuple[int, int]:
     """Write the snapshot: how many bytes, and as of which revision."""
     size = revision = 0
@@ -205,6 +221,8 @@ async def receive(
     async for message in messages:
         revision = revision or message.revision
         size += into.write(message.chunk)
+        if progress is not None:
+            progress(size)
     return size, revision
 
 

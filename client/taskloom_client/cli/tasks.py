@@ -33,6 +33,22 @@ from taskloom_client.cli.values import (
     to_timestamp,
 )
 
+# What can be cleared is called as the option that sets it; the fields of UpdateTaskRequest.
+_CLEARED = {
+    "description": "description",
+    "phase": "phase",
+    "points": "points",
+    "estimate": "time_estimate",
+    "not-before": "not_before",
+    "retry-delay": "retry_delay",
+    "max-cost": "max_cost_usd",
+    "max-subtree-attempts": "max_subtree_attempts",
+    "tag": "tags",
+    "needs": "needed_tags",
+    "wants": "wanted_tags",
+    "assign": "assignee",
+}
+
 
 @remote
 async def add(
@@ -116,7 +132,10 @@ async def add(
 async def update(
     session: Session,
     *,
-    task_id: TaskId,
+    task_ids: Annotated[
+        list[str],
+        typer.Argument(metavar="ID...", help="The task, or several.", show_default=False),
+    ],
     title: Annotated[str | None, typer.Option("--title", metavar="TEXT")] = None,
     description: Annotated[str | None, typer.Option("--description", "-d", metavar="TEXT")] = None,
     status: Annotated[
@@ -154,6 +173,14 @@ async def update(
             "--assign", metavar="WORKER", help="Hand it to a worker; empty: take it back."
         ),
     ] = None,
+    clear: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--clear",
+            metavar="NAME",
+            help=f"Have none of it any more; repeatable: {', '.join(_CLEARED)}.",
+        ),
+    ] = None,
     reason: Reason = "",
     etag: Annotated[
         int,
@@ -169,8 +196,11 @@ async def update(
     claim_revision: ClaimRevision = 0,
     force: Force = False,
 ) -> None:
-    """Change what is given of a task, and nothing else."""
-    request = v1.UpdateTaskRequest(
+    """Change what is given of a task, and nothing else.
+
+    Of several tasks likewise: all of them in one revision, or none.
+    """
+    change = v1.UpdateTaskRequest(
         title=title,
         description=description,
         status=status,
@@ -189,19 +219,54 @@ async def update(
         max_subtree_attempts=max_subtree_attempts,
         workflow=workflow,
     )
-    if not request.ListFields():
+    _clear(change, clear or ())
+    if not change.ListFields():
         raise Failure("nothing to change is given", ExitCode.USAGE)
-    request.task_id = task_id
-    request.reason = reason
-    request.etag = etag
-    request.worker_id = worker
-    request.claim_revision = claim_revision
-    request.force = force
-    answer = await session.client.tasks.UpdateTask(request)
+    change.reason = reason
+    change.worker_id = worker
+    change.force = force
+    if len(task_ids) > 1:
+        if etag or claim_revision:
+            raise Failure("--etag and --claim-revision go with one task", ExitCode.USAGE)
+        await _update_all(session, task_ids, change)
+        return
+    change.task_id = task_ids[0]
+    change.etag = etag
+    change.claim_revision = claim_revision
+    answer = await session.client.tasks.UpdateTask(change)
     task = answer.task
     session.tell(answer, f"updated {task.id} ({task.status})" + freed(answer.unblocked_task_ids))
     note_warnings(answer)
     print_prompts(session, answer)
+
+
+async def _update_all(
+    session: Session, task_ids: Iterable[str], change: "v1.UpdateTaskRequest"
+) -> None:
+    request = v1.UpdateTasksRequest()
+    for task_id in dict.fromkeys(task_ids):
+        update = request.updates.add(task_id=task_id)
+        update.MergeFrom(change)
+    answer = await session.client.tasks.UpdateTasks(request)
+    names = ", ".join(f"{task.id} ({task.status})" for task in answer.tasks)
+    session.tell(answer, f"updated {names}" + freed(answer.unblocked_task_ids))
+
+
+def _clear(change: "v1.UpdateTaskRequest", names: Iterable[str]) -> None:
+    """Put into a change that there is to be none of these: most are present then, and empty."""
+    for name in dict.fromkeys(names):
+        if name not in _CLEARED:
+            clearable = ", ".join(_CLEARED)
+            raise Failure(f"'{name}' cannot be cleared; what can: {clearable}", ExitCode.USAGE)
+        field = change.DESCRIPTOR.fields_by_name[_CLEARED[name]]
+        if change.HasField(field.name):  # type: ignore[arg-type]
+            raise Failure(f"--clear {name} goes without --{name}", ExitCode.USAGE)
+        if name == "points":
+            change.clear_points = True
+        elif field.message_type:
+            getattr(change, field.name).SetInParent()
+        else:
+            setattr(change, field.name, field.default_value)
 
 
 @remote

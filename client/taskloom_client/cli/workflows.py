@@ -150,6 +150,7 @@ def _print_workflow(workflow: "v1.Workflow") -> None:
 
 
 def _rights(role: "v1.Role") -> Iterator[str]:
+    yield "claim" if role.can_claim else "begin what is assigned"
     if role.can_assign:
         yield "assign"
     if role.can_create_subtasks:

@@ -148,6 +148,8 @@ class AdminServiceStub:
     harms no other call. Nothing but reading is let pass: no ATTACH, no file, no extension,
     and of pragmas those that show the schema, such as table_info.
 
+    It may read every table: those that others' answers are remembered in (requests), too.
+
     It may take the time asked for, 256 MiB of memory and no room on the disk; a single
     value may have 8 MiB. Rows beyond max_rows, or beyond 16 MiB in all, are left out,
     and `truncation` says so.
@@ -283,6 +285,8 @@ class AdminServiceAsyncStub(AdminServiceStub):
     of its own that ends with it, on a connection that cannot write, and whatever it does
     harms no other call. Nothing but reading is let pass: no ATTACH, no file, no extension,
     and of pragmas those that show the schema, such as table_info.
+
+    It may read every table: those that others' answers are remembered in (requests), too.
 
     It may take the time asked for, 256 MiB of memory and no room on the disk; a single
     value may have 8 MiB. Rows beyond max_rows, or beyond 16 MiB in all, are left out,
@@ -470,6 +474,8 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         of its own that ends with it, on a connection that cannot write, and whatever it does
         harms no other call. Nothing but reading is let pass: no ATTACH, no file, no extension,
         and of pragmas those that show the schema, such as table_info.
+
+        It may read every table: those that others' answers are remembered in (requests), too.
 
         It may take the time asked for, 256 MiB of memory and no room on the disk; a single
         value may have 8 MiB. Rows beyond max_rows, or beyond 16 MiB in all, are left out,

@@ -93,6 +93,10 @@ class _ClaimOutcomeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ClaimOut
     """Something is ready, but its workflow has as many tasks in the claim state as may be there."""
     CLAIM_OUTCOME_FILES_LOCKED: _ClaimOutcome.ValueType  # 8
     """A lock in `files` is another worker's; `conflicts` says whose."""
+    CLAIM_OUTCOME_ROLE_FORBIDS: _ClaimOutcome.ValueType  # 9
+    """The worker's role begins only what is assigned to it (Role.can_claim), and nothing is."""
+    CLAIM_OUTCOME_ASSIGNED: _ClaimOutcome.ValueType  # 10
+    """Likewise, and something is assigned to it: begin that with ClaimTask."""
 
 class ClaimOutcome(_ClaimOutcome, metaclass=_ClaimOutcomeEnumTypeWrapper):
     """Why ClaimNextTask gave what it gave."""
@@ -116,6 +120,10 @@ CLAIM_OUTCOME_WIP_LIMIT: ClaimOutcome.ValueType  # 7
 """Something is ready, but its workflow has as many tasks in the claim state as may be there."""
 CLAIM_OUTCOME_FILES_LOCKED: ClaimOutcome.ValueType  # 8
 """A lock in `files` is another worker's; `conflicts` says whose."""
+CLAIM_OUTCOME_ROLE_FORBIDS: ClaimOutcome.ValueType  # 9
+"""The worker's role begins only what is assigned to it (Role.can_claim), and nothing is."""
+CLAIM_OUTCOME_ASSIGNED: ClaimOutcome.ValueType  # 10
+"""Likewise, and something is assigned to it: begin that with ClaimTask."""
 Global___ClaimOutcome: _TypeAlias = ClaimOutcome  # noqa: Y015
 
 @_typing.final

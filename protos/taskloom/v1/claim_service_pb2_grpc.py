@@ -105,6 +105,8 @@ class ClaimServiceServicer:
         is spent; the details say whose (metadata
         budget_task_id), what (budget), how much
         was spent and of how much (spent, limit)
+        PERMISSION_DENIED / ROLE_FORBIDS           the worker's role begins only what is assigned
+        to it; the details name the roles that may
 
         Retry with the same request_id.
         """
@@ -129,6 +131,10 @@ class ClaimServiceServicer:
         Where a workflow limits how many tasks may be in its claim state, no more of its tasks are
         given than there is room for: those of other workflows are given in their stead. Whoever
         waits is given one as soon as there is room.
+
+        A worker whose role begins only what is assigned to it is given nothing:
+        CLAIM_OUTCOME_ROLE_FORBIDS. With `wait`, it waits until something is assigned to it, which
+        is CLAIM_OUTCOME_ASSIGNED (or LIMIT_REACHED): it begins that with ClaimTask.
 
         `files` are marked with the claim, for the task, as by MarkFiles. While another worker
         holds a lock among them, nothing is claimed: CLAIM_OUTCOME_FILES_LOCKED, with the locks in

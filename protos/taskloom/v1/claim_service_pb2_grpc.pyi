@@ -86,6 +86,8 @@ class ClaimServiceStub:
                                                  is spent; the details say whose (metadata
                                                  budget_task_id), what (budget), how much
                                                  was spent and of how much (spent, limit)
+      PERMISSION_DENIED / ROLE_FORBIDS           the worker's role begins only what is assigned
+                                                 to it; the details name the roles that may
 
     Retry with the same request_id.
     """
@@ -106,6 +108,10 @@ class ClaimServiceStub:
     Where a workflow limits how many tasks may be in its claim state, no more of its tasks are
     given than there is room for: those of other workflows are given in their stead. Whoever
     waits is given one as soon as there is room.
+
+    A worker whose role begins only what is assigned to it is given nothing:
+    CLAIM_OUTCOME_ROLE_FORBIDS. With `wait`, it waits until something is assigned to it, which
+    is CLAIM_OUTCOME_ASSIGNED (or LIMIT_REACHED): it begins that with ClaimTask.
 
     `files` are marked with the claim, for the task, as by MarkFiles. While another worker
     holds a lock among them, nothing is claimed: CLAIM_OUTCOME_FILES_LOCKED, with the locks in
@@ -239,6 +245,8 @@ class ClaimServiceAsyncStub(ClaimServiceStub):
                                                  is spent; the details say whose (metadata
                                                  budget_task_id), what (budget), how much
                                                  was spent and of how much (spent, limit)
+      PERMISSION_DENIED / ROLE_FORBIDS           the worker's role begins only what is assigned
+                                                 to it; the details name the roles that may
 
     Retry with the same request_id.
     """
@@ -259,6 +267,10 @@ class ClaimServiceAsyncStub(ClaimServiceStub):
     Where a workflow limits how many tasks may be in its claim state, no more of its tasks are
     given than there is room for: those of other workflows are given in their stead. Whoever
     waits is given one as soon as there is room.
+
+    A worker whose role begins only what is assigned to it is given nothing:
+    CLAIM_OUTCOME_ROLE_FORBIDS. With `wait`, it waits until something is assigned to it, which
+    is CLAIM_OUTCOME_ASSIGNED (or LIMIT_REACHED): it begins that with ClaimTask.
 
     `files` are marked with the claim, for the task, as by MarkFiles. While another worker
     holds a lock among them, nothing is claimed: CLAIM_OUTCOME_FILES_LOCKED, with the locks in
@@ -395,6 +407,8 @@ class ClaimServiceServicer(metaclass=_abc_1.ABCMeta):
                                                      is spent; the details say whose (metadata
                                                      budget_task_id), what (budget), how much
                                                      was spent and of how much (spent, limit)
+          PERMISSION_DENIED / ROLE_FORBIDS           the worker's role begins only what is assigned
+                                                     to it; the details name the roles that may
 
         Retry with the same request_id.
         """
@@ -421,6 +435,10 @@ class ClaimServiceServicer(metaclass=_abc_1.ABCMeta):
         Where a workflow limits how many tasks may be in its claim state, no more of its tasks are
         given than there is room for: those of other workflows are given in their stead. Whoever
         waits is given one as soon as there is room.
+
+        A worker whose role begins only what is assigned to it is given nothing:
+        CLAIM_OUTCOME_ROLE_FORBIDS. With `wait`, it waits until something is assigned to it, which
+        is CLAIM_OUTCOME_ASSIGNED (or LIMIT_REACHED): it begins that with ClaimTask.
 
         `files` are marked with the claim, for the task, as by MarkFiles. While another worker
         holds a lock among them, nothing is claimed: CLAIM_OUTCOME_FILES_LOCKED, with the locks in

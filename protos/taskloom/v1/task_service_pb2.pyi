@@ -60,6 +60,10 @@ class _ObstacleTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Obstacle
     """The budget of the task, or of one above it, is spent; one obstacle for each."""
     OBSTACLE_TYPE_WIP_LIMIT: _ObstacleType.ValueType  # 15
     """The workflow's claim state has as many tasks as may be in it."""
+    OBSTACLE_TYPE_ROLE: _ObstacleType.ValueType  # 16
+    """The worker's role, or that of everybody who is connected and has the tags, begins only what
+    is assigned to it.
+    """
 
 class ObstacleType(_ObstacleType, metaclass=_ObstacleTypeEnumTypeWrapper):
     """What kind of reason."""
@@ -92,6 +96,10 @@ OBSTACLE_TYPE_BUDGET: ObstacleType.ValueType  # 14
 """The budget of the task, or of one above it, is spent; one obstacle for each."""
 OBSTACLE_TYPE_WIP_LIMIT: ObstacleType.ValueType  # 15
 """The workflow's claim state has as many tasks as may be in it."""
+OBSTACLE_TYPE_ROLE: ObstacleType.ValueType  # 16
+"""The worker's role, or that of everybody who is connected and has the tags, begins only what
+is assigned to it.
+"""
 Global___ObstacleType: _TypeAlias = ObstacleType  # noqa: Y015
 
 class _SignalType:

@@ -287,6 +287,7 @@ class Role(_message.Message):
     CAN_CREATE_SUBTASKS_FIELD_NUMBER: _builtins.int
     CAN_FORCE_FIELD_NUMBER: _builtins.int
     PROMPT_FIELD_NUMBER: _builtins.int
+    CAN_CLAIM_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     description: _builtins.str
     max_claims: _builtins.int
@@ -296,6 +297,8 @@ class Role(_message.Message):
     can_force: _builtins.bool
     prompt: _builtins.str
     """What is said to a worker of this role that connects: a template."""
+    can_claim: _builtins.bool
+    """It takes tasks by itself; else it begins only what is assigned to it."""
     @_builtins.property
     def tags(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """None: everybody has them."""
@@ -311,10 +314,11 @@ class Role(_message.Message):
         can_create_subtasks: _builtins.bool = ...,
         can_force: _builtins.bool = ...,
         prompt: _builtins.str = ...,
+        can_claim: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["can_assign", b"can_assign", "can_create_subtasks", b"can_create_subtasks", "can_force", b"can_force", "description", b"description", "max_claims", b"max_claims", "name", b"name", "prompt", b"prompt", "tags", b"tags"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["can_assign", b"can_assign", "can_claim", b"can_claim", "can_create_subtasks", b"can_create_subtasks", "can_force", b"can_force", "description", b"description", "max_claims", b"max_claims", "name", b"name", "prompt", b"prompt", "tags", b"tags"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

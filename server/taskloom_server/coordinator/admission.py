@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from taskloom_server.coordinator import budgets, wip, workers
+from taskloom_server.coordinator import budgets, roles, wip, workers
 from taskloom_server.coordinator.lookup import blocker_ids, open_child_ids, require_live_task
 from taskloom_server.graph.errors import (
     ChildrenOpen,
@@ -111,7 +111,8 @@ def check_admission(
             metadata={"status": task.status, "worker_id": task.worker_id or ""},
         )
     error = (
-        missing_tags(task, worker)
+        (None if mine else roles.refusal(tx, worker, roles.Right.CLAIM))
+        or missing_tags(task, worker)
         or check_start(tx, task)
         or check_not_paused(tx, task)
         or budgets.check_within(tx, task)

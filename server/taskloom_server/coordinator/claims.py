@@ -16,7 +16,7 @@ from taskloom_server.coordinator.admission import (
 from taskloom_server.coordinator.changes import change
 from taskloom_server.coordinator.gates import noting, pass_gates, tell_forced
 from taskloom_server.coordinator.lookup import require_live_task, require_task, workflow_for
-from taskloom_server.coordinator.roles import Right, check_right
+from taskloom_server.coordinator.roles import Right, check_right, has_right
 from taskloom_server.coordinator.transitions import move
 from taskloom_server.graph.errors import DomainError
 from taskloom_server.graph.events import EventType
@@ -147,6 +147,8 @@ def claim_next(tx: Transaction, ask: ClaimNext) -> Claimed | Waiting:
         require_task(tx, ask.parent_id)
     held = tx.tasks.held_count(worker.id)
     outcome = refusal(worker, held, tx.system.get().paused, tx.now)
+    if outcome is None and not has_right(tx, worker, Right.CLAIM):
+        outcome = _of_assigned(tx, worker, ask.parent_id)
     locks: list[FileMark] = []
     if outcome is None and (locks := marks.locks_of_others(tx, worker.id, ask.files)):
         outcome = Outcome.ALL_DONE if _all_done(tx, ask.parent_id) else Outcome.FILES_LOCKED
@@ -189,6 +191,18 @@ def _held_ids(tx: Transaction, worker_id: str) -> list[str]:
     """What counts of what a worker holds, by claims of either mode."""
     alone = [task.id for task in tx.tasks.held(worker_id) if task.parked_lease_ms is None]
     return [*alone, *tx.advisory_claims.of(worker_id)]
+
+
+def _of_assigned(tx: Transaction, worker: Worker, parent_id: str) -> Outcome:
+    """Why there is nothing for a worker that begins only what is assigned to it."""
+    if any(_waits_to_begin(tx, task) for task in tx.tasks.held(worker.id)):
+        return Outcome.ASSIGNED
+    return Outcome.ALL_DONE if _all_done(tx, parent_id) else Outcome.ROLE_FORBIDS
+
+
+def _waits_to_begin(tx: Transaction, task: Task) -> bool:
+    workflow = tx.workflows.by_name.get(task.workflow)
+    return workflow is not None and (task.status == workflow.assign_state != workflow.claim_state)
 
 
 def _give_best(
@@ -357,6 +371,8 @@ def assign(tx: Transaction, task: Task, worker: Worker, by: str | None, reason: 
     if error:
         raise error
     tx.lease_ends_at(worker.id, worker.lease_end(tx.now, tx.now + worker.lease_ms))
+    if not has_right(tx, worker, Right.CLAIM):
+        tx.ask_worker_again(worker.id)  # it waits for nothing else
     return move(
         tx,
         task,

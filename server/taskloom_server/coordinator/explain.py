@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from taskloom_server.coordinator import budgets, wip
+from taskloom_server.coordinator import budgets, roles, wip
 from taskloom_server.coordinator.admission import by_whom, held_beside, pauses_over
 from taskloom_server.coordinator.lookup import blocker_ids, open_child_ids, require_task
 from taskloom_server.graph.errors import WorkerNotFound
@@ -202,6 +202,14 @@ def _of_worker(tx: Transaction, task: Task, worker: Worker) -> Iterator[Obstacle
             "connect it",
             worker_ids=(worker.id,),
         )
+    mine = task.claimed and task.worker_id == worker.id
+    if not mine and (forbidden := roles.refusal(tx, worker, roles.Right.CLAIM)):
+        yield Obstacle(
+            ObstacleType.ROLE,
+            f"{forbidden}",
+            f"assign it to {worker.id!r} with UpdateTask, or let another worker take it",
+            worker_ids=(worker.id,),
+        )
     have = frozenset(worker.tags)
     if missing := [tag for tag in task.needed_tags if tag not in have]:
         yield _tags(f"it needs {_all_of(missing)}, which {who} lacks", missing, worker.id)
@@ -228,16 +236,23 @@ def _of_worker(tx: Transaction, task: Task, worker: Worker) -> Iterator[Obstacle
 
 def _of_everybody(tx: Transaction, task: Task) -> Iterator[Obstacle]:
     """What keeps all who are connected from taking it."""
-    connected = [frozenset(tags) for tags in tx.workers.connected_tags()]
-    if not connected:
+    workers = tx.workers.all_connected()
+    if not workers:
         yield Obstacle(
             ObstacleType.NOT_CONNECTED, "no worker is connected", "connect one that has its tags"
         )
         return
     asks = Requirement(0, frozenset(task.needed_tags), frozenset(task.wanted_tags))
-    if any(asks.admits(tags) for tags in connected):
+    if able := [one for one in workers if asks.admits(frozenset(one.tags))]:
+        may = (roles.has_right(tx, one, roles.Right.CLAIM) for one in able)
+        if not (task.claimed or any(may)):
+            yield Obstacle(
+                ObstacleType.ROLE,
+                "all who are connected and could take it begin only what is assigned to them",
+                "assign it to one of them with UpdateTask",
+            )
         return
-    anybody = frozenset().union(*connected)
+    anybody = frozenset().union(*(worker.tags for worker in workers))
     if missing := [tag for tag in task.needed_tags if tag not in anybody]:
         yield _tags(f"it needs {_all_of(missing)}, which no connected worker has", missing)
     if task.wanted_tags and anybody.isdisjoint(task.wanted_tags):

@@ -14,6 +14,7 @@ class Right(Enum):
     ASSIGN = "assign"
     CREATE_SUBTASKS = "create_subtasks"
     FORCE = "force"
+    CLAIM = "claim"
 
     def of(self, role: Role) -> bool:
         """Whether a role has it."""
@@ -21,6 +22,7 @@ class Right(Enum):
             Right.ASSIGN: role.can_assign,
             Right.CREATE_SUBTASKS: role.can_create_subtasks,
             Right.FORCE: role.can_force,
+            Right.CLAIM: role.can_claim,
         }[self]
 
 
@@ -28,6 +30,7 @@ _TO = {
     Right.ASSIGN: "assign tasks",
     Right.CREATE_SUBTASKS: "create subtasks",
     Right.FORCE: "force anything",
+    Right.CLAIM: "claim what is not assigned to it",
 }
 
 
@@ -44,26 +47,37 @@ def role_name(tx: Transaction, worker: Worker) -> str:
 
 
 def check_right(tx: Transaction, worker: Worker | None, right: Right) -> None:
-    """Raise RoleForbids unless the worker may do this. A person may do everything.
+    """Raise RoleForbids unless the worker may do this. A person may do everything."""
+    if worker is not None and (error := refusal(tx, worker, right)):
+        raise error
 
-    Where there are roles, a worker that has none of them has no right that one may lack: else to
-    connect without tags would be a way around them.
+
+def has_right(tx: Transaction, worker: Worker, right: Right) -> bool:
+    """Whether the worker may do this.
+
+    Where there are roles, a worker that has none of them has no right that one of them lacks: else
+    to connect without tags would be a way around it.
     """
-    if worker is None:
-        return
     workflow = _workflow_of(tx, worker)
-    if workflow is None or not workflow.roles:
-        return
+    if workflow is None or all(right.of(role) for role in workflow.roles):
+        return True
     role = workflow.role_of(worker.tags)
-    if role is not None and right.of(role):
-        return
+    return role is not None and right.of(role)
+
+
+def refusal(tx: Transaction, worker: Worker, right: Right) -> RoleForbids | None:
+    """Why the worker may not do this, and which roles may; None when it may."""
+    workflow = _workflow_of(tx, worker)
+    if workflow is None or has_right(tx, worker, right):
+        return None
+    role = workflow.role_of(worker.tags)
     having = [one for one in workflow.roles if right.of(one)]
     who = f"role {role.name!r} of worker {worker.id!r}" if role else f"worker {worker.id!r}"
     lacks = "" if role else f", which has no role in workflow {workflow.name!r},"
     may = ", ".join(
         f"{one.name!r} (tags: {', '.join(sorted(one.tags)) or 'any'})" for one in having
     )
-    raise RoleForbids(
+    return RoleForbids(
         f"{who}{lacks} may not {_TO[right]}; "
         + (f"what may: {may}" if having else f"no role of workflow {workflow.name!r} may"),
         subjects=[one.name for one in having],

@@ -22,6 +22,7 @@ class ObstacleType(IntEnum):
     COOLING_DOWN = 13
     BUDGET = 14
     WIP_LIMIT = 15
+    ROLE = 16
 
 
 @dataclass(frozen=True, slots=True)

@@ -70,6 +70,8 @@ class Outcome(Enum):
     LIMIT_REACHED = "LIMIT_REACHED"
     WIP_LIMIT = "WIP_LIMIT"  # the workflow's claim state is full
     FILES_LOCKED = "FILES_LOCKED"
+    ROLE_FORBIDS = "ROLE_FORBIDS"  # it begins only what is assigned to it, and nothing is
+    ASSIGNED = "ASSIGNED"  # likewise, and something is
 
 
 def refusal(worker: Worker, held: int, paused: Pause | None, now: int) -> Outcome | None:

@@ -93,6 +93,7 @@ class Role:
     can_assign: bool = True
     can_create_subtasks: bool = True
     can_force: bool = True
+    can_claim: bool = True  # False: it begins only what is assigned to it
     prompt: Prompt | None = None  # for a worker that connects
 
 

@@ -25,6 +25,7 @@ _WAITS_WHILE = frozenset(
         Outcome.COOLING_DOWN,
         Outcome.WIP_LIMIT,
         Outcome.FILES_LOCKED,
+        Outcome.ROLE_FORBIDS,
     )
 )
 _IS_ADVISORY = {

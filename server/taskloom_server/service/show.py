@@ -48,6 +48,8 @@ OUTCOMES = {
     Outcome.LIMIT_REACHED: claim_service_pb2.CLAIM_OUTCOME_LIMIT_REACHED,
     Outcome.WIP_LIMIT: claim_service_pb2.CLAIM_OUTCOME_WIP_LIMIT,
     Outcome.FILES_LOCKED: claim_service_pb2.CLAIM_OUTCOME_FILES_LOCKED,
+    Outcome.ROLE_FORBIDS: claim_service_pb2.CLAIM_OUTCOME_ROLE_FORBIDS,
+    Outcome.ASSIGNED: claim_service_pb2.CLAIM_OUTCOME_ASSIGNED,
 }
 _DEPENDENCY_NUMBERS = {name: number for number, name in DEPENDENCY_TYPES.items()}
 

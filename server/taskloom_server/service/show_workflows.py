@@ -95,6 +95,7 @@ def _role(record: Role) -> pb.Role:
         can_assign=record.can_assign,
         can_create_subtasks=record.can_create_subtasks,
         can_force=record.can_force,
+        can_claim=record.can_claim,
         prompt=_text(record.prompt),
     )
 

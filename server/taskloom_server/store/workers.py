@@ -111,6 +111,7 @@ _LIST = Statement(
 _CONNECTED = Statement(
     Workers.select(fn.COUNT(Workers.id)).where(Workers.disconnected_at.is_null())
 )
+_ALL_CONNECTED = Statement(Workers.select(*_FIELDS).where(Workers.disconnected_at.is_null()))
 _CONNECTED_TAGS = Statement(
     Workers.select(Workers.tags).where(Workers.disconnected_at.is_null()).distinct()
 )
@@ -200,6 +201,10 @@ class WorkerTable:
         assert row is not None
         count: int = row[0]
         return count
+
+    def all_connected(self) -> list[Worker]:
+        """The connected workers."""
+        return [_worker_of(row) for row in _ALL_CONNECTED.each(self._connection)]
 
     def connected_tags(self) -> list[tuple[str, ...]]:
         """The tags of the connected workers, equal ones once."""

@@ -2,7 +2,7 @@
 
 import difflib
 from collections.abc import Iterable, Mapping
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -109,6 +109,7 @@ class RolePart(Part):
     can_assign: bool = True
     can_create_subtasks: bool = True
     can_force: bool = True
+    can_claim: Literal[True, "assigned"] = True
     prompt: str = ""
 
 
@@ -161,6 +162,8 @@ def _error_of(marked: Marked, first: ErrorDetails) -> WorkflowFileError:
                 choices = [word.strip("'") for word in context["expected"].split() if "'" in word]
                 if alike := difflib.get_close_matches(first["input"], choices, 1):
                     problem += f"; did you mean {alike[0]!r}?"
+        case "literal_error":
+            problem = f"must be {context['expected'].replace('True', 'true')}, and is {got}"
         case "string_type":
             quotes = "" if isinstance(first["input"], dict | list | None) else "; put it in quotes"
             problem = f"must be a string, and is {got}{quotes}"
@@ -256,6 +259,7 @@ def roles(marked: Marked, part: Mapping[str, RolePart]) -> tuple[Role, ...]:
             role.can_assign,
             role.can_create_subtasks,
             role.can_force,
+            role.can_claim is True,
             prompt(marked, role.prompt, ("roles", name, "prompt")),
         )
         for name, role in part.items()
