@@ -96,7 +96,9 @@ class _ClaimOutcomeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ClaimOut
     CLAIM_OUTCOME_ROLE_FORBIDS: _ClaimOutcome.ValueType  # 9
     """The worker's role begins only what is assigned to it (Role.can_claim), and nothing is."""
     CLAIM_OUTCOME_ASSIGNED: _ClaimOutcome.ValueType  # 10
-    """Likewise, and something is assigned to it: begin that with ClaimTask."""
+    """Likewise, and something is assigned to it: begin that with ClaimTask;
+    `held_task_ids` names it.
+    """
 
 class ClaimOutcome(_ClaimOutcome, metaclass=_ClaimOutcomeEnumTypeWrapper):
     """Why ClaimNextTask gave what it gave."""
@@ -123,7 +125,9 @@ CLAIM_OUTCOME_FILES_LOCKED: ClaimOutcome.ValueType  # 8
 CLAIM_OUTCOME_ROLE_FORBIDS: ClaimOutcome.ValueType  # 9
 """The worker's role begins only what is assigned to it (Role.can_claim), and nothing is."""
 CLAIM_OUTCOME_ASSIGNED: ClaimOutcome.ValueType  # 10
-"""Likewise, and something is assigned to it: begin that with ClaimTask."""
+"""Likewise, and something is assigned to it: begin that with ClaimTask;
+`held_task_ids` names it.
+"""
 Global___ClaimOutcome: _TypeAlias = ClaimOutcome  # noqa: Y015
 
 @_typing.final
@@ -307,8 +311,8 @@ class ClaimNextTaskResponse(_message.Message):
 
     @_builtins.property
     def held_task_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """With LIMIT_REACHED: the tasks that the worker holds, by claims of either mode, parked ones
-        left out. Claim one by its id to begin it again, release it, or go on with it.
+        """With LIMIT_REACHED and ASSIGNED: the tasks that the worker holds, by claims of either mode,
+        parked ones left out. Claim one by its id to begin it, release it, or go on with it.
         """
 
     @_builtins.property

@@ -60,7 +60,7 @@ class ClaimNext:
 class Claimed:
     """Tasks given, best first, or why none; and the marks of others on the files asked for.
 
-    ``held``: what the worker holds, where that is as much as it may.
+    ``held``: what the worker holds, where that is why it is given nothing.
     """
 
     tasks: list[Task]
@@ -171,7 +171,8 @@ def claim_next(tx: Transaction, ask: ClaimNext) -> Claimed | Waiting:
     if outcome is Outcome.COOLING_DOWN and worker.cooling_until is not None:
         rest = worker.cooling_until - tx.now
     if outcome not in ask.waits_while or tx.now >= ask.wait_until:
-        held_ids = _held_ids(tx, worker.id) if outcome is Outcome.LIMIT_REACHED else ()
+        tells = outcome in (Outcome.LIMIT_REACHED, Outcome.ASSIGNED)
+        held_ids = _held_ids(tx, worker.id) if tells else ()
         return Claimed([], outcome, rest, tx.seen, conflicts=locks, held=held_ids)
     again_at = ask.wait_until if rest is None else min(ask.wait_until, tx.now + rest)
     tx.wake_at(again_at)
