@@ -13,8 +13,8 @@ from taskloom import v1
 from tests.robustness import account
 from tests.robustness.checker import check
 from tests.robustness.history import Violation
-from tests.robustness.model import read_workflow
 from tests.robustness.recording import Call
+from tests.robustness.rules import read_rules
 from tests.robustness.story import Story
 from tests.robustness.watchers import digest_of
 
@@ -529,9 +529,9 @@ def test_damaged_file(story: Story, tmp_path: Any) -> None:
     connection = apsw.Connection(str(path))
     for table in (
         "events (revision, ordinal, type, task_id, worker_id, reason, time)",
-        "tasks (id, status, worker_id, claim_revision, title, priority, phase, parent_id, "
-        "attempts, max_attempts, revision, metric_0, deleted_at, ready_as, unmet_blockers, "
-        "open_children)",
+        "tasks (id, workflow, status, worker_id, claim_revision, title, priority, phase, "
+        "parent_id, attempts, max_attempts, revision, metric_0, deleted_at, ready_as, "
+        "unmet_blockers, open_children)",
         "dependencies (from_task_id, to_task_id, dep_type)",
         "task_sequence (id, task_id, status, end_timestamp)",
         "workers (id, claim_attempts, claims_granted, claims_lost, disconnected_at)",
@@ -546,7 +546,7 @@ def test_damaged_file(story: Story, tmp_path: Any) -> None:
     connection.close()
     history = story.history()
     history.truth.db = path
-    assert promises(check(history, read_workflow()).violations) == {"database"}
+    assert promises(check(history, read_rules()).violations) == {"database"}
 
 
 def test_account_is_short(story: Story) -> None:

@@ -10,8 +10,8 @@ from taskloom import v1
 
 from tests.robustness.checker import check
 from tests.robustness.history import History, Violation
-from tests.robustness.model import read_workflow
 from tests.robustness.recording import OK, Attempt, Call, Stream, Talk, tag_of
+from tests.robustness.rules import DEFAULT, read_rules
 from tests.robustness.truth import Truth
 from tests.robustness.watchers import digest_of
 
@@ -51,7 +51,7 @@ class Story:
         self, type_: Any, task_id: str, *, worker: str = "", reason: str = "", **changes: Any
     ) -> v1.Event:
         """An event that shows a task with changes."""
-        before = self.images.get(task_id) or v1.Task(id=task_id)
+        before = self.images.get(task_id) or v1.Task(id=task_id, workflow=DEFAULT)
         after = v1.Task()
         after.CopyFrom(before)
         after.revision = self.revision + 1
@@ -271,4 +271,4 @@ class Story:
 
     def judge(self) -> list[Violation]:
         """What the checker says of it."""
-        return check(self.history(), read_workflow()).violations
+        return check(self.history(), read_rules()).violations

@@ -125,14 +125,18 @@ class Database(Promise):
 
     def _judge_counts(self, model: Model) -> None:
         """unmet_blockers and open_children are what the tables of tasks and dependencies say."""
-        blocking = ", ".join(f"'{status}'" for status in sorted(model.workflow.blocking))
+        blocking = ", ".join(
+            f"('{name}', '{status}')"
+            for name, workflow in model.rules.workflows.items()
+            for status in sorted(workflow.blocking)
+        )
         sql = (
             "SELECT id, unmet_blockers, (SELECT count(DISTINCT d.from_task_id) FROM dependencies d "
             "JOIN tasks b ON b.id = d.from_task_id WHERE d.to_task_id = t.id AND d.dep_type IN "
-            f"('blocks', 'follows') AND b.deleted_at IS NULL AND b.status IN ({blocking})), "
-            "open_children, (SELECT count(*) FROM tasks c WHERE c.parent_id = t.id "
-            f"AND c.deleted_at IS NULL AND c.status IN ({blocking})) "
-            "FROM tasks t WHERE deleted_at IS NULL"
+            "('blocks', 'follows') AND b.deleted_at IS NULL AND (b.workflow, b.status) IN "
+            f"(VALUES {blocking})), open_children, (SELECT count(*) FROM tasks c WHERE "
+            "c.parent_id = t.id AND c.deleted_at IS NULL AND (c.workflow, c.status) IN "
+            f"(VALUES {blocking})) FROM tasks t WHERE deleted_at IS NULL"
         )
         for task_id, unmet, blockers, open_, children in self._query(sql):
             if (unmet, open_) != (blockers, children):

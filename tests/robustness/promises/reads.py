@@ -7,7 +7,7 @@ from taskloom import v1
 
 from tests.robustness.history import Promise, Step
 from tests.robustness.model import Model
-from tests.robustness.promises.acknowledged import same
+from tests.robustness.promises.judging import same
 from tests.robustness.recording import Call, Stream
 
 _RESTS = v1.OBSTACLE_TYPE_COOLING_DOWN
@@ -82,6 +82,7 @@ class Reads(Promise):
             and worker.connected
             and not model.paused
             and model.admits(worker, task)
+            and model.room(task.image.workflow) > 0
             and model.begun(worker) - (task.id in worker.shares) < worker.image.max_claims
         )
         told = [one for one in call.answer.obstacles if one.type != _RESTS]
@@ -106,6 +107,7 @@ class Reads(Promise):
             "paused": answer.HasField("paused"),
             "paused subtrees": {one.task_id for one in answer.paused_subtrees},
             "unmatched": answer.unmatched_tasks,
+            "over budget": set(answer.over_budget_task_ids),
         }
         true: dict[str, Any] = {
             "tasks by status": {k: n for k, n in model.statuses.items() if n},
@@ -118,6 +120,7 @@ class Reads(Promise):
                 not any(model.admits(worker, model.tasks[id_]) for worker in connected)
                 for id_ in model.ready
             ),
+            "over budget": {id_ for id_ in model.spent if not model.tasks[id_].deleted},
         }
         for what, value in true.items():
             if told[what] != value:

@@ -13,7 +13,7 @@ from typing import Any
 from taskloom import v1
 
 from tests.robustness.history import Promise, Step
-from tests.robustness.model import Model
+from tests.robustness.model import Model, is_lock
 from tests.robustness.recording import Attempt, Call
 
 _NOTHING = (v1.CLAIM_OUTCOME_NONE_READY, v1.CLAIM_OUTCOME_ALL_DONE)
@@ -61,6 +61,8 @@ class Waiting(Promise):
         for of_agent in attempts.values():
             for call, attempt in of_agent:
                 is_claim = call.verb == "ClaimNextTask" and not call.ask.parent_id
+                if is_claim and any(is_lock(path) for path in call.ask.files):
+                    continue  # it may wait for locks
                 if not is_claim or call.ask.mode == v1.CLAIM_MODE_ADVISORY:
                     continue
                 later = [
@@ -165,4 +167,5 @@ class Waiting(Promise):
             and not model.paused
             and model.begun(worker) < worker.image.max_claims
             and model.admits(worker, task)
+            and model.room(task.image.workflow) > 0
         )

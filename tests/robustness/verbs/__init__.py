@@ -4,10 +4,10 @@ A new verb is entered here, in the module of its kind, and judged in ``promises.
 """
 
 from tests.robustness.agents import Agent
-from tests.robustness.verbs import beside, choice, claims, graph
-from tests.robustness.verbs.choice import BASE, Action, side_action
+from tests.robustness.verbs import beside, changes, choice, claims, files, graph
+from tests.robustness.verbs.choice import BASE, DRY, Action, side_action
 
-__all__ = ["BASE", "beside", "graph", "main_action", "side_action"]
+__all__ = ["BASE", "DRY", "beside", "changes", "files", "graph", "main_action", "side_action"]
 
 
 def main_action(agent: Agent) -> Action:
