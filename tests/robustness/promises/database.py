@@ -17,6 +17,8 @@ _DEPENDENCY_TYPES = {
     "see-also": v1.DEPENDENCY_TYPE_SEE_ALSO,
     "relates-to": v1.DEPENDENCY_TYPE_RELATES_TO,
 }
+# Refusals of a claim that say nothing of an attempt: of a task that one holds, or of none at all.
+_UNCOUNTED = ("TASK_DELETED", "BUDGET_EXCEEDED", "FILE_LOCKED")
 
 
 class Database(Promise):
@@ -169,7 +171,7 @@ class Database(Promise):
             if call.verb == "ClaimTask":
                 tried[call.worker_id] += len(call.attempts)
                 refused[call.worker_id] += sum(
-                    attempt.code == "FAILED_PRECONDITION" and attempt.reason != "TASK_DELETED"
+                    attempt.code == "FAILED_PRECONDITION" and attempt.reason not in _UNCOUNTED
                     for attempt in call.attempts
                 )
         rows = self._query(
