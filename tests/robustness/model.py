@@ -169,7 +169,8 @@ class Model:
         """A task, and all that hangs on it, goes by another id."""
         task = self.tasks[new] = self.tasks.pop(old)
         self.named[new].append(task)
-        for by_task in (self.children, self.blockers, self.dependents):
+        by_tasks: tuple[dict[str, Any], ...] = (self.children, self.blockers, self.dependents)
+        for by_task in by_tasks:
             if old in by_task:
                 by_task[new] = by_task.pop(old)
         _rename_in(self.children[task.image.parent_id], old, new)
@@ -345,9 +346,10 @@ class Model:
             attempts += one.image.attempts
             below += self.children.get(one.id, ())
         image = task.image
-        return (image.HasField("max_cost_usd") and cost >= image.max_cost_usd) or (
-            image.HasField("max_subtree_attempts") and attempts >= image.max_subtree_attempts
-        )
+        if image.HasField("max_cost_usd") and cost >= image.max_cost_usd:
+            return True
+        limit = image.max_subtree_attempts
+        return bool(image.HasField("max_subtree_attempts") and attempts >= limit)
 
     def room(self, workflow: str) -> float:
         """How many more tasks may come into the claim state of a workflow."""

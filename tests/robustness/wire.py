@@ -55,7 +55,7 @@ class Wire:
             kind = self._channel.stream_unary if is_streamed else self._channel.unary_unary
             multi = self._calls[verb] = kind(VERBS[verb].path)
         start = now_ms()
-        sent = _messages(verb, request, content) if is_streamed else request
+        sent: Any = _messages(verb, request, content) if is_streamed else request
         call = multi(sent, timeout=seconds, wait_for_ready=True)
         timer = None
         if give_up_after is not None:
