@@ -37,6 +37,7 @@ class Board:
     tasks: deque[str] = field(default_factory=lambda: deque(maxlen=200))
     claims: deque[tuple[str, int]] = field(default_factory=lambda: deque(maxlen=100))
     links: deque[v1.Dependency] = field(default_factory=lambda: deque(maxlen=100))
+    budgets: deque[str] = field(default_factory=lambda: deque(maxlen=20))  # tasks that have one
     deleted: deque[str] = field(default_factory=lambda: deque(maxlen=30))
     renamed: dict[str, str] = field(default_factory=dict)  # ids of before, and what became of them
     endings: Counter[str] = field(default_factory=Counter)  # OK, a refusal's reason, or a code

@@ -336,16 +336,21 @@ class Model:
         """Whether the budget of a task, or of one above it, is said to be spent."""
         return bool(self.spent) and not self.spent.isdisjoint(self.line(image))
 
-    def overspends(self, task: TaskState) -> bool:
-        """Whether a task and all below it, deleted ones too, have spent the budget that it has."""
+    def spending(self, task_id: str) -> tuple[float, int]:
+        """What a task and all below it, deleted ones too, cost, and how many attempts failed."""
         cost, attempts = 0.0, 0
-        below = [task.id]
+        below = [task_id]
         while below:
             one = self.tasks[below.pop()]
             cost += one.image.metrics.cost_usd
             attempts += one.image.attempts
             below += self.children.get(one.id, ())
+        return cost, attempts
+
+    def overspends(self, task: TaskState) -> bool:
+        """Whether a task and all below it have spent the budget that it has."""
         image = task.image
+        cost, attempts = self.spending(task.id)
         if image.HasField("max_cost_usd") and cost >= image.max_cost_usd:
             return True
         limit = image.max_subtree_attempts

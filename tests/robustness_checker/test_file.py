@@ -22,10 +22,10 @@ def test_damaged_file(story: Story, tmp_path: Any) -> None:
         "dependencies (from_task_id, to_task_id, dep_type)",
         "task_sequence (id, task_id, status, end_timestamp)",
         "workers (id, claim_attempts, claims_granted, claims_lost, disconnected_at)",
-        "file_locks (file_path, worker_id)",
+        "file_locks (file_path, worker_id, task_id)",
         "advisory_claims (worker_id, task_id)",
         "pauses (task_id)",
-        "attachments (task_id, attachment_type, sequence)",
+        "attachments (task_id, attachment_type, sequence, name)",
         "system (revision, paused_at)",
         "requests (id, response)",
     ):

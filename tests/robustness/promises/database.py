@@ -47,7 +47,24 @@ class Database(Promise):
         self._judge_sequence()
         self._judge_workers(model)
         self._judge_the_rest(model)
+        self._judge_ids()
         self._judge_answers()
+
+    def _judge_ids(self) -> None:
+        """No row, but those of what has happened, names a task by an id that none has."""
+        columns = self._query(
+            "SELECT t.name, c.name FROM sqlite_schema t, pragma_table_info(t.name) c "
+            "WHERE t.type = 'table' AND c.name IN ('task_id', 'from_task_id', 'to_task_id', "
+            "'parent_id') AND t.name NOT IN ('events', 'requests', 'renames')"
+        )
+        for table, column in columns:
+            rows = self._query(
+                f"SELECT DISTINCT {column} FROM {table} WHERE {column} IS NOT NULL AND {column} "
+                "NOT IN (SELECT id FROM tasks) LIMIT 3"
+            )
+            if rows:
+                ids = [row[0] for row in rows]
+                self.violated(f"{table}.{column} names {ids}, which are no tasks", tasks=ids)
 
     def _query(self, sql: str) -> list[Any]:
         assert self.history.truth.db is not None
@@ -207,12 +224,16 @@ class Database(Promise):
         tables: dict[str, tuple[Any, Any]] = {
             "dependencies": (dependencies, model.dependencies),
             "file_locks": (
-                set(self._query("SELECT file_path, worker_id FROM file_locks")),
-                set(model.marks),
+                set(
+                    self._query("SELECT file_path, worker_id, ifnull(task_id, '') FROM file_locks")
+                ),
+                {(*key, mark.task_id) for key, mark in model.marks.items()},
             ),
             "attachments": (
-                set(self._query("SELECT task_id, attachment_type, sequence FROM attachments")),
-                set(model.attachments),
+                set(
+                    self._query("SELECT task_id, attachment_type, sequence, name FROM attachments")
+                ),
+                {(*key, one.name) for key, one in model.attachments.items()},
             ),
             "advisory_claims": (
                 set(self._query("SELECT worker_id, task_id FROM advisory_claims")),

@@ -17,7 +17,12 @@ LATE_MS = 5_000
 # A call that was given up may reach the server so long after.
 _UNDER_WAY_MS = 1_000
 # These name a worker and are no sign of its life.
-_NO_SIGN = frozenset({"Disconnect", "GetTask", "ListTasks", "ListWorkers", "ExplainTask"})
+_NO_SIGN = frozenset(
+    {
+        *("Disconnect", "GetTask", "ListTasks", "ListWorkers", "ExplainTask", "ListFileMarks"),
+        "CheckGates",
+    }
+)
 # A mark or an advisory claim that goes carries its worker's name, whoever caused it.
 _BY_OTHERS = frozenset({v1.EVENT_TYPE_FILE_UNMARKED, v1.EVENT_TYPE_ADVISORY_CLAIM_ENDED})
 # Who waits is given a task, or a lock, and may be gone: that is no sign of life; asking was.

@@ -36,6 +36,8 @@ class Reads(Promise):
                     self._judge_image(step, call, task, model)
             elif call.verb == "GetStatus":
                 self._judge_status(step, call, model)
+            elif call.verb in _LOOKS:
+                self._judge_look(step, call, model)
         for stream in self._listed.get(step.revision, ()):
             self._judge_state(step, stream, model)
 
@@ -131,6 +133,18 @@ class Reads(Promise):
                     call=call,
                 )
 
+    def _judge_look(self, step: Step, call: Call, model: Model) -> None:
+        """What was told of marks, attachments, gates or costs."""
+        self.judged += 1
+        told, true = _LOOKS[call.verb](call, model)
+        if told != true:
+            self.violated(
+                f"{call.verb} told {told} at revision {step.revision}, but it was {true}",
+                revision=step.revision,
+                tasks=[getattr(call.ask, "task_id", "")],
+                call=call,
+            )
+
     def _judge_state(self, step: Step, stream: Stream, model: Model) -> None:
         """The state that a watch begins with; of a filter, only that what is listed is true."""
         listed = {
@@ -161,6 +175,53 @@ class Reads(Promise):
                 tasks=wrong[:1],
                 stream=stream,
             )
+
+
+def _marks(call: Call, model: Model) -> tuple[Any, Any]:
+    told = {(mark.path, mark.worker_id): mark for mark in call.answer.marks}
+    return told, model.marks
+
+
+def _attachments(call: Call, model: Model) -> tuple[Any, Any]:
+    told = {(one.type, one.sequence): one for one in call.answer.attachments}
+    true = {
+        (type_, sequence): one
+        for (task_id, type_, sequence), one in model.attachments.items()
+        if task_id == call.ask.task_id
+    }
+    return told, true
+
+
+def _passes(call: Call, model: Model) -> tuple[Any, Any]:
+    """Whether gates keep the task, for the worker that asks, from being completed."""
+    image = model.tasks[call.ask.task_id].image
+    completed = v1.Task()
+    completed.CopyFrom(image)
+    completed.status = model.rules.of(image).completed
+    overlays = model.worker(call.worker_id).image.overlays
+    asked = model.rules.gates(image, completed, image.status, overlays)
+    there = {type_ for task_id, type_, _ in model.attachments if task_id == image.id}
+    return call.answer.passes, asked <= there
+
+
+def _costs(call: Call, model: Model) -> tuple[Any, Any]:
+    cost, attempts = model.spending(call.ask.task_id)
+    told: list[Any] = [call.answer.metrics.cost_usd, call.answer.attempts]
+    true: list[Any] = [cost, attempts]
+    image = model.tasks[call.ask.task_id].image
+    if image.HasField("max_cost_usd"):
+        told += [call.answer.budget.cost_usd, call.answer.budget.spent]
+        true += [cost, image.id in model.spent]
+    return told, true
+
+
+# By verb: what was told, and what was true at its revision.
+_LOOKS = {
+    "ListFileMarks": _marks,
+    "ListAttachments": _attachments,
+    "CheckGates": _passes,
+    "GetMetrics": _costs,
+}
 
 
 def _difference(image: Any, task: Any) -> str:

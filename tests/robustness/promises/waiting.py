@@ -20,7 +20,13 @@ _NOTHING = (v1.CLAIM_OUTCOME_NONE_READY, v1.CLAIM_OUTCOME_ALL_DONE)
 # The server hands a task on in the revision after the one that made it ready, or, where that made
 # many ready, in one of the next.
 _NEXT = 50
-_READS = frozenset({"GetTask", "ListTasks", "GetStatus", "ExplainTask"})  # take another way
+# Reads, and trials, take another way.
+_READS = frozenset(
+    {
+        *("GetTask", "ListTasks", "GetStatus", "ExplainTask", "ListFileMarks", "ListAttachments"),
+        *("CheckGates", "GetMetrics", "ImportSnapshot"),
+    }
+)
 # So long after a fault connections may be made anew, and calls on them are sent in any order.
 _MADE_ANEW_MS = 1_000
 _IN_ORDER_MS = 50

@@ -107,6 +107,33 @@ async def look_at_list(agent: Agent) -> None:
     await agent.call("ListTasks", request)
 
 
+@action(0.3)
+async def look_at_marks(agent: Agent) -> None:
+    """Read who is at work on which file."""
+    await agent.call("ListFileMarks", v1.ListFileMarksRequest(page_size=1_000))
+
+
+@action(0.3)
+async def look_at_attachments(agent: Agent) -> None:
+    """Read what is attached to a task."""
+    await agent.call("ListAttachments", v1.ListAttachmentsRequest(task_id=agent.a_task()))
+
+
+@action(0.3)
+async def look_at_gates(agent: Agent) -> None:
+    """Ask what is missing before a task can be completed."""
+    task_id, _ = agent.a_claim()
+    await agent.call("CheckGates", v1.CheckGatesRequest(task_id=task_id, worker_id=agent.id))
+
+
+@action(0.3)
+async def look_at_costs(agent: Agent) -> None:
+    """Ask what a task and all below it cost, and what of its budget is left."""
+    budgets = agent.board.budgets
+    task_id = agent.rng.choice(budgets) if budgets else agent.a_task()
+    await agent.call("GetMetrics", v1.GetMetricsRequest(task_id=task_id, recursive=True))
+
+
 @action(0.4)
 async def look_at_status(agent: Agent) -> None:
     """Read how the whole stands."""

@@ -50,6 +50,7 @@ async def create(agent: Agent) -> None:
     answer = await agent.call("CreateTask", request, number=number)
     if answer is not None:
         board.tasks.append(answer.task.id)
+        board.budgets.extend([answer.task.id] * answer.task.HasField("max_cost_usd"))
         board.hunger -= board.hunger > 0
 
 
@@ -76,6 +77,7 @@ async def create_tree(agent: Agent) -> None:
     answer = await agent.call("CreateTaskTree", request, number=number)
     if answer is not None:
         board.tasks.extend(task.id for task in answer.tasks)
+        board.budgets.extend(task.id for task in answer.tasks if task.HasField("max_cost_usd"))
         board.hunger = max(0, board.hunger - len(answer.tasks))
 
 
@@ -92,7 +94,7 @@ async def update(agent: Agent) -> None:
         title=tag_of(number),
         reason=tag_of(number),
     )
-    match rng.randrange(7):
+    match rng.randrange(6):
         case 0:
             request.priority = rng.randrange(11)
         case 1:
@@ -104,9 +106,21 @@ async def update(agent: Agent) -> None:
             request.not_before.CopyFrom(from_now(rng.uniform(-0.5, 0.5)))
         case 4:
             request.tags.values.extend(rng.sample(TAGS, rng.randrange(3)))
-        case 5:
-            request.max_cost_usd = rng.choice((0, 0, 0, *_COSTS))  # 0: no such budget
     await agent.call("UpdateTask", request, number=number)
+
+
+@action(0.4)
+async def change_budget(agent: Agent) -> None:
+    """Let a task cost more, less, or whatever it costs."""
+    rng, board = agent.rng, agent.board
+    if board.budgets:
+        number = board.number()
+        request = v1.UpdateTaskRequest(
+            task_id=rng.choice(board.budgets),
+            max_cost_usd=rng.choice((0, 0.25, 1.0, 2.0, 4.0)),
+            reason=tag_of(number),
+        )
+        await agent.call("UpdateTask", request, number=number)
 
 
 @action(2)
