@@ -80,3 +80,60 @@ def test_read_of_another_moment(story: Story) -> None:
         agent="ann",
     )
     assert story.broken() == {"reads"}
+
+
+def test_marks_of_another_moment(story: Story) -> None:
+    """A list of marks that leaves one out, or has one that is gone."""
+    one = story.mark("ann", "a.py")
+    ask, answer = v1.ListFileMarksRequest(), v1.ListFileMarksResponse(revision=story.revision)
+    answer.marks.append(one)
+    call = story.call("ListFileMarks", ask, answer)
+    assert story.judge() == []
+    story.answer(call, v1.ListFileMarksResponse(revision=story.revision))
+    assert story.broken() == {"reads"}
+    story.answer(call, answer)
+    story.unmark(one)
+    answer.revision = story.revision
+    story.answer(call, answer)
+    assert story.broken() == {"reads"}
+
+
+def test_attachments_of_another_task(story: Story) -> None:
+    """A list of attachments that are not those of the task, under the id that it has."""
+    one = story.attach("t1", "note").answer.attachment
+    story.rename("t1", "t9")
+    ask = v1.ListAttachmentsRequest(task_id="t9")
+    answer = v1.ListAttachmentsResponse(revision=story.revision)
+    call = story.call("ListAttachments", ask, answer)
+    assert story.broken() == {"reads"}
+    answer.attachments.append(one)
+    answer.attachments[0].task_id = "t9"
+    story.answer(call, answer)
+    assert story.judge() == []
+
+
+def test_gates_told_wrongly(story: Story) -> None:
+    """A worker that is told that no gate keeps a task, where one does."""
+    story.create("s1", workflow="sprint")
+    story.claim("ann", "s1")
+    story.park("ann", "s1", "review")
+    ask = v1.CheckGatesRequest(task_id="s1", worker_id="ann")
+    answer = v1.CheckGatesResponse(passes=False, revision=story.revision)
+    call = story.call("CheckGates", ask, answer)
+    assert story.judge() == []
+    answer.passes = True
+    story.answer(call, answer)
+    assert story.broken() == {"reads"}
+
+
+def test_costs_told_wrongly(story: Story) -> None:
+    """A sum of what a task and all below it cost that is another."""
+    story.images["t1"].metrics.cost_usd = 2.0
+    story.update("t1")
+    ask = v1.GetMetricsRequest(task_id="t1", recursive=True)
+    answer = v1.GetMetricsResponse(revision=story.revision, attempts=0)
+    call = story.call("GetMetrics", ask, answer)
+    assert story.broken() == {"reads"}
+    answer.metrics.cost_usd = 2.0
+    story.answer(call, answer)
+    assert story.judge() == []

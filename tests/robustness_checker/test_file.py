@@ -1,5 +1,6 @@
 """The file, and the account of what went wrong."""
 
+from pathlib import Path
 from typing import Any
 
 import apsw
@@ -13,6 +14,15 @@ from tests.robustness.story import Story
 def test_damaged_file(story: Story, tmp_path: Any) -> None:
     """A file whose tables are not what history tells."""
     path = tmp_path / "tasks.db"
+    _tables(path).close()
+    history = story.history()
+    history.truth.db = path
+    found = check(history, read_rules()).violations
+    assert {violation.promise for violation in found} == {"database"}
+
+
+def _tables(path: Path) -> apsw.Connection:
+    """A file with tables that are empty."""
     connection = apsw.Connection(str(path))
     for table in (
         "events (revision, ordinal, type, task_id, worker_id, reason, time)",
@@ -30,11 +40,19 @@ def test_damaged_file(story: Story, tmp_path: Any) -> None:
         "requests (id, response)",
     ):
         connection.execute(f"CREATE TABLE {table}")
+    return connection
+
+
+def test_row_of_a_task_that_is_none(story: Story, tmp_path: Any) -> None:
+    """A row that names a task by an id that it has no more."""
+    path = tmp_path / "tasks.db"
+    connection = _tables(path)
+    connection.execute("INSERT INTO task_sequence (id, task_id) VALUES (1, 'gone')")
     connection.close()
     history = story.history()
     history.truth.db = path
-    found = check(history, read_rules()).violations
-    assert {violation.promise for violation in found} == {"database"}
+    told = [one.text for one in check(history, read_rules()).violations]
+    assert "task_sequence.task_id names ['gone'], which are no tasks" in told
 
 
 def test_account_is_short(story: Story) -> None:

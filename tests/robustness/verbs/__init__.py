@@ -1,6 +1,7 @@
 """What agents do: an action for each verb of the contract, and how often it is done.
 
-A new verb is entered here, in the module of its kind, and judged in ``promises.acknowledged``.
+A new verb is entered in the module of its kind, its answer judged in ``promises.answers`` or
+``promises.answers_of_change``, and what it promises beyond that in a promise of its own.
 """
 
 from tests.robustness.agents import Agent
