@@ -9,6 +9,7 @@ from tests.robustness.promises.fencing import Fencing
 from tests.robustness.promises.guards import Gates, Roles
 from tests.robustness.promises.leases import Leases
 from tests.robustness.promises.limits import Budgets, WipLimits
+from tests.robustness.promises.locks import Locks
 from tests.robustness.promises.marks import Marks
 from tests.robustness.promises.reads import Reads
 from tests.robustness.promises.renaming import Ids
@@ -30,6 +31,7 @@ ALL: tuple[type[Promise], ...] = (
     Gates,
     Roles,
     Marks,
+    Locks,
     Ids,
     Explained,
     Leases,
