@@ -174,6 +174,9 @@ class Model:
             if old in by_task:
                 by_task[new] = by_task.pop(old)
         _rename_in(self.children[task.image.parent_id], old, new)
+        for child in self.children.get(new, ()):  # deleted ones are not told of
+            image = self.tasks[child].image = _copy(self.tasks[child].image)
+            image.parent_id = new
         for blocker, _ in self.blockers.get(new, ()):
             _rename_in(self.dependents[blocker], old, new)
         for dependent in self.dependents.get(new, ()):
@@ -411,10 +414,15 @@ def _rename_in(ids: set[str], old: str, new: str) -> None:
 
 def _of_task(one: Any, task_id: str) -> Any:
     """A mark or an attachment, as that of another task."""
-    renamed = type(one)()
-    renamed.CopyFrom(one)
+    renamed = _copy(one)
     renamed.task_id = task_id
     return renamed
+
+
+def _copy(one: Any) -> Any:
+    copied = type(one)()
+    copied.CopyFrom(one)
+    return copied
 
 
 def is_expiry(event: Any) -> bool:

@@ -84,7 +84,7 @@ async def read_contents(address: str, few: int) -> dict[Place, str]:
     request = v1.QueryRequest(sql=sql, parameters=[v1.QueryValue(integer=few)], max_rows=10_000)
     contents: dict[Place, str] = {}
     async with connect(address) as channel:
-        answer = await v1.AdminServiceStub(channel).Query(request)
+        answer = await v1.AdminServiceStub(channel).Query(request, wait_for_ready=True)
         for row in answer.rows:
             task_id, type_, sequence = row.values
             place = task_id.text, type_.text, sequence.integer
@@ -96,8 +96,9 @@ async def _digest_of(channel: aio.Channel, place: Place) -> str:
     task_id, type_, sequence = place
     where = v1.DownloadAttachmentRequest(task_id=task_id, type=type_, sequence=sequence)
     digest = hashlib.sha256()
+    call = v1.AttachmentServiceStub(channel).DownloadAttachment(where, wait_for_ready=True)
     try:
-        async for message in v1.AttachmentServiceStub(channel).DownloadAttachment(where):
+        async for message in call:
             digest.update(message.chunk)
     except aio.AioRpcError as error:
         return f"{error.code().name}: {error.details()}"

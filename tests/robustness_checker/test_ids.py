@@ -53,6 +53,26 @@ def test_rename_without_what_follows(story: Story) -> None:
     assert "acknowledged" in story.broken()
 
 
+def test_deleted_child_of_a_renamed_task(story: Story) -> None:
+    """What is deleted below a renamed task goes with it, untold, and can be removed for good."""
+    created = v1.EVENT_TYPE_TASK_CREATED
+    story.happen(
+        story.moved(created, "p", status="pending", max_cost_usd=1.0),
+        story.moved(created, "c", status="pending", ready=True, parent_id="p"),
+    )
+    story.delete("c")
+    story.images["p"].ready = True
+    told = v1.WatchTasksResponse.FromString(story.messages[-1][1])
+    told.events.events.append(story.moved(v1.EVENT_TYPE_TASK_READY, "p"))
+    told.events.events[1].task.revision = story.revision
+    story.images["p"].revision = story.revision
+    story.messages[-1] = story.revision, told.SerializeToString()
+    story.rename("p", "q")
+    story.obliterate("c")
+    story.update("q")
+    assert story.judge() == []
+
+
 def test_stale_claim_under_a_new_id(story: Story) -> None:
     """A claim that ended is stale under whatever id."""
     old = story.claim("ann", "t1")

@@ -78,7 +78,7 @@ def _note(agent: Agent, answer: Any) -> None:
         agent.attached.append((made.task_id, made.type, made.sequence))
 
 
-@action(0.08)
+@action(0.2)
 async def upload(agent: Agent) -> None:
     """Keep something large with a task, or by the same way something small."""
     rng = agent.rng
