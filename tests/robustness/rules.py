@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -92,8 +93,9 @@ class Rules:
         return {type_ for gates in laid for place in places for type_ in gates.get(place, ())}
 
 
+@cache
 def read_rules() -> Rules:
-    """The rules of what is built in."""
+    """The rules of what is built in; read once."""
     return Rules(
         {path.stem: _workflow(_read(path)) for path in sorted(_FOLDER.glob("*.yaml"))},
         {path.stem: _gates(_read(path)) for path in sorted(_FOLDER.glob("overlays/*.yaml"))},
