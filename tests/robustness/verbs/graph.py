@@ -106,6 +106,8 @@ async def update(agent: Agent) -> None:
             request.not_before.CopyFrom(from_now(rng.uniform(-0.5, 0.5)))
         case 4:
             request.tags.values.extend(rng.sample(TAGS, rng.randrange(3)))
+        case 5:
+            request.workflow = rng.choice(("swarm", "kanban", "sprint"))
     await agent.call("UpdateTask", request, number=number)
 
 
