@@ -134,8 +134,9 @@ async def _lay_base(server: ServerProcess) -> None:
     root = v1.TaskNode(id=BASE, title="stays open", children=[child])
     keeper = v1.ConnectRequest(worker_id=KEEPER, tags=["red"])
     async with connect(f"127.0.0.1:{server.port}") as channel:
-        await v1.WorkerServiceStub(channel).Connect(keeper)
-        await v1.TaskServiceStub(channel).CreateTaskTree(v1.CreateTaskTreeRequest(root=root))
+        await v1.WorkerServiceStub(channel).Connect(keeper, timeout=30, wait_for_ready=True)
+        tree = v1.CreateTaskTreeRequest(root=root)
+        await v1.TaskServiceStub(channel).CreateTaskTree(tree, timeout=30, wait_for_ready=True)
 
 
 async def _load(plans: list[Plan], faults: Faults, scheduled: list[Any], outcome: Outcome) -> None:

@@ -84,7 +84,7 @@ async def read_contents(address: str, few: int) -> dict[Place, str]:
     request = v1.QueryRequest(sql=sql, parameters=[v1.QueryValue(integer=few)], max_rows=10_000)
     contents: dict[Place, str] = {}
     async with connect(address) as channel:
-        answer = await v1.AdminServiceStub(channel).Query(request, wait_for_ready=True)
+        answer = await v1.AdminServiceStub(channel).Query(request, timeout=30, wait_for_ready=True)
         for row in answer.rows:
             task_id, type_, sequence = row.values
             place = task_id.text, type_.text, sequence.integer
