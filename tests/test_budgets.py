@@ -206,6 +206,11 @@ async def test_a_lease_is_given_whole_again(timed_client: Client, clock: "TestCl
     clock.advance(LEASE - 1_000)
     raised = await update(client, "a", max_cost_usd=9.0)
     assert raised.lease_expire_time.ToMilliseconds() == clock.now() + LEASE
+    async with client.watch(start_revision=raised.revision) as watch:
+        async for told in watch.events():
+            if told.reason == "within budget again":
+                break
+    assert told.task.lease_expire_time == raised.lease_expire_time
     clock.advance(LEASE - 1_000)
     assert not (await heartbeat(client, "w")).over_budget_task_ids
     clock.advance(LEASE - 1_000)

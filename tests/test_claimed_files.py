@@ -106,6 +106,8 @@ async def test_a_claim_that_is_renewed_adds_files(client: Client) -> None:
     await mark(client, "v", LOCK)
     assert (await refusal(claim(client, "w", "a", files=["c.py", LOCK]))).reason == "FILE_LOCKED"
     assert await marked(client, worker_id="w") == [("a.py", "w"), ("b.py", "w")]
+    worker = await show_worker(client, "w")
+    assert worker.claim_attempts == 1, "what one holds one does not try to take"
 
 
 async def test_what_was_assigned_begins_with_its_files(client: Client) -> None:

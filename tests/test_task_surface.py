@@ -406,6 +406,22 @@ async def test_a_thought_is_seen(timed_client: Client, clock: "TestClock") -> No
     assert not (await show_worker(client, "w")).current_thought
 
 
+async def test_a_thought_shows_the_lease_that_it_renews(
+    timed_client: Client, clock: "TestClock"
+) -> None:
+    """The event of a task that carries a thought shows the lease as the thought renewed it."""
+    client = timed_client
+    await connect(client, "w", lease=duration(60_000))
+    await create(client, "a")
+    await claim(client, "w", "a")
+    clock.advance(50_000)
+    await think(client, "w", "hm")
+    shown = (await event(client, v1.EVENT_TYPE_TASK_UPDATED)).task
+    assert shown.current_thought == "hm"
+    assert shown.lease_expire_time.ToMilliseconds() == clock.now() + 60_000
+    assert shown == await show(client, "a")
+
+
 async def test_thoughts_about_what_one_does_not_hold(client: Client) -> None:
     """A thought belongs on a task that the worker holds, by the claim it shows."""
     await connect(client, "v", "w")

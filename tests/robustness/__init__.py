@@ -8,7 +8,7 @@ fault schedule of its own, so that a round that failed can be run again by itsel
 * ``faults`` kills, stops and restarts the server (``server_process``), and disturbs the network
   (``relay``) through which they all talk,
 * ``truth`` reads, once all is quiet, what became history: a watch from revision 1, and the file,
-* ``checker`` replays that history in a ``model`` and holds it against what was recorded; each
-  module of ``promises`` checks one kind of promise,
+* ``checker`` replays that history in a ``model``, by the ``rules`` of the workflow files, and holds
+  it against what was recorded; each module of ``promises`` checks one kind of promise,
 * ``account`` tells of what went wrong: of the task and the worker concerned, and of nothing else.
 """

@@ -12,7 +12,9 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.robustness.recording import Call, Recorder, tag_of
+from taskloom import v1
+
+from tests.robustness.recording import VERBS, Call, Recorder, tag_of
 from tests.robustness.wire import Wire
 
 _CALL_SECONDS = 3.0
@@ -34,7 +36,10 @@ class Board:
     revision: int = 0  # the latest that was seen
     tasks: deque[str] = field(default_factory=lambda: deque(maxlen=200))
     claims: deque[tuple[str, int]] = field(default_factory=lambda: deque(maxlen=100))
-    links: deque[tuple[str, str]] = field(default_factory=lambda: deque(maxlen=100))
+    links: deque[v1.Dependency] = field(default_factory=lambda: deque(maxlen=100))
+    budgets: deque[str] = field(default_factory=lambda: deque(maxlen=20))  # tasks that have one
+    deleted: deque[str] = field(default_factory=lambda: deque(maxlen=30))
+    renamed: dict[str, str] = field(default_factory=dict)  # ids of before, and what became of them
     endings: Counter[str] = field(default_factory=Counter)  # OK, a refusal's reason, or a code
     on_progress: Callable[[int], None] = lambda _: None
 
@@ -90,20 +95,22 @@ class Agent:
         number: int | None = None,
         seconds: float = _CALL_SECONDS,
         patient: bool = False,
+        content: bytes = b"",
     ) -> Any:
         """The answer, or None where there was none; recorded, and repeated as clients do.
 
         ``number`` is that of the call where the request carries its tag. ``patient``: repeated
-        until it is answered.
+        until it is answered. ``content``: what follows the request, where that is a stream.
         """
         rng, board = self.rng, self.board
         number = board.number() if number is None else number
-        repeatable = verb == "Heartbeat" or "request_id" not in request.DESCRIPTOR.fields_by_name
+        ask = request.options if VERBS[verb].is_streamed else request
+        repeatable = verb == "Heartbeat" or "request_id" not in ask.DESCRIPTOR.fields_by_name
         if not repeatable and (patient or rng.random() < 0.9):
-            request.request_id = f"{board.seed}/{tag_of(number)}"
+            ask.request_id = f"{board.seed}/{tag_of(number)}"
             repeatable = True
         contents: bytes = request.SerializeToString(deterministic=True)
-        call = Call(number, self.id, verb, contents)
+        call = Call(number, self.id, verb, contents, content=content)
         tries = 1000 if patient else _TRIES if repeatable else 1
         await self._try(call, seconds, tries, patient=patient)
         if repeatable and call.attempts[-1].answered and rng.random() < 0.03:
@@ -144,7 +151,9 @@ class Agent:
         give_up = None
         if may_give_up and self.rng.random() < 0.015:
             give_up = self.rng.uniform(0.0, 0.3) ** 2
-        attempt = await self._wire.attempt(call.verb, call.request, seconds, give_up_after=give_up)
+        attempt = await self._wire.attempt(
+            call.verb, call.request, seconds, content=call.content, give_up_after=give_up
+        )
         call.attempts.append(attempt)
         board.endings[attempt.reason or attempt.code] += 1
         board.made_call()
@@ -167,6 +176,12 @@ class Agent:
         if claim is not None:
             self.lost.append((task_id, claim))
 
+    def _hear_of_new_ids(self) -> None:
+        """Somebody may have told it which of its tasks go by other ids by now."""
+        for old in self.held.keys() & self.board.renamed.keys():
+            if self.rng.random() < 0.7:
+                self.held[self.board.renamed[old]] = self.held.pop(old)
+
     def a_task(self) -> str:
         """Some task, nobody knows in which state."""
         return self.rng.choice(self.board.tasks) if self.board.tasks else "nothing"
@@ -174,6 +189,7 @@ class Agent:
     def a_claim(self) -> tuple[str, int]:
         """A task and the claim to show for it: mostly one's own, sometimes not."""
         rng = self.rng
+        self._hear_of_new_ids()
         dice = rng.random()
         if dice < 0.05 and self.lost:
             return rng.choice(self.lost)

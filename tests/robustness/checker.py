@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from taskloom import v1
 
 from tests.robustness.history import History, Promise, Step, Violation
-from tests.robustness.model import Model, Workflow
+from tests.robustness.model import Model
 from tests.robustness.promises import ALL
+from tests.robustness.rules import Rules
 
 
 @dataclass(frozen=True)
@@ -18,11 +19,11 @@ class Verdict:
     judged: dict[str, int]  # by promise: how often it was put to the test
 
 
-def check(history: History, workflow: Workflow) -> Verdict:
+def check(history: History, rules: Rules) -> Verdict:
     """Judge a history."""
     violations: list[Violation] = []
     promises = [promise(history, violations.append) for promise in ALL]
-    model = Model(workflow)
+    model = Model(rules)
     numbers = [revision for revision, _ in history.truth.messages]
     if numbers != list(range(1, len(numbers) + 1)):
         missing = sorted(set(range(1, history.truth.revision + 1)) - set(numbers))

@@ -4,17 +4,16 @@ It is made of the images that the events carry and of the rules of the workflow 
 nothing of the server's code.
 """
 
-from collections import defaultdict
-from collections.abc import Iterable
+import math
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-import taskloom_server
-import yaml
 from taskloom import v1
 
 from tests.robustness.recording import number_of
+from tests.robustness.rules import Rules, Workflow
 
 START_BLOCKING = (v1.DEPENDENCY_TYPE_BLOCKS, v1.DEPENDENCY_TYPE_FOLLOWS)
 # After these the work of a lapsed claim comes too late.
@@ -30,50 +29,16 @@ _MOVES = frozenset(
 )
 
 
-@dataclass(frozen=True)
-class Workflow:
-    """What the workflow file allows."""
-
-    exits: dict[str, frozenset[str]]
-    terminal: frozenset[str]
-    blocking: frozenset[str]
-    parked: frozenset[str]
-    initial: str
-    assigned: str
-    claimed: str
-    disconnected: str
-    completed: str
-    failed: str
-
-
-def read_workflow(name: str = "swarm") -> Workflow:
-    """The rules of a built-in workflow, as its file has them."""
-    path = Path(taskloom_server.__file__).parent / "workflows" / f"{name}.yaml"
-    file = yaml.safe_load(path.read_text(encoding="utf-8"))
-    states, settings = file["states"], file["settings"]
-    return Workflow(
-        exits={state: frozenset(rules["exits"]) for state, rules in states.items()},
-        terminal=frozenset(state for state, rules in states.items() if rules.get("terminal")),
-        blocking=frozenset(settings["blocking_states"]),
-        parked=frozenset(state for state, rules in states.items() if rules.get("parked")),
-        initial=settings["initial_state"],
-        assigned=settings["assign_state"],
-        claimed=settings["claim_state"],
-        disconnected=settings["disconnect_state"],
-        completed=settings["complete_state"],
-        failed=settings["fail_state"],
-    )
-
-
 @dataclass(slots=True)
 class TaskState:
-    """A task, as the latest event left it."""
+    """A task, as the latest event left it: one and the same, whatever its id is."""
 
     image: Any  # v1.Task
     number: int  # order of creation
     lapsed: tuple[str, int] | None = None  # worker and claim whose lease ran out
     lease_ms: int = 0  # of the claim that holds it
     lease_from: int = 0  # Unix ms: since when it runs
+    fixed_until: int = 0  # Unix ms: its end, while a budget over the task is spent
     advisory: dict[str, Any] = field(default_factory=dict)  # v1.AdvisoryClaim by worker
 
     @property
@@ -112,10 +77,11 @@ class WorkerState:
 class Model:
     """All tasks, workers, dependencies, marks and attachments, and whether all is paused."""
 
-    def __init__(self, workflow: Workflow) -> None:
-        self.workflow = workflow
+    def __init__(self, rules: Rules) -> None:
+        self.rules = rules
         self.revision = 0
         self.tasks: dict[str, TaskState] = {}
+        self.named: defaultdict[str, list[TaskState]] = defaultdict(list)  # at any time
         self.workers: dict[str, WorkerState] = {}
         self.children: defaultdict[str, set[str]] = defaultdict(set)
         self.dependencies: set[tuple[str, str, int]] = set()  # from, to, type
@@ -126,12 +92,17 @@ class Model:
         self.paused = False
         self.paused_tasks: set[str] = set()
         self.ready: set[str] = set()
-        self.statuses: defaultdict[str, int] = defaultdict(int)  # of tasks not deleted
+        self.spent: set[str] = set()  # the tasks whose budgets are said to be spent
+        self.statuses: Counter[str] = Counter()  # of tasks not deleted
+        self.in_state: Counter[tuple[str, str]] = Counter()  # likewise, by workflow and status
+        self._born = 0
 
     def apply(self, event: Any, revision: int) -> None:
         """Let one event happen."""
         self.revision = revision
         after = event.WhichOneof("after")
+        if event.type == v1.EVENT_TYPE_TASK_RENAMED:
+            self._rename(event.task_id, event.task.id)
         if after == "task":
             self._apply_task(event)
         elif after == "worker":
@@ -151,22 +122,29 @@ class Model:
             else:
                 self.attachments.pop((one.task_id, one.type, one.sequence), None)
         elif event.type in (v1.EVENT_TYPE_PAUSED, v1.EVENT_TYPE_RESUMED):
-            pauses = event.type == v1.EVENT_TYPE_PAUSED
             if not event.task_id:
-                self.paused = pauses
-            elif pauses:
+                self.paused = event.type == v1.EVENT_TYPE_PAUSED
+            elif event.type == v1.EVENT_TYPE_PAUSED:
                 self.paused_tasks.add(event.task_id)
             else:
                 self.paused_tasks.discard(event.task_id)
+        elif event.type == v1.EVENT_TYPE_BUDGET_SPENT:
+            self.spent.add(event.task_id)
+        elif event.type == v1.EVENT_TYPE_BUDGET_FREED:
+            self.spent.discard(event.task_id)
+        elif event.type == v1.EVENT_TYPE_TASK_OBLITERATED:
+            self._obliterate(event.task_id)
 
     def _apply_task(self, event: Any) -> None:
         image = event.task
         task = self.tasks.get(image.id)
         if task is None:
-            task = self.tasks[image.id] = TaskState(image, len(self.tasks))
+            self._born += 1
+            task = self.tasks[image.id] = TaskState(image, self._born)
+            self.named[image.id].append(task)
             if image.parent_id:
                 self.children[image.parent_id].add(image.id)
-            self.statuses[image.status] += 1
+            self._count(image, +1)
         before = task.image
         if before.parent_id != image.parent_id:
             self.children[before.parent_id].discard(image.id)
@@ -174,15 +152,62 @@ class Model:
                 self.children[image.parent_id].add(image.id)
         time = event.time.ToMilliseconds()
         self._note_claim(event, task, before, time)
-        if not before.HasField("delete_time"):
-            self.statuses[before.status] -= 1
-        if not image.HasField("delete_time"):
-            self.statuses[image.status] += 1
+        self._count(before, -1)
+        self._count(image, +1)
         task.image = image
         if image.ready and not task.deleted:
             self.ready.add(image.id)
         else:
             self.ready.discard(image.id)
+
+    def _count(self, image: Any, by: int) -> None:
+        if not image.HasField("delete_time"):
+            self.statuses[image.status] += by
+            self.in_state[image.workflow, image.status] += by
+
+    def _rename(self, old: str, new: str) -> None:
+        """A task, and all that hangs on it, goes by another id."""
+        task = self.tasks[new] = self.tasks.pop(old)
+        self.named[new].append(task)
+        by_tasks: tuple[dict[str, Any], ...] = (self.children, self.blockers, self.dependents)
+        for by_task in by_tasks:
+            if old in by_task:
+                by_task[new] = by_task.pop(old)
+        _rename_in(self.children[task.image.parent_id], old, new)
+        for child in self.children.get(new, ()):  # deleted ones are not told of
+            image = self.tasks[child].image = _copy(self.tasks[child].image)
+            image.parent_id = new
+        for blocker, _ in self.blockers.get(new, ()):
+            _rename_in(self.dependents[blocker], old, new)
+        for dependent in self.dependents.get(new, ()):
+            edges = self.blockers[dependent]
+            self.blockers[dependent] = {(new if a == old else a, type_) for a, type_ in edges}
+        for edge in [edge for edge in self.dependencies if old in edge[:2]]:
+            self.dependencies.remove(edge)
+            a, b = (new if end == old else end for end in edge[:2])
+            self.dependencies.add((a, b, edge[2]))
+        for key in [key for key in self.attachments if key[0] == old]:
+            one = self.attachments.pop(key)
+            self.attachments[new, key[1], key[2]] = _of_task(one, new)
+        for path, mark in self.marks.items():
+            if mark.task_id == old:
+                self.marks[path] = _of_task(mark, new)
+        for ids in (self.paused_tasks, self.spent, self.ready):
+            _rename_in(ids, old, new)
+        for worker in self.workers.values():
+            _rename_in(worker.held, old, new)
+            _rename_in(worker.shares, old, new)
+
+    def _obliterate(self, task_id: str) -> None:
+        """A task that was deleted is gone, and with it what hangs on it without an event."""
+        task = self.tasks.pop(task_id)
+        self.children[task.image.parent_id].discard(task_id)
+        for by_task in (self.children, self.blockers, self.dependents):
+            by_task.pop(task_id, None)
+        for key in [key for key in self.attachments if key[0] == task_id]:
+            del self.attachments[key]
+        for ids in (self.paused_tasks, self.spent, self.ready):
+            ids.discard(task_id)
 
     def _note_claim(self, event: Any, task: TaskState, before: Any, time: int) -> None:
         """What the event does to who holds the task, or held it."""
@@ -195,10 +220,20 @@ class Model:
         elif image.claim_revision and not before.claim_revision:
             self.worker(image.worker_id).held.add(image.id)
         if image.claim_revision and image.HasField("lease_expire_time"):
-            if not before.claim_revision or not before.HasField("lease_expire_time"):
-                task.lease_from = time  # begun, or parked no more
-            if task.lease_from == time or event.worker_id == image.worker_id:
-                task.lease_ms = image.lease_expire_time.ToMilliseconds() - time
+            begins = not before.claim_revision or not before.HasField("lease_expire_time")
+            until = image.lease_expire_time.ToMilliseconds()
+            if self.is_over_budget(image):
+                if begins or not task.fixed_until:
+                    task.fixed_until = until
+            elif begins or task.fixed_until:
+                task.lease_from = time  # begun, parked no more, or within budget again
+                task.fixed_until = 0
+            if not task.fixed_until and (
+                task.lease_from == time or event.worker_id == image.worker_id
+            ):
+                task.lease_ms = until - time
+        else:
+            task.fixed_until = 0
         advisory = {one.worker_id: one for one in image.advisory_claims}
         for worker_id in advisory.keys() ^ task.advisory.keys():
             shares = self.worker(worker_id).shares
@@ -214,7 +249,7 @@ class Model:
 
     def _is_end_of_work(self, before: Any, after: Any) -> bool:
         """Whether a worker rests after this: when work has ended, well or not."""
-        return after.status in self.workflow.terminal or after.attempts > before.attempts
+        return after.status in self.rules.of(after).terminal or after.attempts > before.attempts
 
     def _rest(self, worker: WorkerState, time: int) -> None:
         cool_down = worker.image.cool_down.ToMilliseconds()
@@ -223,10 +258,11 @@ class Model:
     def _apply_worker(self, event: Any) -> None:
         worker = self.worker(event.worker.id)
         worker.image = event.worker
-        worker.connected = event.type == v1.EVENT_TYPE_WORKER_CONNECTED
-        if worker.connected:
+        if event.type == v1.EVENT_TYPE_WORKER_CONNECTED:
+            worker.connected = True
             worker.connected_at = event.time.ToMilliseconds()
-        else:
+        elif event.type == v1.EVENT_TYPE_WORKER_DISCONNECTED:
+            worker.connected = False
             worker.rests_until = 0
 
     def _apply_dependency(self, event: Any) -> None:
@@ -253,6 +289,10 @@ class Model:
             self.workers[worker_id] = WorkerState(v1.Worker(id=worker_id), connected=False)
         return self.workers[worker_id]
 
+    def workflow_of(self, task: TaskState) -> Workflow:
+        """The rules that a task goes by."""
+        return self.rules.of(task.image)
+
     def unmet_blockers(self, task_id: str) -> set[str]:
         """The tasks that hold the start of this one back."""
         return {id_ for id_, _ in self.blockers.get(task_id, ()) if self._holds_back(id_)}
@@ -263,19 +303,22 @@ class Model:
 
     def _holds_back(self, task_id: str) -> bool:
         task = self.tasks.get(task_id)
-        return task is not None and not task.deleted and task.image.status in self.workflow.blocking
+        if task is None or task.deleted:
+            return False
+        return task.image.status in self.workflow_of(task).blocking
 
     def is_ready(self, task: TaskState) -> bool:
         """Whether some worker may take it, by the rules."""
         image = task.image
         return (
-            image.status == self.workflow.initial
+            image.status == self.workflow_of(task).initial
             and not image.claim_revision
             and not task.deleted
             and not image.HasField("not_before")
             and not self.unmet_blockers(task.id)
             and not self.open_children(task.id)
             and not self.is_paused(task)
+            and not self.is_over_budget(image)
         )
 
     def is_paused(self, task: TaskState) -> bool:
@@ -286,11 +329,53 @@ class Model:
             self.is_below(task.id, above) for above in self.paused_tasks
         )
 
+    def line(self, image: Any) -> Iterator[str]:
+        """The task's id, and those of all above it."""
+        yield image.id
+        while image.parent_id and image.parent_id in self.tasks:
+            image = self.tasks[image.parent_id].image
+            yield image.id
+
+    def is_over_budget(self, image: Any) -> bool:
+        """Whether the budget of a task, or of one above it, is said to be spent."""
+        return bool(self.spent) and not self.spent.isdisjoint(self.line(image))
+
+    def spending(self, task_id: str) -> tuple[float, int]:
+        """What a task and all below it, deleted ones too, cost, and how many attempts failed."""
+        cost, attempts = 0.0, 0
+        below = [task_id]
+        while below:
+            one = self.tasks[below.pop()]
+            cost += one.image.metrics.cost_usd
+            attempts += one.image.attempts
+            below += self.children.get(one.id, ())
+        return cost, attempts
+
+    def overspends(self, task: TaskState) -> bool:
+        """Whether a task and all below it have spent the budget that it has."""
+        image = task.image
+        cost, attempts = self.spending(task.id)
+        if image.HasField("max_cost_usd") and cost >= image.max_cost_usd:
+            return True
+        limit = image.max_subtree_attempts
+        return bool(image.HasField("max_subtree_attempts") and attempts >= limit)
+
+    def room(self, workflow: str) -> float:
+        """How many more tasks may come into the claim state of a workflow."""
+        state = self.rules.workflows[workflow].claimed
+        limit = self.rules.workflows[workflow].limits.get(state, math.inf)
+        return limit - self.in_state[workflow, state]
+
     def begun(self, worker: WorkerState) -> int:
         """How many tasks a worker holds, of those that count against its limit."""
-        parked = self.workflow.parked
-        held = sum(self.tasks[id_].image.status not in parked for id_ in worker.held)
-        return held + len(worker.shares)
+        held = [self.tasks[id_] for id_ in worker.held]
+        counted = sum(task.image.status not in self.workflow_of(task).parked for task in held)
+        return counted + len(worker.shares)
+
+    def lock_holders(self, worker_id: str, paths: Iterable[str]) -> set[tuple[str, str]]:
+        """Which of the locks among these paths another worker holds, and who."""
+        locks = {path for path in paths if is_lock(path)}
+        return {key for key in self.marks if key[0] in locks and key[1] != worker_id}
 
     def admits(self, worker: WorkerState, task: TaskState) -> bool:
         """Whether the worker's tags do for the task."""
@@ -315,6 +400,30 @@ class Model:
             task = self.tasks[task_id]
             if self.admits(worker, task) and (not scope or self.is_below(task_id, scope)):
                 yield task
+
+
+def is_lock(path: str) -> bool:
+    """Whether a path is no file but a lock."""
+    return path.startswith("lock:")
+
+
+def _rename_in(ids: set[str], old: str, new: str) -> None:
+    if old in ids:
+        ids.remove(old)
+        ids.add(new)
+
+
+def _of_task(one: Any, task_id: str) -> Any:
+    """A mark or an attachment, as that of another task."""
+    renamed = _copy(one)
+    renamed.task_id = task_id
+    return renamed
+
+
+def _copy(one: Any) -> Any:
+    copied = type(one)()
+    copied.CopyFrom(one)
+    return copied
 
 
 def is_expiry(event: Any) -> bool:

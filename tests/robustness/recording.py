@@ -5,6 +5,7 @@ memory or evidence. Requests and answers are kept as the bytes that were sent.
 """
 
 import pickle
+import random
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -33,6 +34,7 @@ class Verb:
     path: str
     request: type[Message]
     response: type[Message]
+    is_streamed: bool = False  # whether the request is: what it asks, and then a content
 
 
 def _verbs() -> dict[str, Verb]:
@@ -50,6 +52,7 @@ def _verbs() -> dict[str, Verb]:
             f"/{service.full_name}/{method.name}",
             _class_of(method.input_type),
             _class_of(method.output_type),
+            is_streamed=method.client_streaming,
         )
         for module in modules
         for service in module.DESCRIPTOR.services_by_name.values()
@@ -106,6 +109,7 @@ class Call:
     verb: str
     request: bytes
     attempts: list[Attempt] = field(default_factory=list)
+    content: bytes = b""  # what follows the request where that is a stream; not recorded
     in_stream: bool = False  # an assignment that nobody called for: told by a Work stream
 
     @property
@@ -115,8 +119,9 @@ class Call:
 
     @cached_property
     def ask(self) -> Any:
-        """The request."""
-        return VERBS[self.verb].request.FromString(self.request)
+        """The request; of one that is a stream the options with which it begins."""
+        ask: Any = VERBS[self.verb].request.FromString(self.request)
+        return ask.options if VERBS[self.verb].is_streamed else ask
 
     @cached_property
     def answers(self) -> list[tuple[Attempt, Any]]:
@@ -126,7 +131,12 @@ class Call:
 
     @property
     def remembered(self) -> list[tuple[Attempt, Any]]:
-        """Those answers that are given again under one request_id: not that there is no task."""
+        """Those answers that are given again under one request_id.
+
+        Not that there is no task, and not what came of a trial.
+        """
+        if self.verb == "ImportSnapshot":
+            return []
         is_claim = self.verb == "ClaimNextTask"
         return [(attempt, one) for attempt, one in self.answers if not is_claim or one.tasks]
 
@@ -154,6 +164,8 @@ class Call:
     @property
     def worker_id(self) -> str:
         """The worker that it names; empty when it names none."""
+        if self.verb == "UpdateTasks":
+            return str(self.ask.updates[0].worker_id)
         return getattr(self.ask, "worker_id", "") or ""
 
 
@@ -163,9 +175,14 @@ def tag_of(number: int) -> str:
 
 
 def number_of(tag: str) -> int | None:
-    """The number of the call with this tag; None when it is no tag."""
-    head, _, number = tag.partition("-")
+    """The number of the call with this tag, whatever was noted behind it; None: it is no tag."""
+    head, _, number = tag.partition(";")[0].partition("-")
     return int(number) if head == "call" and number.isdigit() else None
+
+
+def content_of(number: int, size: int) -> bytes:
+    """What the call of this number attaches: bytes that need not be recorded to be known."""
+    return random.Random(number).randbytes(size)
 
 
 @dataclass

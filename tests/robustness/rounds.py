@@ -18,11 +18,12 @@ from tests.robustness.checker import check
 from tests.robustness.faults import Faults, schedule
 from tests.robustness.generator import Plan
 from tests.robustness.history import History, Violation
-from tests.robustness.model import read_workflow
+from tests.robustness.model import is_lock
 from tests.robustness.recording import Call, Stream, Talk, read_records
 from tests.robustness.relay import Relay
+from tests.robustness.rules import read_rules
 from tests.robustness.server_process import ServerFailed, ServerProcess
-from tests.robustness.truth import Truth, read_filtered, read_until_quiet
+from tests.robustness.truth import Truth, read_contents, read_filtered, read_until_quiet
 from tests.robustness.verbs import BASE
 from tests.robustness.watchers import KEEPER
 from tests.robustness.wire import connect
@@ -99,7 +100,7 @@ async def run_round(seed: str, size: Size, folder: Path) -> Outcome:
         history = await _read(plans, faults, outcome)
         await _take_down(server, seed, outcome)
         history.truth.db = server.db
-        verdict = check(history, read_workflow())
+        verdict = check(history, read_rules())
         outcome.violations += verdict.violations
         outcome.figures.update(verdict.judged)
         _judge_log(server, outcome)
@@ -133,8 +134,9 @@ async def _lay_base(server: ServerProcess) -> None:
     root = v1.TaskNode(id=BASE, title="stays open", children=[child])
     keeper = v1.ConnectRequest(worker_id=KEEPER, tags=["red"])
     async with connect(f"127.0.0.1:{server.port}") as channel:
-        await v1.WorkerServiceStub(channel).Connect(keeper)
-        await v1.TaskServiceStub(channel).CreateTaskTree(v1.CreateTaskTreeRequest(root=root))
+        await v1.WorkerServiceStub(channel).Connect(keeper, timeout=30, wait_for_ready=True)
+        tree = v1.CreateTaskTreeRequest(root=root)
+        await v1.TaskServiceStub(channel).CreateTaskTree(tree, timeout=30, wait_for_ready=True)
 
 
 async def _load(plans: list[Plan], faults: Faults, scheduled: list[Any], outcome: Outcome) -> None:
@@ -190,6 +192,7 @@ async def _read(plans: list[Plan], faults: Faults, outcome: Outcome) -> History:
     address = f"127.0.0.1:{server.port}"
     held: set[str] = set()
     delayed: set[str] = set()
+    locks: set[str] = set()
 
     def is_quiet(message: v1.WatchEvents) -> bool:
         for event in message.events:
@@ -198,9 +201,15 @@ async def _read(plans: list[Plan], faults: Faults, outcome: Outcome) -> History:
                 # A claim in a parked state ends with nobody's silence.
                 ends = one.HasField("lease_expire_time") or one.advisory_claims
                 (held.add if ends and not gone else held.discard)(one.id)
+                if event.type == v1.EVENT_TYPE_TASK_RENAMED:
+                    held.discard(event.task_id)
+                    delayed.discard(event.task_id)
                 waits = one.HasField("not_before") and not gone
                 (delayed.add if waits else delayed.discard)(one.id)
-        return not held and not delayed
+            elif event.HasField("file_mark") and is_lock(event.file_mark.path):
+                taken = event.type == v1.EVENT_TYPE_FILE_MARKED
+                (locks.add if taken else locks.discard)(event.file_mark.path)
+        return not held and not delayed and not locks
 
     truth = Truth()
     try:
@@ -210,7 +219,8 @@ async def _read(plans: list[Plan], faults: Faults, outcome: Outcome) -> History:
             Violation(
                 "leases",
                 f"{_QUIET_SECONDS:g} s after the last call there are claims still, on "
-                f"{sorted(held)[:5]}, or tasks that wait, {sorted(delayed)[:5]}",
+                f"{sorted(held)[:5]}, or tasks that wait, {sorted(delayed)[:5]}, or locks, "
+                f"{sorted(locks)}",
             )
         )
     calls: list[Call] = []
@@ -228,6 +238,7 @@ async def _read(plans: list[Plan], faults: Faults, outcome: Outcome) -> History:
     filters = sorted({stream.filter for stream in streams} - {b""})
     found = await asyncio.gather(*(read_filtered(address, truth.revision, f) for f in filters))
     truth.filtered = dict(zip(filters, found, strict=True))
+    truth.contents = await read_contents(address, few=100)
     return History(truth, calls, streams, talks, server.idle, faults.times)
 
 

@@ -4,14 +4,15 @@ Each verb of a ``Story`` makes the events that the server would make of it, and 
 client would have recorded. ``happen`` adds a revision that nobody asked for.
 """
 
+import hashlib
 from typing import Any
 
 from taskloom import v1
 
 from tests.robustness.checker import check
 from tests.robustness.history import History, Violation
-from tests.robustness.model import read_workflow
-from tests.robustness.recording import OK, Attempt, Call, Stream, Talk, tag_of
+from tests.robustness.recording import OK, Attempt, Call, Stream, Talk, content_of, tag_of
+from tests.robustness.rules import DEFAULT, read_rules
 from tests.robustness.truth import Truth
 from tests.robustness.watchers import digest_of
 
@@ -44,6 +45,9 @@ class Story:
         if "dependency" in after:
             task_id = after["dependency"].to_task_id
         event = v1.Event(type=type_, worker_id=worker, task_id=task_id, reason=reason, **after)
+        for named in ("file_mark", "attachment"):
+            if named in after:
+                event.task_id = after[named].task_id
         event.time.FromMilliseconds(self.now)
         return event
 
@@ -51,7 +55,7 @@ class Story:
         self, type_: Any, task_id: str, *, worker: str = "", reason: str = "", **changes: Any
     ) -> v1.Event:
         """An event that shows a task with changes."""
-        before = self.images.get(task_id) or v1.Task(id=task_id)
+        before = self.images.get(task_id) or v1.Task(id=task_id, workflow=DEFAULT)
         after = v1.Task()
         after.CopyFrom(before)
         after.revision = self.revision + 1
@@ -78,7 +82,8 @@ class Story:
 
     def call(self, verb: str, ask: Any, answer: Any, agent: str = "") -> Call:
         """Record a call that was answered just now."""
-        call = Call(len(self.calls) + 1, agent or ask.worker_id, verb, ask.SerializeToString())
+        who = agent or getattr(ask, "worker_id", "")
+        call = Call(len(self.calls) + 1, who, verb, ask.SerializeToString())
         call.attempts = [Attempt(self.now - 15, self.now - 5, OK, "", "", b"")]
         self.calls.append(call)
         return self.answer(call, answer)
@@ -112,9 +117,12 @@ class Story:
 
     # Verbs, as they ought to be done.
 
-    def connect(self, worker: str, *, max_claims: int = 1, tags: tuple[str, ...] = ()) -> None:
+    def connect(
+        self, worker: str, *, max_claims: int = 1, tags: tuple[str, ...] = (), **fields: Any
+    ) -> None:
         """A worker connects."""
-        image = v1.Worker(id=worker, max_claims=max_claims, tags=tags)
+        image = v1.Worker(id=worker, max_claims=max_claims, tags=tags, **fields)
+        image.lease.FromMilliseconds(_LEASE_MS)
         event = self.event(v1.EVENT_TYPE_WORKER_CONNECTED, worker=worker)
         event.worker.CopyFrom(image)
         revision = self.happen(event)
@@ -176,6 +184,7 @@ class Story:
         made = event.task.advisory_claims.add(worker_id=worker, claim_revision=revision)
         made.claim_time.FromMilliseconds(self.now)
         made.lease.FromMilliseconds(_LEASE_MS)
+        self.images[task_id].CopyFrom(event.task)
         self.happen(event)
         self.call(
             "ClaimTask",
@@ -253,6 +262,124 @@ class Story:
             )
         )
 
+    def update(self, task_id: str, worker: str = "", **changes: Any) -> v1.Task:
+        """Somebody changes fields of a task."""
+        tag = self.next_tag
+        event = self.moved(
+            v1.EVENT_TYPE_TASK_UPDATED, task_id, worker=worker, reason=tag, title=tag, **changes
+        )
+        self.call(
+            "UpdateTask",
+            v1.UpdateTaskRequest(task_id=task_id, worker_id=worker, title=tag, reason=tag),
+            v1.UpdateTaskResponse(task=event.task, revision=self.happen(event)),
+            agent="somebody",
+        )
+        return event.task
+
+    def mark(self, worker: str, path: str, task_id: str = "", reason: str = "") -> v1.FileMark:
+        """A worker has a mark from now on."""
+        one = v1.FileMark(path=path, worker_id=worker, task_id=task_id, reason=reason)
+        one.mark_time.FromMilliseconds(self.now)
+        self.happen(
+            self.event(v1.EVENT_TYPE_FILE_MARKED, worker=worker, reason=reason, file_mark=one)
+        )
+        return one
+
+    def unmark(self, mark: v1.FileMark, reason: str = "the work ended") -> None:
+        """A mark goes."""
+        type_ = v1.EVENT_TYPE_FILE_UNMARKED
+        self.happen(self.event(type_, worker=mark.worker_id, reason=reason, file_mark=mark))
+
+    def renamed(self, old: str, new: str, reason: str = "") -> list[v1.Event]:
+        """The events of another id for a task that has nothing below it."""
+        self.images[new] = v1.Task()
+        self.images[new].CopyFrom(self.images.pop(old))
+        self.images[new].id = new
+        told = self.moved(v1.EVENT_TYPE_TASK_RENAMED, new, reason=reason)
+        told.task_id, told.left_filter = old, True
+        return [told, self.moved(v1.EVENT_TYPE_TASK_UPDATED, new)]
+
+    def rename(self, old: str, new: str) -> Call:
+        """Somebody gives a task another id."""
+        tag = self.next_tag
+        told, after = self.renamed(old, new, tag)
+        return self.call(
+            "RenameTask",
+            v1.RenameTaskRequest(task_id=old, new_task_id=new, reason=tag),
+            v1.RenameTaskResponse(task=after.task, revision=self.happen(told, after)),
+        )
+
+    def delete(self, task_id: str) -> None:
+        """Somebody deletes a task that nobody holds."""
+        tag = self.next_tag
+        event = self.moved(v1.EVENT_TYPE_TASK_DELETED, task_id, reason=tag, ready=False)
+        event.task.delete_time.FromMilliseconds(self.now)
+        self.call(
+            "DeleteTask",
+            v1.DeleteTaskRequest(task_id=task_id, reason=tag),
+            v1.DeleteTaskResponse(deleted_task_ids=[task_id], revision=self.happen(event)),
+        )
+
+    def restore(self, task_id: str, **changes: Any) -> Call:
+        """Somebody brings a deleted task back."""
+        tag = self.next_tag
+        self.images[task_id].ClearField("delete_time")
+        changes = {"ready": True, **changes}
+        event = self.moved(v1.EVENT_TYPE_TASK_RESTORED, task_id, reason=tag, **changes)
+        return self.call(
+            "RestoreTask",
+            v1.RestoreTaskRequest(task_id=task_id, reason=tag),
+            v1.RestoreTaskResponse(tasks=[event.task], revision=self.happen(event)),
+        )
+
+    def obliterate(self, task_id: str) -> None:
+        """Somebody removes a deleted task for good."""
+        tag = self.next_tag
+        event = v1.Event(type=v1.EVENT_TYPE_TASK_OBLITERATED, task_id=task_id, reason=tag)
+        event.time.FromMilliseconds(self.now)
+        self.call(
+            "ObliterateTask",
+            v1.ObliterateTaskRequest(task_id=task_id, reason=tag),
+            v1.ObliterateTaskResponse(task_ids=[task_id], revision=self.happen(event)),
+        )
+
+    def attach(self, task_id: str, type_: str, size: int = 20, *, large: bool = False) -> Call:
+        """Somebody attaches something, by an upload if it is large."""
+        number = len(self.calls) + 1
+        content = content_of(number, size)
+        one = v1.Attachment(
+            task_id=task_id, type=type_, name=self.next_tag, size=size, in_file=large
+        )
+        one.sha256 = hashlib.sha256(content).hexdigest() if large else ""
+        revision = self.happen(self.event(v1.EVENT_TYPE_ATTACHMENT_ADDED, attachment=one))
+        if large:
+            options = v1.UploadOptions(task_id=task_id, type=type_, name=one.name)
+            return self.call(
+                "UploadAttachment",
+                v1.UploadAttachmentRequest(options=options),
+                v1.UploadAttachmentResponse(attachment=one, revision=revision),
+            )
+        return self.call(
+            "Attach",
+            v1.AttachRequest(task_id=task_id, type=type_, name=one.name, content=content),
+            v1.AttachResponse(attachment=one, revision=revision),
+        )
+
+    def think(self, worker: str, thought: str, task_id: str) -> Call:
+        """A worker says what it thinks of a task that it holds."""
+        image = v1.Worker(id=worker, max_claims=1, current_thought=thought)
+        told = self.event(v1.EVENT_TYPE_WORKER_THOUGHT, worker=worker)
+        told.worker.CopyFrom(image)
+        changed = self.moved(
+            v1.EVENT_TYPE_TASK_UPDATED, task_id, worker=worker, current_thought=thought
+        )
+        revision = self.happen(told, changed)
+        return self.call(
+            "SetThought",
+            v1.SetThoughtRequest(worker_id=worker, task_id=task_id, thought=thought),
+            v1.SetThoughtResponse(worker=image, task_ids=[task_id], revision=revision),
+        )
+
     def wait(self, ms: int) -> None:
         """Time passes."""
         self.now += ms
@@ -271,4 +398,8 @@ class Story:
 
     def judge(self) -> list[Violation]:
         """What the checker says of it."""
-        return check(self.history(), read_workflow()).violations
+        return check(self.history(), read_rules()).violations
+
+    def broken(self) -> set[str]:
+        """Which promises the checker finds broken."""
+        return {violation.promise for violation in self.judge()}

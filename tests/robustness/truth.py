@@ -4,6 +4,7 @@ Read when all is quiet, past the relay, from a server that nobody disturbs.
 """
 
 import asyncio
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +17,8 @@ from taskloom import v1
 from tests.robustness.recording import VERBS
 from tests.robustness.wire import connect
 
+# Where an attachment is: task, type and sequence.
+Place = tuple[str, str, int]
 Messages = list[tuple[int, bytes]]  # by revision, each as it was sent
 
 
@@ -26,6 +29,7 @@ class Truth:
     incarnation: str = ""
     messages: Messages = field(default_factory=list)  # of the watch without a filter
     filtered: dict[bytes, Messages] = field(default_factory=dict)  # by the filter's bytes
+    contents: dict[Place, str] = field(default_factory=dict)  # SHA-256, or why there is none
     db: Path | None = None
 
     @property
@@ -69,6 +73,36 @@ async def read_filtered(address: str, revision: int, filter_: bytes) -> Messages
             if message.revision >= revision:
                 break
     return messages
+
+
+async def read_contents(address: str, few: int) -> dict[Place, str]:
+    """What is attached, as a download brings it: all that is large, and a few of the others."""
+    sql = (
+        "SELECT task_id, attachment_type, sequence FROM attachments ORDER BY file_path IS NULL, "
+        "created_at DESC LIMIT (SELECT count(file_path) + ? FROM attachments)"
+    )
+    request = v1.QueryRequest(sql=sql, parameters=[v1.QueryValue(integer=few)], max_rows=10_000)
+    contents: dict[Place, str] = {}
+    async with connect(address) as channel:
+        answer = await v1.AdminServiceStub(channel).Query(request, timeout=30, wait_for_ready=True)
+        for row in answer.rows:
+            task_id, type_, sequence = row.values
+            place = task_id.text, type_.text, sequence.integer
+            contents[place] = await _digest_of(channel, place)
+    return contents
+
+
+async def _digest_of(channel: aio.Channel, place: Place) -> str:
+    task_id, type_, sequence = place
+    where = v1.DownloadAttachmentRequest(task_id=task_id, type=type_, sequence=sequence)
+    digest = hashlib.sha256()
+    call = v1.AttachmentServiceStub(channel).DownloadAttachment(where, wait_for_ready=True)
+    try:
+        async for message in call:
+            digest.update(message.chunk)
+    except aio.AioRpcError as error:
+        return f"{error.code().name}: {error.details()}"
+    return digest.hexdigest()
 
 
 async def _status(channel: aio.Channel) -> v1.GetStatusResponse:

@@ -5,6 +5,7 @@ as it was on the wire.
 """
 
 import asyncio
+from collections.abc import AsyncIterator
 from typing import Any
 
 import grpc
@@ -13,6 +14,7 @@ from grpc import aio
 
 from tests.robustness.recording import OK, VERBS, Attempt, now_ms
 
+_CHUNK = 256 << 10  # bytes
 OPTIONS = [
     ("grpc.use_local_subchannel_pool", 1),  # a connection of its own, to be cut by itself
     ("grpc.enable_retries", 0),
@@ -38,14 +40,23 @@ class Wire:
         self._calls: dict[str, Any] = {}
 
     async def attempt(
-        self, verb: str, request: bytes, seconds: float, *, give_up_after: float | None = None
+        self,
+        verb: str,
+        request: bytes,
+        seconds: float,
+        *,
+        content: bytes = b"",
+        give_up_after: float | None = None,
     ) -> Attempt:
         """Send a call once, with this deadline. ``give_up_after``: cancel it after so long."""
+        is_streamed = VERBS[verb].is_streamed
         multi = self._calls.get(verb)
         if multi is None:
-            multi = self._calls[verb] = self._channel.unary_unary(VERBS[verb].path)
+            kind = self._channel.stream_unary if is_streamed else self._channel.unary_unary
+            multi = self._calls[verb] = kind(VERBS[verb].path)
         start = now_ms()
-        call = multi(request, timeout=seconds, wait_for_ready=True)
+        sent: Any = _messages(verb, request, content) if is_streamed else request
+        call = multi(sent, timeout=seconds, wait_for_ready=True)
         timer = None
         if give_up_after is not None:
             timer = asyncio.get_running_loop().call_later(give_up_after, call.cancel)
@@ -61,6 +72,14 @@ class Wire:
             if timer is not None:
                 timer.cancel()
         return Attempt(start, now_ms(), OK, "", "", answer)
+
+
+async def _messages(verb: str, request: bytes, content: bytes) -> AsyncIterator[bytes]:
+    """What a stream of requests carries: what is asked, and the content in chunks."""
+    yield request
+    make: Any = VERBS[verb].request
+    for place in range(0, len(content), _CHUNK):
+        yield make(chunk=content[place : place + _CHUNK]).SerializeToString()
 
 
 def _failed(start: float, error: aio.AioRpcError) -> Attempt:

@@ -130,9 +130,9 @@ def renew_within(tx: Transaction, task: Task) -> None:
     """Let a lease be renewed again, and give it whole, unless another budget is spent."""
     if task.lease_until is None or task.lease_ms is None or spent_over(tx, task):
         return
-    renewed = change(tx, task, {"lease_until": None, "lease_since": tx.now})
     if holder := tx.workers.get(task.worker_id or ""):
         tx.lease_ends_at(holder.id, holder.lease_end(tx.now, tx.now + task.lease_ms))
+    renewed = change(tx, task, {"lease_until": None, "lease_since": tx.now})
     tx.tell_task(EventType.TASK_UPDATED, renewed, task, reason="within budget again")
 
 

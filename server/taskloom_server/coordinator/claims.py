@@ -107,7 +107,8 @@ def claim_task(tx: Transaction, ask: Claim) -> Moved | DomainError:
     locks = marks.locks_of_others(tx, worker.id, ask.files)
     if mine and not _is_assigned(tx, task):
         if locks:
-            return _refused_files(tx, worker, locks)
+            tx.workers.lives(worker, tx.now)
+            return marks.locked(locks)
         if task.lease_until is not None and (spent := budgets.check_within(tx, task)):
             tx.workers.lives(worker, tx.now)
             return spent
@@ -119,9 +120,9 @@ def claim_task(tx: Transaction, ask: Claim) -> Moved | DomainError:
         ask = replace(ask, advisory=False)  # what is assigned to it is begun
     has_advisory = task.advisory_claim(worker.id) is not None and not task.claimed
     if has_advisory and ask.advisory:
-        if locks:
-            return _refused_files(tx, worker, locks)
         tx.workers.lives(worker, tx.now)
+        if locks:
+            return marks.locked(locks)
         conflicts = _mark(tx, worker, task, ask)
         return Moved(task, [], tx.seen, conflicts=conflicts)
     if error := check_admission(tx, worker, task, advisory=ask.advisory):
@@ -129,7 +130,8 @@ def claim_task(tx: Transaction, ask: Claim) -> Moved | DomainError:
         tx.workers.tried(worker, tx.now, lost=lost)
         return error
     if locks:
-        return _refused_files(tx, worker, locks)
+        tx.workers.tried(worker, tx.now, lost=False)
+        return marks.locked(locks)
     before, task = task, _give(tx, worker, task, ask)
     conflicts = _mark(tx, worker, task, ask)
     _note_taken(tx, worker, [task], ask)
@@ -410,12 +412,6 @@ def _end(
     left = leaving or task.status, task.phase
     step = Step(workflow_for(tx, ended, worker), ended, worker, left)
     return Moved(ended, tx.unblocked(), tx.seen, step, tx.noted.warnings)
-
-
-def _refused_files(tx: Transaction, worker: Worker, locks: Sequence[FileMark]) -> DomainError:
-    """Count a claim that was refused because others hold locks that it asks for."""
-    tx.workers.tried(worker, tx.now, lost=False)
-    return marks.locked(locks)
 
 
 def _mark(

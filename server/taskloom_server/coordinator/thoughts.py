@@ -36,11 +36,10 @@ def set_thought(tx: Transaction, ask: Think) -> Thought:
     """Note what a worker thinks. Raises WorkerNotFound, TaskNotFound, TaskDeleted, ClaimLost."""
     worker = workers.require(tx, ask.worker_id)
     thought = ask.thought or None
+    tx.workers.lives(worker, tx.now)  # first, so that the tasks are told with the leases they have
     tasks = _thought_of(tx, worker, ask)
     new = [task for task in tasks if task.current_thought != thought]
-    if thought == worker.current_thought:
-        tx.workers.lives(worker, tx.now)
-    else:
+    if thought != worker.current_thought:
         tx.workers.think(worker, thought, tx.now)
     alive = workers.require(tx, worker.id)
     if thought != worker.current_thought:

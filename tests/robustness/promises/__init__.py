@@ -3,9 +3,15 @@
 from tests.robustness.history import Promise
 from tests.robustness.promises.acknowledged import Acknowledged
 from tests.robustness.promises.claims import Admission, BestFirst, Exclusive
+from tests.robustness.promises.contents import Contents
 from tests.robustness.promises.database import Database
 from tests.robustness.promises.fencing import Fencing
+from tests.robustness.promises.guards import Gates, Roles
+from tests.robustness.promises.ids import Ids
 from tests.robustness.promises.leases import Leases
+from tests.robustness.promises.limits import Budgets, WipLimits
+from tests.robustness.promises.locks import Locks
+from tests.robustness.promises.marks import Marks
 from tests.robustness.promises.reads import Reads
 from tests.robustness.promises.streams import Streams
 from tests.robustness.promises.transitions import Attempts, Explained, Readiness, Transitions
@@ -20,6 +26,13 @@ ALL: tuple[type[Promise], ...] = (
     Transitions,
     Attempts,
     Readiness,
+    WipLimits,
+    Budgets,
+    Gates,
+    Roles,
+    Marks,
+    Locks,
+    Ids,
     Explained,
     Leases,
     Streams,
@@ -27,5 +40,6 @@ ALL: tuple[type[Promise], ...] = (
     Acknowledged,
     Reads,
     Watches,
+    Contents,
     Database,
 )

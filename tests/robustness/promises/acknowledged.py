@@ -1,29 +1,15 @@
 """No acknowledged write is lost: what was answered stands in the history, as it was answered."""
 
 from collections import defaultdict
-from collections.abc import Callable
 from typing import Any
 
-from taskloom import v1
-
 from tests.robustness.history import Promise, Step
-from tests.robustness.model import Model
+from tests.robustness.model import Model, TaskState
+from tests.robustness.promises import answers, answers_of_change
+from tests.robustness.promises.judging import JUDGEMENTS
 from tests.robustness.recording import Call
 
-# What is missing or different in the revision of an answer; empty where all is there.
-Judgement = Callable[[Call, Step, Model], str]
-
-_CLAIMS = (v1.EVENT_TYPE_TASK_CLAIMED, v1.EVENT_TYPE_ADVISORY_CLAIM_MADE)
-_JUDGEMENTS: dict[str, Judgement] = {}
-
-
-def _judges(*verbs: str) -> Callable[[Judgement], Judgement]:
-    def enter(judgement: Judgement) -> Judgement:
-        for verb in verbs:
-            _JUDGEMENTS[verb] = judgement
-        return judgement
-
-    return enter
+_ENTERED = (answers, answers_of_change)  # each enters its judgements
 
 
 class Acknowledged(Promise):
@@ -31,9 +17,13 @@ class Acknowledged(Promise):
 
     name = "acknowledged"
 
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self._spent: defaultdict[int, int] = defaultdict(int)  # tokens answered for, by task
+
     def after(self, step: Step, model: Model) -> None:  # noqa: D102
         for call in step.calls:
-            judgement = _JUDGEMENTS.get(call.verb)
+            judgement = JUDGEMENTS.get(call.verb)
             if judgement is None:
                 continue
             self.judged += 1
@@ -41,14 +31,17 @@ class Acknowledged(Promise):
                 self.violated(
                     f"{call.verb} was answered with revision {step.revision}, but {problem}",
                     revision=step.revision,
-                    tasks=_tasks(call),
+                    tasks=tasks_of(call),
                     workers=[call.worker_id],
                     call=call,
                 )
+            elif call.verb == "LogMetrics":
+                task = model.tasks[call.ask.task_id]
+                self._spent[task.number] += call.ask.metrics.tokens_in
 
     def finish(self, model: Model) -> None:  # noqa: D102
         last = self.history.truth.revision
-        spent: defaultdict[str, list[int]] = defaultdict(lambda: [0, 0])  # at least, at most
+        unknown: defaultdict[int, int] = defaultdict(int)  # tokens that may have been logged
         for call in self.history.calls:
             self._judge_repetitions(call)
             if call.answer is not None and call.answer.revision > last:
@@ -56,23 +49,24 @@ class Acknowledged(Promise):
                     f"{call.verb} was answered with revision {call.answer.revision}, but history "
                     f"ends at {last}",
                     revision=last,
-                    tasks=_tasks(call),
+                    tasks=tasks_of(call),
                     workers=[call.worker_id],
                     call=call,
                 )
-            if call.verb == "LogMetrics" and (call.answer is not None or call.unknown):
-                amount = call.ask.metrics.tokens_in
-                spent[call.ask.task_id][0] += amount if call.answer is not None else 0
-                spent[call.ask.task_id][1] += amount
-        for task_id, (least, most) in spent.items():
-            task = model.tasks.get(task_id)
-            tokens = task.image.metrics.tokens_in if task is not None else 0
-            if not least <= tokens <= most:
-                self.violated(
-                    f"{task_id} consumed {tokens} tokens, but calls for {least} were answered and "
-                    f"for {most} made",
-                    tasks=[task_id],
-                )
+            if call.verb == "LogMetrics" and call.unknown:
+                for task in model.named.get(call.ask.task_id, ()):
+                    unknown[task.number] += call.ask.metrics.tokens_in
+        for task in model.tasks.values():
+            self._judge_sum(task, self._spent[task.number], unknown[task.number])
+
+    def _judge_sum(self, task: TaskState, answered: int, unknown: int) -> None:
+        tokens = task.image.metrics.tokens_in
+        if not answered <= tokens <= answered + unknown:
+            self.violated(
+                f"{task.id} consumed {tokens} tokens, but calls for {answered} were answered, and "
+                f"for {answered + unknown} made",
+                tasks=[task.id],
+            )
 
     def _judge_repetitions(self, call: Call) -> None:
         """Under one request_id there is one answer."""
@@ -83,278 +77,15 @@ class Acknowledged(Promise):
             self.violated(
                 f"{call.verb} was answered in {len(answers)} ways under one request_id",
                 revision=call.answer.revision,
-                tasks=_tasks(call),
+                tasks=tasks_of(call),
                 workers=[call.worker_id],
                 call=call,
             )
 
 
-def _tasks(call: Call) -> list[str]:
+def tasks_of(call: Call) -> list[str]:
     """The tasks that a call is about."""
     if task_id := getattr(call.ask, "task_id", ""):
         return [task_id]
     one = getattr(call.answer, "task", None)
     return [one.id] if one is not None else [t.id for t in getattr(call.answer, "tasks", ())]
-
-
-def _event_of(step: Step, *types: int, task_id: str = "", reason: str = "") -> Any:
-    """The event of this revision that is of one of these types, and so on; None: there is none."""
-    for event in step.events:
-        if (
-            (not types or event.type in types)
-            and (not task_id or event.task_id == task_id)
-            and (not reason or event.reason == reason)
-        ):
-            return event
-    return None
-
-
-def _shown(step: Step, task: Any) -> bool:
-    """Whether the history shows a task just so, in one of this revision's events."""
-    return any(image == task for image in step.images(task.id))
-
-
-@_judges("CreateTask", "CreateTaskTree")
-def _created(call: Call, step: Step, model: Model) -> str:
-    answer = call.answer
-    for task in [answer.task] if call.verb == "CreateTask" else answer.tasks:
-        if _event_of(step, v1.EVENT_TYPE_TASK_CREATED, task_id=task.id) is None:
-            return f"{task.id} was not created by it"
-        if not _shown(step, task):
-            return f"{task.id} is not as it was answered"
-    return ""
-
-
-@_judges("ClaimTask")
-def _claimed(call: Call, step: Step, model: Model) -> str:
-    task = call.answer.task
-    made = _event_of(step, *_CLAIMS, task_id=task.id)
-    if made is not None and made.worker_id == call.worker_id and _shown(step, task):
-        return ""
-    state = model.tasks.get(task.id)  # what one holds is claimed anew without an event
-    if state is None or call.worker_id not in (state.holder, *state.advisory):
-        return f"{call.worker_id} did not hold {task.id}"
-    return "" if same(state.image, task) else f"{task.id} is not as it was answered"
-
-
-@_judges("ClaimNextTask")
-def _claimed_next(call: Call, step: Step, model: Model) -> str:
-    given = [task.id for task in call.answer.tasks]
-    if not given:
-        return ""
-    made = [
-        event.task_id
-        for event in step.events
-        if event.type in _CLAIMS and event.worker_id == call.worker_id
-    ]
-    if made != given:
-        return f"it was given {given}, and in the history {made}"
-    strange = [task.id for task in call.answer.tasks if not _shown(step, task)]
-    return f"{strange} are not as they were answered" if strange else ""
-
-
-@_judges("ReleaseTask", "CompleteTask", "FailTask")
-def _ended(call: Call, step: Step, model: Model) -> str:
-    types = {
-        "ReleaseTask": (v1.EVENT_TYPE_TASK_RELEASED, v1.EVENT_TYPE_ADVISORY_CLAIM_ENDED),
-        "CompleteTask": (v1.EVENT_TYPE_TASK_COMPLETED,),
-        "FailTask": (v1.EVENT_TYPE_TASK_FAILED, v1.EVENT_TYPE_TASK_RELEASED),
-    }[call.verb]
-    task_id = call.ask.task_id
-    event = _event_of(step, *types, task_id=task_id, reason=call.tag)
-    if event is None or event.worker_id != call.worker_id:
-        return f"{task_id} did not end so"
-    if not _shown(step, call.answer.task):
-        return f"{task_id} is not as it was answered"
-    return _unblocked(call, step)
-
-
-def _unblocked(call: Call, step: Step) -> str:
-    if call.verb == "ReleaseTask":
-        return ""
-    readied = [e.task_id for e in step.events if e.type == v1.EVENT_TYPE_TASK_READY]
-    told = list(call.answer.unblocked_task_ids)
-    return f"it unblocked {readied}, and was told {told}" if readied != told else ""
-
-
-@_judges("UpdateTask")
-def _updated(call: Call, step: Step, model: Model) -> str:
-    ask, answer = call.ask, call.answer
-    if _event_of(step, task_id=ask.task_id, reason=call.tag) is not None:
-        return "" if _shown(step, answer.task) else f"{ask.task_id} is not as it was answered"
-    if ask.HasField("title"):
-        return f"{ask.task_id} was not changed by it"
-    # A status or an assignee that it had already.
-    task = model.tasks.get(ask.task_id)
-    alike = task is not None and same(task.image, answer.task)
-    return "" if alike else f"{ask.task_id} is not as it was answered"
-
-
-@_judges("LogMetrics")
-def _logged(call: Call, step: Step, model: Model) -> str:
-    event = _event_of(step, v1.EVENT_TYPE_TASK_UPDATED, task_id=call.ask.task_id)
-    if event is None or event.task.metrics != call.answer.metrics:
-        return f"{call.ask.task_id} does not have these sums"
-    return ""
-
-
-@_judges("MarkFiles")
-def _marked(call: Call, step: Step, model: Model) -> str:
-    made = {e.file_mark.path for e in step.events if e.type == v1.EVENT_TYPE_FILE_MARKED}
-    missing = [
-        mark.path
-        for mark in call.answer.marks
-        if mark.path not in made or model.marks.get((mark.path, mark.worker_id)) != mark
-    ]
-    if missing:
-        return f"{missing} are not marked so"
-    paths = set(call.ask.paths)
-    others = {key for key in model.marks if key[0] in paths and key[1] != call.worker_id}
-    told = {(mark.path, mark.worker_id) for mark in call.answer.conflicts}
-    return f"marks of others were {sorted(others)}, told {sorted(told)}" if others != told else ""
-
-
-@_judges("UnmarkFiles")
-def _unmarked(call: Call, step: Step, model: Model) -> str:
-    for path in call.answer.unmarked_paths:
-        if (path, call.worker_id) in model.marks:
-            return f"{path} is still marked"
-    gone = [
-        event.file_mark.path
-        for event in step.events
-        if event.type == v1.EVENT_TYPE_FILE_UNMARKED and event.reason == call.tag
-    ]
-    told = list(call.answer.unmarked_paths)
-    return f"marks on {gone} went, told {told}" if sorted(gone) != sorted(told) else ""
-
-
-@_judges("Attach")
-def _attached(call: Call, step: Step, model: Model) -> str:
-    event = _event_of(step, v1.EVENT_TYPE_ATTACHMENT_ADDED, task_id=call.ask.task_id)
-    if event is None or event.attachment != call.answer.attachment:
-        return "the attachment is not there so"
-    return ""
-
-
-@_judges("Detach")
-def _detached(call: Call, step: Step, model: Model) -> str:
-    ask = call.ask
-    if _event_of(step, v1.EVENT_TYPE_ATTACHMENT_REMOVED, task_id=ask.task_id) is None or (
-        (ask.task_id, ask.type, ask.sequence) in model.attachments
-    ):
-        return "the attachment is still there"
-    return ""
-
-
-@_judges("Connect")
-def _connected(call: Call, step: Step, model: Model) -> str:
-    worker = model.worker(call.answer.worker.id)
-    event = _event_of(step, v1.EVENT_TYPE_WORKER_CONNECTED)
-    if event is None or event.worker_id != worker.image.id:
-        return "it did not connect"
-    held = {task.id for task in call.answer.held_tasks}
-    return f"it held {sorted(worker.held)}, told {sorted(held)}" if held != worker.held else ""
-
-
-@_judges("Disconnect")
-def _disconnected(call: Call, step: Step, model: Model) -> str:
-    worker = model.worker(call.worker_id)
-    if worker.connected:
-        return "it is still connected"
-    if worker.held or worker.shares:
-        return f"it still holds {sorted(worker.held | worker.shares)}"
-    made = [
-        event.task_id
-        for event in step.events
-        if event.type == v1.EVENT_TYPE_TASK_RELEASED and event.reason == call.tag
-    ]
-    told = list(call.answer.released_task_ids)
-    return f"it released {made}, told {told}" if sorted(made) != sorted(told) else ""
-
-
-@_judges("Heartbeat")
-def _alive(call: Call, step: Step, model: Model) -> str:
-    worker, answer = model.worker(call.worker_id), call.answer
-    if answer.worker.claims_held != model.begun(worker):
-        held = sorted(worker.held | worker.shares)
-        return f"it held {held}, told that it holds {answer.worker.claims_held}"
-    leases = [
-        model.tasks[id_].lease_ms
-        for id_ in worker.held
-        if model.tasks[id_].image.HasField("lease_expire_time")
-    ]
-    for id_ in worker.shares:
-        leases.append(model.tasks[id_].advisory[call.worker_id].lease.ToMilliseconds())
-    least = None
-    if answer.HasField("lease_expire_time"):
-        until = answer.lease_expire_time.ToMilliseconds()
-        least = until - answer.worker.heartbeat_time.ToMilliseconds()
-    if least != min(leases, default=None):
-        return f"it was told of a lease of {least} ms, and has {sorted(leases)}"
-    return ""
-
-
-@_judges("SignalTask", "BoostTask")
-def _warmed(call: Call, step: Step, model: Model) -> str:
-    types = {
-        "SignalTask": v1.EVENT_TYPE_TASK_SIGNALED,
-        "BoostTask": v1.EVENT_TYPE_TASK_BOOSTED,
-    }
-    event = _event_of(step, types[call.verb], task_id=call.ask.task_id, reason=call.tag)
-    if event is None or event.task != call.answer.task:
-        return f"{call.ask.task_id} was not warmed by it"
-    return ""
-
-
-@_judges("LinkTasks")
-def _linked(call: Call, step: Step, model: Model) -> str:
-    one = call.answer.dependency
-    key = one.from_task_id, one.to_task_id, one.type
-    if key not in model.dependencies:
-        return "the dependency is not there"
-    if call.answer.created:
-        event = _event_of(step, v1.EVENT_TYPE_DEPENDENCY_ADDED, task_id=one.to_task_id)
-        return "" if event is not None else "the dependency was not made by it"
-    return ""
-
-
-@_judges("UnlinkTasks")
-def _unlinked(call: Call, step: Step, model: Model) -> str:
-    ask = call.ask
-    left = [d for d in model.dependencies if d[:2] == (ask.from_task_id, ask.to_task_id)]
-    if left and not ask.type:
-        return "a dependency is still there"
-    gone = [
-        event.dependency for event in step.events if event.type == v1.EVENT_TYPE_DEPENDENCY_REMOVED
-    ]
-    missing = [one for one in call.answer.removed if one not in gone]
-    return "the dependency was not removed by it" if missing else ""
-
-
-@_judges("DeleteTask")
-def _deleted(call: Call, step: Step, model: Model) -> str:
-    for task_id in call.answer.deleted_task_ids:
-        if _event_of(step, v1.EVENT_TYPE_TASK_DELETED, task_id=task_id) is None:
-            return f"{task_id} was not deleted by it"
-    task = model.tasks.get(call.ask.task_id)
-    return "" if task is not None and task.deleted else "the task is not deleted"
-
-
-@_judges("Pause", "Resume")
-def _paused(call: Call, step: Step, model: Model) -> str:
-    task_id = call.ask.task_id
-    paused = task_id in model.paused_tasks if task_id else model.paused
-    if paused != (call.verb == "Pause"):
-        return f"claims are {'' if paused else 'not '}paused"
-    return ""
-
-
-def same(image: Any, task: Any) -> bool:
-    """Whether a task is shown as in the history, but for what changes without an event."""
-    if image == task:
-        return True
-    ours, theirs = v1.Task.FromString(image.SerializeToString()), v1.Task()
-    theirs.CopyFrom(task)
-    for one in (ours, theirs):
-        one.ClearField("lease_expire_time")  # any sign of life moves it
-    return ours == theirs

@@ -1,6 +1,7 @@
 """At most one holder, only whom the rules admit, and the best task to whom asks for one."""
 
 import math
+from collections import Counter
 from typing import Any
 
 from taskloom import v1
@@ -11,6 +12,12 @@ from tests.robustness.recording import Call
 
 _DAY_MS = 24 * 3600 * 1000
 _ALIKE = 1e-6
+_NOTHING = (
+    v1.CLAIM_OUTCOME_NONE_READY,
+    v1.CLAIM_OUTCOME_ALL_DONE,
+    v1.CLAIM_OUTCOME_WIP_LIMIT,
+    v1.CLAIM_OUTCOME_FILES_LOCKED,
+)
 
 
 class Exclusive(Promise):
@@ -70,7 +77,7 @@ class Admission(Promise):
             )
 
     def _why_not(self, step: Step, task: TaskState, worker: WorkerState, model: Model) -> str:
-        workflow = model.workflow
+        workflow = model.workflow_of(task)
         mine = task.holder == worker.image.id and task.image.status == workflow.assigned
         if not worker.connected:
             return "it is not connected"
@@ -90,14 +97,20 @@ class Admission(Promise):
             return "its tags do not do"
         if model.paused or model.is_paused(task):
             return "claims were paused"
+        if model.is_over_budget(task.image):
+            return "it was over budget"
         if worker.rests_until > step.time:
             return "it was resting"
         held = model.begun(worker) - (task.id in worker.shares)
         if mine:
-            held -= sum(model.tasks[id_].image.status == workflow.assigned for id_ in worker.held)
+            held -= sum(_is_assigned(model.tasks[id_], model) for id_ in worker.held)
         if held >= worker.image.max_claims:
             return f"it held {held} tasks already, its limit"
         return ""
+
+
+def _is_assigned(task: TaskState, model: Model) -> bool:
+    return bool(task.image.status == model.workflow_of(task).assigned)
 
 
 class BestFirst(Promise):
@@ -120,7 +133,8 @@ class BestFirst(Promise):
             (t for t in model.takable(worker, ask.parent_id) if _is_wanted(t, ask)),
             key=lambda t: (bool(t.advisory), -_heat(t) if hottest else -t.image.priority, t.number),
         )
-        expected = [task.id for task in best[: min(ask.max_tasks or 1, room)]]
+        best = _first_with_room(best, min(ask.max_tasks or 1, room), ask, model)
+        expected = [task.id for task in best]
         given = [task.id for task in answer.tasks]
         alike = hottest and len(given) == len(expected) and _as_hot(given, best, model)
         if given != expected and not alike:
@@ -128,6 +142,14 @@ class BestFirst(Promise):
                 f"{ask.worker_id} was given {given}, but the best were {expected}",
                 revision=step.revision,
                 tasks=sorted(set(given) ^ set(expected)),
+                workers=[ask.worker_id],
+                call=call,
+            )
+        elif locks := model.lock_holders(ask.worker_id, ask.files):
+            self.violated(
+                f"{ask.worker_id} was given {given}, although others held {sorted(locks)}",
+                revision=step.revision,
+                tasks=given,
                 workers=[ask.worker_id],
                 call=call,
             )
@@ -157,28 +179,55 @@ class BestFirst(Promise):
         full = held >= worker.image.max_claims
         if not model.paused and full != (outcome == v1.CLAIM_OUTCOME_LIMIT_REACHED):
             return f"it held {held} of {worker.image.max_claims}"
-        if outcome not in (v1.CLAIM_OUTCOME_NONE_READY, v1.CLAIM_OUTCOME_ALL_DONE):
+        if outcome not in _NOTHING:
             return ""
+        is_done = not self._any_open(ask.parent_id, model)
+        locks = model.lock_holders(ask.worker_id, ask.files)
+        if outcome == v1.CLAIM_OUTCOME_FILES_LOCKED and not locks:
+            return "nobody held its locks"
+        if locks:
+            told = {(mark.path, mark.worker_id) for mark in call.answer.conflicts}
+            if told != locks and outcome == v1.CLAIM_OUTCOME_FILES_LOCKED:
+                return f"it was told of the locks {sorted(told)}, and others held {sorted(locks)}"
+            expected = v1.CLAIM_OUTCOME_FILES_LOCKED
+            return "its locks were held" if not is_done and outcome != expected else ""
+        full = False
         for task in model.takable(worker, ask.parent_id):
             if _is_wanted(task, ask):
-                return f"{task.id} was ready for it"
-        is_done = not self._any_open(ask.parent_id, model)
-        if is_done != (outcome == v1.CLAIM_OUTCOME_ALL_DONE):
+                if ask.mode == v1.CLAIM_MODE_ADVISORY or model.room(task.image.workflow) > 0:
+                    return f"{task.id} was ready for it"
+                full = True
+        if full != (outcome == v1.CLAIM_OUTCOME_WIP_LIMIT):
+            return "a limit kept it from a task" if full else "no limit kept it from any task"
+        if not full and is_done != (outcome == v1.CLAIM_OUTCOME_ALL_DONE):
             return "all was done" if is_done else "not all was done"
         return ""
 
     def _any_open(self, scope: str, model: Model) -> bool:
-        terminal = model.workflow.terminal
+        still_open = model.rules.open_statuses()
         if not scope:
-            return any(n for status, n in model.statuses.items() if status not in terminal)
+            return any(n for status, n in model.statuses.items() if status in still_open)
         below = list(model.children.get(scope, ()))
         while below:
             id_ = below.pop()
             task = model.tasks[id_]
-            if not task.deleted and task.image.status not in terminal:
+            if not task.deleted and task.image.status in still_open:
                 return True
             below.extend(model.children.get(id_, ()))
         return False
+
+
+def _first_with_room(best: list[TaskState], most: int, ask: Any, model: Model) -> list[TaskState]:
+    """The first of the best, without those for which the limits of their workflows have no room."""
+    first: list[TaskState] = []
+    given: Counter[str] = Counter()
+    for task in best:
+        workflow = task.image.workflow
+        has_room = given[workflow] < model.room(workflow)
+        if len(first) < most and (has_room or ask.mode == v1.CLAIM_MODE_ADVISORY):
+            first.append(task)
+            given[workflow] += 1
+    return first
 
 
 def _is_wanted(task: TaskState, ask: Any) -> bool:

@@ -17,6 +17,8 @@ _DEPENDENCY_TYPES = {
     "see-also": v1.DEPENDENCY_TYPE_SEE_ALSO,
     "relates-to": v1.DEPENDENCY_TYPE_RELATES_TO,
 }
+# Refusals of a claim that say nothing of an attempt: of a task that one holds, or of none at all.
+_UNCOUNTED = ("TASK_DELETED", "BUDGET_EXCEEDED", "FILE_LOCKED")
 
 
 class Database(Promise):
@@ -45,7 +47,24 @@ class Database(Promise):
         self._judge_sequence()
         self._judge_workers(model)
         self._judge_the_rest(model)
+        self._judge_ids()
         self._judge_answers()
+
+    def _judge_ids(self) -> None:
+        """No row, but those of what has happened, names a task by an id that none has."""
+        columns = self._query(
+            "SELECT t.name, c.name FROM sqlite_schema t, pragma_table_info(t.name) c "
+            "WHERE t.type = 'table' AND c.name IN ('task_id', 'from_task_id', 'to_task_id', "
+            "'parent_id') AND t.name NOT IN ('events', 'requests', 'renames')"
+        )
+        for table, column in columns:
+            rows = self._query(
+                f"SELECT DISTINCT {column} FROM {table} WHERE {column} IS NOT NULL AND {column} "
+                "NOT IN (SELECT id FROM tasks) LIMIT 3"
+            )
+            if rows:
+                ids = [row[0] for row in rows]
+                self.violated(f"{table}.{column} names {ids}, which are no tasks", tasks=ids)
 
     def _query(self, sql: str) -> list[Any]:
         assert self.history.truth.db is not None
@@ -125,14 +144,18 @@ class Database(Promise):
 
     def _judge_counts(self, model: Model) -> None:
         """unmet_blockers and open_children are what the tables of tasks and dependencies say."""
-        blocking = ", ".join(f"'{status}'" for status in sorted(model.workflow.blocking))
+        blocking = ", ".join(
+            f"('{name}', '{status}')"
+            for name, workflow in model.rules.workflows.items()
+            for status in sorted(workflow.blocking)
+        )
         sql = (
             "SELECT id, unmet_blockers, (SELECT count(DISTINCT d.from_task_id) FROM dependencies d "
             "JOIN tasks b ON b.id = d.from_task_id WHERE d.to_task_id = t.id AND d.dep_type IN "
-            f"('blocks', 'follows') AND b.deleted_at IS NULL AND b.status IN ({blocking})), "
-            "open_children, (SELECT count(*) FROM tasks c WHERE c.parent_id = t.id "
-            f"AND c.deleted_at IS NULL AND c.status IN ({blocking})) "
-            "FROM tasks t WHERE deleted_at IS NULL"
+            "('blocks', 'follows') AND b.deleted_at IS NULL AND (b.workflow, b.status) IN "
+            f"(VALUES {blocking})), open_children, (SELECT count(*) FROM tasks c WHERE "
+            "c.parent_id = t.id AND c.deleted_at IS NULL AND (c.workflow, c.status) IN "
+            f"(VALUES {blocking})) FROM tasks t WHERE deleted_at IS NULL"
         )
         for task_id, unmet, blockers, open_, children in self._query(sql):
             if (unmet, open_) != (blockers, children):
@@ -165,7 +188,7 @@ class Database(Promise):
             if call.verb == "ClaimTask":
                 tried[call.worker_id] += len(call.attempts)
                 refused[call.worker_id] += sum(
-                    attempt.code == "FAILED_PRECONDITION" and attempt.reason != "TASK_DELETED"
+                    attempt.code == "FAILED_PRECONDITION" and attempt.reason not in _UNCOUNTED
                     for attempt in call.attempts
                 )
         rows = self._query(
@@ -201,12 +224,16 @@ class Database(Promise):
         tables: dict[str, tuple[Any, Any]] = {
             "dependencies": (dependencies, model.dependencies),
             "file_locks": (
-                set(self._query("SELECT file_path, worker_id FROM file_locks")),
-                set(model.marks),
+                set(
+                    self._query("SELECT file_path, worker_id, ifnull(task_id, '') FROM file_locks")
+                ),
+                {(*key, mark.task_id) for key, mark in model.marks.items()},
             ),
             "attachments": (
-                set(self._query("SELECT task_id, attachment_type, sequence FROM attachments")),
-                set(model.attachments),
+                set(
+                    self._query("SELECT task_id, attachment_type, sequence, name FROM attachments")
+                ),
+                {(*key, one.name) for key, one in model.attachments.items()},
             ),
             "advisory_claims": (
                 set(self._query("SELECT worker_id, task_id FROM advisory_claims")),

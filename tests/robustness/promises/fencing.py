@@ -3,12 +3,27 @@
 from collections import defaultdict
 from typing import Any
 
+from taskloom import v1
+
 from tests.robustness.history import Promise, Step
 from tests.robustness.model import Model, TaskState
-from tests.robustness.recording import Call
+from tests.robustness.recording import Call, number_of
 
 _HOLDERS_VERBS = frozenset({"ReleaseTask", "CompleteTask", "FailTask"})
-_WITH_CLAIM = frozenset({"UpdateTask", "LogMetrics", "MarkFiles", "Attach", "Detach", "SignalTask"})
+_WITH_CLAIM = frozenset(
+    {
+        "UpdateTask",
+        "UpdateTasks",
+        "LogMetrics",
+        "MarkFiles",
+        "UnmarkFiles",
+        "Attach",
+        "UploadAttachment",
+        "Detach",
+        "SignalTask",
+        "SetThought",
+    }
+)
 _MARGIN_MS = 5  # by which the clocks' roundings may differ
 
 
@@ -22,30 +37,30 @@ class Fencing(Promise):
         self._spans: defaultdict[str, list[_Span]] = defaultdict(list)  # by task
 
     def before(self, step: Step, model: Model) -> None:  # noqa: D102
-        for call in step.calls:
-            if _is_change(step, call) and (why := self._why_stale(call, model)):
-                self._stale(step, call, why)
+        self._judge(step, model, is_change=True)
 
     def after(self, step: Step, model: Model) -> None:  # noqa: D102
+        self._judge(step, model, is_change=False)
+
+    def _judge(self, step: Step, model: Model, *, is_change: bool) -> None:
+        """Judge what changed something by how it was before, and what did not by how it is."""
         for call in step.calls:
-            if not _is_change(step, call) and (why := self._why_stale(call, model)):
-                self._stale(step, call, why)
+            asks = call.ask.updates if call.verb == "UpdateTasks" else [call.ask]
+            for ask in asks if _is_change(step, call) == is_change else ():
+                if why := self._why_stale(call, ask, model):
+                    self.violated(
+                        f"{call.verb} of {ask.worker_id} with claim {ask.claim_revision} was "
+                        f"done, although {why}",
+                        revision=step.revision,
+                        tasks=[ask.task_id],
+                        workers=[ask.worker_id],
+                        call=call,
+                    )
 
-    def _stale(self, step: Step, call: Call, why: str) -> None:
-        self.violated(
-            f"{call.verb} of {call.worker_id} with claim {call.ask.claim_revision} was done, "
-            f"although {why}",
-            revision=step.revision,
-            tasks=[call.ask.task_id],
-            workers=[call.worker_id],
-            call=call,
-        )
-
-    def _why_stale(self, call: Call, model: Model) -> str:
+    def _why_stale(self, call: Call, ask: Any, model: Model) -> str:
         """Why the call should have been refused; empty where it should not."""
         if call.verb not in _HOLDERS_VERBS and call.verb not in _WITH_CLAIM:
             return ""
-        ask = call.ask
         if not ask.task_id:
             return ""
         self.judged += 1
@@ -53,6 +68,8 @@ class Fencing(Promise):
         if task is None:
             return "there was no such task"
         shown = ask.claim_revision
+        if call.verb == "SetThought" and not shown:
+            return "" if ask.worker_id in (task.holder, *task.advisory) else _who(task)
         if call.verb in _HOLDERS_VERBS:
             holds = task.holder == ask.worker_id and shown in (0, task.claim)
             late = call.verb == "CompleteTask" and not task.claim and _lapsed(task, call)
@@ -65,7 +82,7 @@ class Fencing(Promise):
             and (shown != task.claim or ask.worker_id not in ("", task.holder))
         ):
             return _who(task)
-        if call.verb == "UpdateTask" and ask.HasField("status") and ask.worker_id:
+        if call.verb in ("UpdateTask", "UpdateTasks") and ask.HasField("status") and ask.worker_id:
             moves = ask.status != task.image.status
             if moves and task.claim and task.holder != ask.worker_id:
                 return _who(task)
@@ -74,8 +91,11 @@ class Fencing(Promise):
     def event(self, step: Step, event: Any, model: Model) -> None:  # noqa: D102
         if not event.HasField("task"):
             return
-        spans = self._spans[event.task_id]
         time = event.time.ToMilliseconds()
+        if event.type == v1.EVENT_TYPE_TASK_RENAMED:
+            for span in self._spans[event.task_id][-1:]:
+                span.end = span.end or time  # the old id is nobody's
+        spans = self._spans[event.task.id]
         claim = event.task.claim_revision
         if spans and spans[-1].end is None and spans[-1].claim != claim:
             spans[-1].end = time
@@ -94,7 +114,7 @@ class Fencing(Promise):
         """CLAIM_LOST is wrong where the claim held the task all through the call."""
         self.judged += 1
         ask = call.ask
-        for span in self._spans.get(ask.task_id, ()):
+        for span in self._spans.get(getattr(ask, "task_id", ""), ()):
             if (
                 span.worker_id == ask.worker_id
                 and ask.claim_revision in (0, span.claim)
@@ -141,8 +161,10 @@ class _Span:
 
 def _is_change(step: Step, call: Call) -> bool:
     """Whether the call made this revision, or only saw it."""
-    if call.verb == "UpdateTask":
-        return any(event.reason == call.tag for event in step.events)
+    if call.verb in ("UpdateTask", "UpdateTasks"):
+        return any(number_of(event.reason) == call.number for event in step.events)
+    if call.verb in ("SetThought", "UnmarkFiles"):
+        return any(event.worker_id == call.worker_id for event in step.events)
     return call.verb in _HOLDERS_VERBS or call.verb in _WITH_CLAIM
 
 

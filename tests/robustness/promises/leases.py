@@ -8,7 +8,7 @@ from typing import Any
 from taskloom import v1
 
 from tests.robustness.history import Promise, Step
-from tests.robustness.model import Model, is_expiry
+from tests.robustness.model import Model, TaskState, is_expiry, is_lock
 from tests.robustness.recording import VERBS, Call, number_of
 
 # How long after its time a lease may end, besides the times at which the server was stopped or
@@ -17,11 +17,22 @@ LATE_MS = 5_000
 # A call that was given up may reach the server so long after.
 _UNDER_WAY_MS = 1_000
 # These name a worker and are no sign of its life.
-_NO_SIGN = frozenset({"Disconnect", "GetTask", "ListTasks", "ListWorkers", "ExplainTask"})
+_NO_SIGN = frozenset(
+    {
+        *("Disconnect", "GetTask", "ListTasks", "ListWorkers", "ExplainTask", "ListFileMarks"),
+        "CheckGates",
+    }
+)
 # A mark or an advisory claim that goes carries its worker's name, whoever caused it.
 _BY_OTHERS = frozenset({v1.EVENT_TYPE_FILE_UNMARKED, v1.EVENT_TYPE_ADVISORY_CLAIM_ENDED})
-# Who waits is given a task, and may be gone: that is no sign of life, as asking for it was.
-_GIVEN = frozenset({v1.EVENT_TYPE_TASK_CLAIMED, v1.EVENT_TYPE_ADVISORY_CLAIM_MADE})
+# Who waits is given a task, or a lock, and may be gone: that is no sign of life; asking was.
+_GIVEN = frozenset(
+    {
+        v1.EVENT_TYPE_TASK_CLAIMED,
+        v1.EVENT_TYPE_ADVISORY_CLAIM_MADE,
+        v1.EVENT_TYPE_FILE_MARKED,
+    }
+)
 _BROKE = "the stream of "
 _RAN_OUT = "the lease of "
 
@@ -73,6 +84,8 @@ class Leases(Promise):
         time = event.time.ToMilliseconds()
         if event.HasField("task"):
             self._note_task(step, event, time, model)
+        if event.type == v1.EVENT_TYPE_FILE_UNMARKED and is_lock(event.file_mark.path):
+            self._note_lock(step, event, model)
         if event.worker_id and event.type not in _BY_OTHERS:
             if event.type not in _GIVEN:
                 self._saw(event.worker_id, time)
@@ -82,13 +95,16 @@ class Leases(Promise):
         task, after = model.tasks.get(event.task_id), event.task
         if task is None:
             return
-        if task.claim:
+        if task.fixed_until:
+            self._judge_fixed(step, event, task, time, model)
+        elif task.claim:
             ran = task.image.HasField("lease_expire_time")
             if is_expiry(event) and not ran:
                 self._too_soon(step, event, task.holder, "did not run: the task was parked")
             elif is_expiry(event):
                 self._judge(step, event, task.holder, task.lease_from, task.lease_ms)
-            if ran and not (after.claim_revision and after.HasField("lease_expire_time")):
+            runs_on = after.claim_revision and after.HasField("lease_expire_time")
+            if ran and not (runs_on and not model.is_over_budget(after)):
                 self._note_end(step, event, task.holder, task.lease_from, task.lease_ms)
         if event.type == v1.EVENT_TYPE_ADVISORY_CLAIM_ENDED:
             claim = task.advisory.get(event.worker_id)
@@ -98,6 +114,36 @@ class Leases(Promise):
             if number_of(event.reason) is None and event.reason.startswith((_BROKE, _RAN_OUT)):
                 self._judge(step, event, event.worker_id, since, lease_ms)
             self._note_end(step, event, event.worker_id, since, lease_ms)
+
+    def _judge_fixed(
+        self, step: Step, event: Any, task: TaskState, time: int, model: Model
+    ) -> None:
+        """A lease on what is over budget is not renewed, and lasts as long as it did before."""
+        self.judged += 1
+        after, until = event.task, task.fixed_until
+        if not after.claim_revision:
+            if is_expiry(event) and time < until and not event.reason.startswith(_BROKE):
+                why = f"on what is over budget, ended {until - time} ms before its time"
+                self._too_soon(step, event, task.holder, why)
+            late = time - until - self.history.idle_within(until, time)
+            if late > LATE_MS:
+                self._too_long(step.revision, task.holder, event.task_id, "over budget", late)
+        elif after.HasField("lease_expire_time") and model.is_over_budget(after):
+            told = after.lease_expire_time.ToMilliseconds()
+            if told > until:
+                why = f"on what is over budget, was renewed by {told - until} ms"
+                self._too_soon(step, event, task.holder, why)
+
+    def _note_lock(self, step: Step, event: Any, model: Model) -> None:
+        """A lock that goes by itself goes when its worker has been silent for its own lease."""
+        if number_of(event.reason) is not None or not event.reason.startswith((_BROKE, _RAN_OUT)):
+            return
+        mark = event.file_mark
+        worker = model.worker(mark.worker_id)
+        since = mark.mark_time.ToMilliseconds()
+        lease_ms = worker.image.lease.ToMilliseconds()
+        self.judged += 1
+        self._judge(step, event, mark.worker_id, since, lease_ms)
 
     def _note_end(self, step: Step, event: Any, worker: str, since: int, lease_ms: int) -> None:
         time = event.time.ToMilliseconds()
@@ -146,13 +192,17 @@ class Leases(Promise):
             self.judged += 1
             gap = self._longest_silence(ended, lives.get(ended.worker_id, []))
             if gap > ended.lease_ms + LATE_MS:
-                self.violated(
-                    f"the lease of {ended.worker_id} on {ended.task_id}, {ended.lease_ms} ms, "
-                    f"went on through {gap:.0f} ms without a sign of life",
-                    revision=ended.revision,
-                    tasks=[ended.task_id],
-                    workers=[ended.worker_id],
-                )
+                what = f"{ended.lease_ms} ms"
+                self._too_long(ended.revision, ended.worker_id, ended.task_id, what, gap)
+
+    def _too_long(self, revision: int, worker: str, task_id: str, what: str, gap: float) -> None:
+        self.violated(
+            f"the lease of {worker} on {task_id}, {what}, went on through {gap:.0f} ms in which "
+            "nothing renewed it",
+            revision=revision,
+            tasks=[task_id],
+            workers=[worker],
+        )
 
     def _longest_silence(self, ended: _Span, signs: list[tuple[float, float]]) -> float:
         """The longest time within a lease, in ms, in which its worker said nothing, and the

@@ -7,7 +7,7 @@ from taskloom import v1
 
 from tests.robustness.history import Promise, Step
 from tests.robustness.model import Model
-from tests.robustness.promises.acknowledged import same
+from tests.robustness.promises.judging import same
 from tests.robustness.recording import Call, Stream
 
 _RESTS = v1.OBSTACLE_TYPE_COOLING_DOWN
@@ -36,6 +36,8 @@ class Reads(Promise):
                     self._judge_image(step, call, task, model)
             elif call.verb == "GetStatus":
                 self._judge_status(step, call, model)
+            elif call.verb in _LOOKS:
+                self._judge_look(step, call, model)
         for stream in self._listed.get(step.revision, ()):
             self._judge_state(step, stream, model)
 
@@ -82,6 +84,7 @@ class Reads(Promise):
             and worker.connected
             and not model.paused
             and model.admits(worker, task)
+            and model.room(task.image.workflow) > 0
             and model.begun(worker) - (task.id in worker.shares) < worker.image.max_claims
         )
         told = [one for one in call.answer.obstacles if one.type != _RESTS]
@@ -106,6 +109,7 @@ class Reads(Promise):
             "paused": answer.HasField("paused"),
             "paused subtrees": {one.task_id for one in answer.paused_subtrees},
             "unmatched": answer.unmatched_tasks,
+            "over budget": set(answer.over_budget_task_ids),
         }
         true: dict[str, Any] = {
             "tasks by status": {k: n for k, n in model.statuses.items() if n},
@@ -118,6 +122,7 @@ class Reads(Promise):
                 not any(model.admits(worker, model.tasks[id_]) for worker in connected)
                 for id_ in model.ready
             ),
+            "over budget": {id_ for id_ in model.spent if not model.tasks[id_].deleted},
         }
         for what, value in true.items():
             if told[what] != value:
@@ -127,6 +132,18 @@ class Reads(Promise):
                     revision=step.revision,
                     call=call,
                 )
+
+    def _judge_look(self, step: Step, call: Call, model: Model) -> None:
+        """What was told of marks, attachments, gates or costs."""
+        self.judged += 1
+        told, true = _LOOKS[call.verb](call, model)
+        if told != true:
+            self.violated(
+                f"{call.verb} told {told} at revision {step.revision}, but it was {true}",
+                revision=step.revision,
+                tasks=[getattr(call.ask, "task_id", "")],
+                call=call,
+            )
 
     def _judge_state(self, step: Step, stream: Stream, model: Model) -> None:
         """The state that a watch begins with; of a filter, only that what is listed is true."""
@@ -158,6 +175,53 @@ class Reads(Promise):
                 tasks=wrong[:1],
                 stream=stream,
             )
+
+
+def _marks(call: Call, model: Model) -> tuple[Any, Any]:
+    told = {(mark.path, mark.worker_id): mark for mark in call.answer.marks}
+    return told, model.marks
+
+
+def _attachments(call: Call, model: Model) -> tuple[Any, Any]:
+    told = {(one.type, one.sequence): one for one in call.answer.attachments}
+    true = {
+        (type_, sequence): one
+        for (task_id, type_, sequence), one in model.attachments.items()
+        if task_id == call.ask.task_id
+    }
+    return told, true
+
+
+def _passes(call: Call, model: Model) -> tuple[Any, Any]:
+    """Whether gates keep the task, for the worker that asks, from being completed."""
+    image = model.tasks[call.ask.task_id].image
+    completed = v1.Task()
+    completed.CopyFrom(image)
+    completed.status = model.rules.of(image).completed
+    overlays = model.worker(call.worker_id).image.overlays
+    asked = model.rules.gates(image, completed, image.status, overlays)
+    there = {type_ for task_id, type_, _ in model.attachments if task_id == image.id}
+    return call.answer.passes, asked <= there
+
+
+def _costs(call: Call, model: Model) -> tuple[Any, Any]:
+    cost, attempts = model.spending(call.ask.task_id)
+    told: list[Any] = [call.answer.metrics.cost_usd, call.answer.attempts]
+    true: list[Any] = [cost, attempts]
+    image = model.tasks[call.ask.task_id].image
+    if image.HasField("max_cost_usd"):
+        told += [call.answer.budget.cost_usd, call.answer.budget.spent]
+        true += [cost, image.id in model.spent]
+    return told, true
+
+
+# By verb: what was told, and what was true at its revision.
+_LOOKS = {
+    "ListFileMarks": _marks,
+    "ListAttachments": _attachments,
+    "CheckGates": _passes,
+    "GetMetrics": _costs,
+}
 
 
 def _difference(image: Any, task: Any) -> str:

@@ -56,6 +56,8 @@ class Streams(Promise):
         for event in step.events:
             if not event.HasField("task"):
                 continue
+            if event.type == v1.EVENT_TYPE_TASK_RENAMED and event.task_id in self._untold:
+                self._untold[event.task.id] = self._untold.pop(event.task_id)
             if event.task.worker_id in self._talks:
                 self._note(step, event)
             if event.task_id in self._untold and not event.task.claim_revision:

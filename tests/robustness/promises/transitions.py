@@ -20,6 +20,13 @@ _TO = {
     v1.EVENT_TYPE_TASK_RELEASED: "initial",
 }
 _AFTER_DELETION = (v1.EVENT_TYPE_TASK_UPDATED, v1.EVENT_TYPE_ADVISORY_CLAIM_ENDED)
+_COMES_OR_GOES = (v1.EVENT_TYPE_TASK_DELETED, v1.EVENT_TYPE_TASK_RESTORED)
+_HOLDS_ALL_BELOW = (
+    v1.EVENT_TYPE_PAUSED,
+    v1.EVENT_TYPE_RESUMED,
+    v1.EVENT_TYPE_BUDGET_SPENT,
+    v1.EVENT_TYPE_BUDGET_FREED,
+)
 _MAY_MOVE = frozenset({*_TO, v1.EVENT_TYPE_TASK_CANCELLED, v1.EVENT_TYPE_TASK_MOVED})
 
 
@@ -49,17 +56,19 @@ class Transitions(Promise):
     def _why_born_wrong(self, event: Any, model: Model) -> str:
         if event.type != v1.EVENT_TYPE_TASK_CREATED:
             return "but nobody created it"
-        if event.task.status != model.workflow.initial:
+        if event.task.status != model.rules.of(event.task).initial:
             return f"but it begins as {event.task.status}"
         return ""
 
     def _why_not(self, event: Any, task: TaskState, model: Model) -> str:
-        workflow = model.workflow
+        workflow = model.workflow_of(task)
         before, after = task.image, event.task
         if event.type == v1.EVENT_TYPE_TASK_CREATED:
             return "but there is one already"
         if task.deleted:
             # What it consumed may be reported still, and who worked on it is told that it is over.
+            if event.type == v1.EVENT_TYPE_TASK_RESTORED and not after.HasField("delete_time"):
+                return "" if after.status == before.status else f"but it was {before.status}"
             is_late = event.type in _AFTER_DELETION and not after.claim_revision
             return "" if is_late and after.status == before.status else "but it is deleted"
         wanted = _TO.get(event.type)
@@ -100,13 +109,14 @@ class Attempts(Promise):
         if task is None:
             return
         before, after = task.image, event.task
+        failed = model.workflow_of(task).failed
         more = after.attempts - before.attempts
         self.judged += more > 0
         problem = ""
         if is_expiry(event):
             if more != 1:
                 problem = f"a lease ran out, and attempts went by {more}"
-            elif (after.attempts >= after.max_attempts) != (after.status == model.workflow.failed):
+            elif (after.attempts >= after.max_attempts) != (after.status == failed):
                 problem = (
                     f"after attempt {after.attempts} of {after.max_attempts} it is {after.status}"
                 )
@@ -117,7 +127,7 @@ class Attempts(Promise):
             problem = f"{v1.EventType.Name(event.type)} counted an attempt"
         elif more > 0 and after.attempts >= after.max_attempts:
             problem = f"it goes back after attempt {after.attempts} of {after.max_attempts}"
-        if not problem and is_expiry(event) and after.status != model.workflow.failed:
+        if not problem and is_expiry(event) and after.status != failed:
             problem = self._wrong_rest(event, before)
         if problem:
             self.violated(
@@ -150,12 +160,14 @@ class Readiness(Promise):
             if not event.task_id or event.task_id not in model.tasks:
                 continue
             touched.add(event.task_id)
-            if event.type in (v1.EVENT_TYPE_PAUSED, v1.EVENT_TYPE_RESUMED):
+            if event.type in _HOLDS_ALL_BELOW:
                 touched |= _below(event.task_id, model)
             if event.HasField("dependency"):
                 touched.add(event.dependency.from_task_id)
+                if event.dependency.type == v1.DEPENDENCY_TYPE_CONTAINS:
+                    touched |= _below(event.dependency.to_task_id, model)
             if event.HasField("task"):
-                if event.previous_status or event.type == v1.EVENT_TYPE_TASK_DELETED:
+                if event.previous_status or event.type in _COMES_OR_GOES:
                     touched |= model.dependents.get(event.task_id, set())
                 if event.task.parent_id:
                     touched.add(event.task.parent_id)

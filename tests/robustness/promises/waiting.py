@@ -1,11 +1,10 @@
 """A ready task waits for nobody, and goes to the one who waits longest.
 
-Who stands in line when is known without looking at a clock. A call stands there once a later call
-on the same connection has been answered, for calls are taken in the order in which they come; a
-stream stands there once it has told that there is nothing; both do until they are answered.
+Who stands in line when is known without looking at a clock: of a call, as ``lines`` tells; a stream
+stands there once it has told that there is nothing, until it tells something else.
 """
 
-from collections import defaultdict, deque
+from collections import deque
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -13,17 +12,18 @@ from typing import Any
 from taskloom import v1
 
 from tests.robustness.history import Promise, Step
-from tests.robustness.model import Model
-from tests.robustness.recording import Attempt, Call
+from tests.robustness.model import Model, is_lock
+from tests.robustness.promises.lines import standing
+from tests.robustness.recording import Call
 
-_NOTHING = (v1.CLAIM_OUTCOME_NONE_READY, v1.CLAIM_OUTCOME_ALL_DONE)
+_NOTHING = (
+    v1.CLAIM_OUTCOME_NONE_READY,
+    v1.CLAIM_OUTCOME_ALL_DONE,
+    v1.CLAIM_OUTCOME_WIP_LIMIT,
+)
 # The server hands a task on in the revision after the one that made it ready, or, where that made
 # many ready, in one of the next.
 _NEXT = 50
-_READS = frozenset({"GetTask", "ListTasks", "GetStatus", "ExplainTask"})  # take another way
-# So long after a fault connections may be made anew, and calls on them are sent in any order.
-_MADE_ANEW_MS = 1_000
-_IN_ORDER_MS = 50
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -52,27 +52,15 @@ class Waiting(Promise):
         self._beside: dict[tuple[str, _Wait], int] = {}  # since when a wait stands by a task
 
     def _unary_waits(self) -> list[_Wait]:
-        attempts: defaultdict[str, list[tuple[Call, Attempt]]] = defaultdict(list)
-        for call in self.history.calls:
-            for attempt in call.attempts:
-                if attempt.answered and call.verb not in _READS:
-                    attempts[call.agent].append((call, attempt))
         waits = []
-        for of_agent in attempts.values():
-            for call, attempt in of_agent:
-                is_claim = call.verb == "ClaimNextTask" and not call.ask.parent_id
-                if not is_claim or call.ask.mode == v1.CLAIM_MODE_ADVISORY:
-                    continue
-                later = [
-                    other.end
-                    for _, other in of_agent
-                    if attempt.start + _IN_ORDER_MS < other.start and other.end < attempt.end
-                ]
-                if later and self._undisturbed(attempt.start, min(later)):
-                    answer = next(a for one, a in call.answers if one is attempt)
-                    answered = answer.revision
-                    wait = _Wait(call.worker_id, attempt.start, min(later), answered, call)
-                    waits.append(wait)
+        for call, attempt, start in standing(self.history, "ClaimNextTask"):
+            ask = call.ask
+            if ask.parent_id or ask.mode == v1.CLAIM_MODE_ADVISORY or not attempt.answered:
+                continue
+            if any(is_lock(path) for path in ask.files):
+                continue  # it may wait for locks
+            answer = next(answer for one, answer in call.answers if one is attempt)
+            waits.append(_Wait(call.worker_id, attempt.start, start, answer.revision, call))
         return waits
 
     def _stream_waits(self) -> list[_Wait]:
@@ -83,10 +71,6 @@ class Waiting(Promise):
             for (time, message), (_, following) in pairwise(talk.messages)
             if message.waiting.outcome in _NOTHING and following.revision and not talk.ask.parent_id
         ]
-
-    def _undisturbed(self, start: float, end: float) -> bool:
-        """Whether no fault was committed in this time, or shortly before."""
-        return not any(a < end and b + _MADE_ANEW_MS > start for a, b in self.history.faults)
 
     def before(self, step: Step, model: Model) -> None:  # noqa: D102
         while self._waits and self._waits[0].start <= step.time:
@@ -165,4 +149,5 @@ class Waiting(Promise):
             and not model.paused
             and model.begun(worker) < worker.image.max_claims
             and model.admits(worker, task)
+            and model.room(task.image.workflow) > 0
         )

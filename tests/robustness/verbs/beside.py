@@ -1,12 +1,13 @@
-"""What is done beside the work: metrics, marks, attachments, pauses, and looking at things."""
+"""What is done beside the work: metrics, thoughts, pauses, trials, and looking at things."""
 
 import asyncio
+import json
 
 from taskloom import v1
 
 from tests.robustness.agents import Agent
 from tests.robustness.recording import tag_of
-from tests.robustness.verbs.choice import BASE, action
+from tests.robustness.verbs.choice import BASE, DRY, OVERLAYS, action
 
 
 @action(3, side=4)
@@ -25,73 +26,56 @@ async def log_metrics(agent: Agent) -> None:
     )
 
 
-@action(2, side=2)
-async def mark_files(agent: Agent) -> None:
-    """Say which files one works on."""
-    rng = agent.rng
-    task_id, claim = agent.a_claim() if rng.random() < 0.8 else ("", 0)
-    number = agent.board.number()
-    await agent.call(
-        "MarkFiles",
-        v1.MarkFilesRequest(
-            worker_id=agent.id,
-            paths=[f"src/{rng.randrange(40)}.py" for _ in range(rng.randrange(1, 3))],
-            task_id=task_id,
-            claim_revision=claim,
-            reason=tag_of(number),
-        ),
-        number=number,
-    )
-
-
 @action(1, side=1)
-async def unmark_files(agent: Agent) -> None:
-    """Say that one does not any more."""
+async def think(agent: Agent) -> None:
+    """Say what one thinks, of a task or of all that one holds."""
     rng = agent.rng
+    task_id, claim = agent.a_claim() if rng.random() < 0.6 else ("", 0)
     number = agent.board.number()
     await agent.call(
-        "UnmarkFiles",
-        v1.UnmarkFilesRequest(
-            worker_id=agent.id,
-            paths=[f"src/{rng.randrange(40)}.py" for _ in range(rng.randrange(3))],
-            reason=tag_of(number),
-        ),
-        number=number,
-    )
-
-
-@action(2, side=2)
-async def attach(agent: Agent) -> None:
-    """Keep something with a task."""
-    rng = agent.rng
-    task_id, claim = agent.a_claim()
-    number = agent.board.number()
-    answer = await agent.call(
-        "Attach",
-        v1.AttachRequest(
+        "SetThought",
+        v1.SetThoughtRequest(
             worker_id=agent.id,
             task_id=task_id,
-            claim_revision=claim,
-            type=rng.choice(("note", "log")),
-            name=tag_of(number),
-            content=rng.randbytes(rng.choice((0, 20, 200))),
+            claim_revision=claim if task_id else 0,
+            thought=rng.choice(("", "this is odd", tag_of(number))),
         ),
         number=number,
     )
-    if answer is not None:
-        made = answer.attachment
-        agent.attached.append((task_id, made.type, made.sequence))
 
 
-@action(0.5)
-async def detach(agent: Agent) -> None:
-    """Take something away that one has attached."""
-    if agent.attached:
-        task_id, type_, sequence = agent.attached.popleft()
-        await agent.call(
-            "Detach",
-            v1.DetachRequest(worker_id=agent.id, task_id=task_id, type=type_, sequence=sequence),
-        )
+@action(0.3)
+async def lay_over(agent: Agent) -> None:
+    """Go by an overlay from now on, or no more."""
+    rng = agent.rng
+    overlay = rng.choice(OVERLAYS)
+    if rng.random() < 0.4:
+        add = v1.AddOverlayRequest(worker_id=agent.id, overlay=overlay)
+        await agent.call("AddOverlay", add)
+    else:
+        remove = v1.RemoveOverlayRequest(worker_id=agent.id, overlay=overlay)
+        await agent.call("RemoveOverlay", remove)
+
+
+@action(0.02)
+async def try_snapshot(agent: Agent) -> None:
+    """See what would become of the graph by a snapshot: nothing is to become of it."""
+    rng, number = agent.rng, agent.board.number()
+    tasks = [{"id": f"{DRY}{number}.{place}", "title": tag_of(number)} for place in range(3)]
+    tasks[2] = {"id": agent.a_task(), "title": tag_of(number)}
+    modes = (v1.IMPORT_MODE_TEMPLATE, v1.IMPORT_MODE_MERGE, v1.IMPORT_MODE_REPLACE)
+    options = v1.ImportOptions(mode=rng.choice(modes), dry_run=True)
+    if options.mode == v1.IMPORT_MODE_MERGE:
+        options.on_clash = rng.choice((v1.CLASH_POLICY_SKIP, v1.CLASH_POLICY_OVERWRITE))
+    options.force = options.mode == v1.IMPORT_MODE_REPLACE
+    snapshot = {"schema_version": 3, "tables": {"tasks": tasks}}
+    await agent.call(
+        "ImportSnapshot",
+        v1.ImportSnapshotRequest(options=options),
+        number=number,
+        seconds=10,
+        content=json.dumps(snapshot).encode(),
+    )
 
 
 @action(0.06)
@@ -121,6 +105,33 @@ async def look_at_list(agent: Agent) -> None:
     else:
         request.order_by = v1.ORDER_BY_UPDATE_TIME
     await agent.call("ListTasks", request)
+
+
+@action(0.3)
+async def look_at_marks(agent: Agent) -> None:
+    """Read who is at work on which file."""
+    await agent.call("ListFileMarks", v1.ListFileMarksRequest(page_size=1_000))
+
+
+@action(0.3)
+async def look_at_attachments(agent: Agent) -> None:
+    """Read what is attached to a task."""
+    await agent.call("ListAttachments", v1.ListAttachmentsRequest(task_id=agent.a_task()))
+
+
+@action(0.3)
+async def look_at_gates(agent: Agent) -> None:
+    """Ask what is missing before a task can be completed."""
+    task_id, _ = agent.a_claim()
+    await agent.call("CheckGates", v1.CheckGatesRequest(task_id=task_id, worker_id=agent.id))
+
+
+@action(0.3)
+async def look_at_costs(agent: Agent) -> None:
+    """Ask what a task and all below it cost, and what of its budget is left."""
+    budgets = agent.board.budgets
+    task_id = agent.rng.choice(budgets) if budgets else agent.a_task()
+    await agent.call("GetMetrics", v1.GetMetricsRequest(task_id=task_id, recursive=True))
 
 
 @action(0.4)

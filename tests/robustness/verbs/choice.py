@@ -11,7 +11,10 @@ from tests.robustness.recording import now_ms
 Action = Callable[[Agent], Awaitable[None]]
 TAGS = ("red", "green", "blue")
 BASE = "base"  # a task that stays open, to work below
+DRY = "dry-"  # with this begin the ids of tasks in snapshots that are imported on trial
+OVERLAYS = ("careful", "tdd")
 
+_LOCKS = ("lock:git", "lock:gpu", "lock:port", "lock:release")
 _SCARCE_EVERY = 1_500  # calls
 _MAIN: dict[Action, float] = {}  # what an agent does in its main line of work, how often
 _SIDE: dict[Action, float] = {}  # what it does meanwhile
@@ -79,6 +82,15 @@ def _is_scarce(agent: Agent) -> bool:
 
 def _choice(agent: Agent, table: dict[Action, float]) -> Action:
     return agent.rng.choices(list(table), list(table.values()))[0]
+
+
+def some_paths(agent: Agent) -> list[str]:
+    """Files, and locks sometimes, of which there are few."""
+    rng = agent.rng
+    paths = [f"src/{rng.randrange(40)}.py" for _ in range(rng.randrange(3))]
+    if not paths or rng.random() < 0.3:
+        paths += rng.sample(_LOCKS, rng.choice((1, 1, 2)))
+    return paths
 
 
 def seconds(value: float) -> Duration:

@@ -6,7 +6,18 @@ from taskloom import v1
 
 from tests.robustness.agents import Agent
 from tests.robustness.recording import tag_of
-from tests.robustness.verbs.choice import BASE, TAGS, action, for_holders, seconds
+from tests.robustness.verbs.choice import (
+    BASE,
+    OVERLAYS,
+    TAGS,
+    action,
+    for_holders,
+    seconds,
+    some_paths,
+)
+
+# Mostly one without roles; the lead of another may more than its other workers.
+_WORKFLOWS = ("swarm", "swarm", "swarm", "hierarchical", "push")
 
 
 @action(0.4)
@@ -18,10 +29,12 @@ async def connect(agent: Agent) -> None:
         "Connect",
         v1.ConnectRequest(
             worker_id=agent.id,
-            tags=[tag for tag in TAGS if rng.random() < 0.7],
+            tags=[tag for tag in (*TAGS, "lead") if rng.random() < 0.7],
             max_claims=rng.randrange(1, 5),
             lease=seconds(agent.lease),
             cool_down=seconds(rng.choice((0, 0, 0, 0.01, 0.05))),
+            workflow=rng.choice(_WORKFLOWS),
+            overlays=rng.choice(((), (), (), ("careful",), OVERLAYS)),
         ),
     )
     if answer is not None:
@@ -79,7 +92,11 @@ async def claim_next(agent: Agent) -> None:
         request.mode = v1.CLAIM_MODE_ADVISORY
     if rng.random() < 0.2:
         request.order_by = v1.ORDER_BY_TEMPERATURE
-    answer = await agent.call("ClaimNextTask", request, seconds=deadline)
+    number = agent.board.number()
+    if request.max_tasks < 2 and rng.random() < 0.2:
+        request.files.extend(some_paths(agent))
+        request.mark_reason = tag_of(number)
+    answer = await agent.call("ClaimNextTask", request, number=number, seconds=deadline)
     if answer is None:
         return
     for task in answer.tasks:
@@ -100,14 +117,18 @@ async def claim_named(agent: Agent) -> None:
         request.lease.CopyFrom(seconds(rng.uniform(1.0, 2.0)))
     if rng.random() < 0.2:
         request.mode = v1.CLAIM_MODE_ADVISORY
-    answer = await agent.call("ClaimTask", request)
+    number = agent.board.number()
+    if rng.random() < 0.3:
+        request.files.extend(some_paths(agent))
+        request.mark_reason = tag_of(number)
+    answer = await agent.call("ClaimTask", request, number=number)
     if answer is not None:
         agent.took(answer.task)
 
 
 async def _end(agent: Agent, verb: str, request: Any, number: int) -> None:
     answer = await agent.call(verb, request, number=number)
-    if answer is not None or agent.refusal in ("CLAIM_LOST", "", "TASK_DELETED"):
+    if answer is not None or agent.refusal in ("CLAIM_LOST", "", "TASK_DELETED", "TASK_NOT_FOUND"):
         agent.ended(request.task_id)
 
 
@@ -118,7 +139,11 @@ async def complete(agent: Agent) -> None:
     task_id, claim = agent.a_claim()
     number = agent.board.number()
     request = v1.CompleteTaskRequest(
-        worker_id=agent.id, task_id=task_id, claim_revision=claim, reason=tag_of(number)
+        worker_id=agent.id,
+        task_id=task_id,
+        claim_revision=claim,
+        reason=tag_of(number),
+        force=agent.rng.random() < 0.2,
     )
     await _end(agent, "CompleteTask", request, number)
 
@@ -155,7 +180,10 @@ async def release(agent: Agent) -> None:
 
 
 # Mostly into the parked state, and out of it.
-_MOVES = ("waiting", "waiting", "waiting", "working", "working", "completed", "failed", "pending")
+_MOVES = (
+    *("waiting", "waiting", "waiting", "working", "working", "review", "review"),
+    *("completed", "failed", "pending"),
+)
 
 
 @for_holders
@@ -170,6 +198,7 @@ async def move(agent: Agent) -> None:
         claim_revision=claim,
         status=agent.rng.choice(_MOVES),
         reason=tag_of(number),
+        force=agent.rng.random() < 0.2,
     )
     answer = await agent.call("UpdateTask", request, number=number)
     if answer is None or not answer.task.claim_revision:

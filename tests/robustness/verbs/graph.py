@@ -6,6 +6,15 @@ from tests.robustness.agents import Agent
 from tests.robustness.recording import tag_of
 from tests.robustness.verbs.choice import BASE, TAGS, action, feeds, from_now, seconds
 
+_WORKFLOWS = (
+    ("kanban", ""),
+    ("kanban", ""),
+    ("sprint", ""),
+    ("sprint", "retrospect"),
+    ("swarm", "implement"),
+)
+_COSTS = (0.5, 1.0, 2.0)  # US dollars; LogMetrics logs a quarter of one
+
 
 @feeds
 @action(2, side=1)
@@ -34,9 +43,14 @@ async def create(agent: Agent) -> None:
         request.not_before.CopyFrom(from_now(rng.uniform(0, 0.5)))
     if rng.random() < 0.2:
         request.retry_delay.CopyFrom(seconds(rng.uniform(0.02, 0.2)))
+    if not request.parent_id and rng.random() < 0.35:
+        request.workflow, request.phase = rng.choice(_WORKFLOWS)
+    if rng.random() < 0.05:
+        request.max_cost_usd = rng.choice(_COSTS)
     answer = await agent.call("CreateTask", request, number=number)
     if answer is not None:
         board.tasks.append(answer.task.id)
+        board.budgets.extend([answer.task.id] * answer.task.HasField("max_cost_usd"))
         board.hunger -= board.hunger > 0
 
 
@@ -53,10 +67,17 @@ async def create_tree(agent: Agent) -> None:
             node.blocked_by.append(f"t{number}.{rng.randrange(place)}")
         if rng.random() < 0.2:
             node.children.add(id=f"t{number}.{place}.0", title=tag_of(number))
+    if rng.random() < 0.2:
+        root.max_cost_usd = rng.choice(_COSTS)
+    elif rng.random() < 0.1:
+        root.max_subtree_attempts = rng.randrange(1, 4)
     request = v1.CreateTaskTreeRequest(root=root, worker_id=agent.id)
+    if rng.random() < 0.1:
+        request.workflow = "kanban"
     answer = await agent.call("CreateTaskTree", request, number=number)
     if answer is not None:
         board.tasks.extend(task.id for task in answer.tasks)
+        board.budgets.extend(task.id for task in answer.tasks if task.HasField("max_cost_usd"))
         board.hunger = max(0, board.hunger - len(answer.tasks))
 
 
@@ -78,13 +99,30 @@ async def update(agent: Agent) -> None:
             request.priority = rng.randrange(11)
         case 1:
             request.phase = rng.choice(("", "design", "test"))
+            request.force = rng.random() < 0.3
         case 2:
             request.needed_tags.values.extend(rng.sample(TAGS, rng.randrange(2)))
         case 3:
             request.not_before.CopyFrom(from_now(rng.uniform(-0.5, 0.5)))
         case 4:
             request.tags.values.extend(rng.sample(TAGS, rng.randrange(3)))
+        case 5:
+            request.workflow = rng.choice(("swarm", "kanban", "sprint"))
     await agent.call("UpdateTask", request, number=number)
+
+
+@action(0.4)
+async def change_budget(agent: Agent) -> None:
+    """Let a task cost more, less, or whatever it costs."""
+    rng, board = agent.rng, agent.board
+    if board.budgets:
+        number = board.number()
+        request = v1.UpdateTaskRequest(
+            task_id=rng.choice(board.budgets),
+            max_cost_usd=rng.choice((0, 0.25, 1.0, 2.0, 4.0)),
+            reason=tag_of(number),
+        )
+        await agent.call("UpdateTask", request, number=number)
 
 
 @action(2)
@@ -108,46 +146,75 @@ async def assign(agent: Agent) -> None:
         task_id=agent.a_task(),
         assignee=agent.id if rng.random() < 0.8 else "",
         reason=tag_of(number),
+        worker_id=agent.id if rng.random() < 0.3 else "",
     )
     answer = await agent.call("UpdateTask", request, number=number)
     if answer is not None:
         agent.took(answer.task)
 
 
+_KINDS = (
+    v1.DEPENDENCY_TYPE_BLOCKS,
+    v1.DEPENDENCY_TYPE_BLOCKS,
+    v1.DEPENDENCY_TYPE_FOLLOWS,
+    v1.DEPENDENCY_TYPE_CONTAINS,
+    v1.DEPENDENCY_TYPE_RELATES_TO,
+)
+
+
+def _a_dependency(agent: Agent) -> v1.Dependency:
+    return v1.Dependency(
+        from_task_id=agent.a_task(), to_task_id=agent.a_task(), type=agent.rng.choice(_KINDS)
+    )
+
+
 @action(2, side=1)
 async def link(agent: Agent) -> None:
     """Make a task depend on another."""
-    rng = agent.rng
-    ends = agent.a_task(), agent.a_task()
-    kind = rng.choice(
-        (
-            v1.DEPENDENCY_TYPE_BLOCKS,
-            v1.DEPENDENCY_TYPE_BLOCKS,
-            v1.DEPENDENCY_TYPE_FOLLOWS,
-            v1.DEPENDENCY_TYPE_CONTAINS,
-            v1.DEPENDENCY_TYPE_RELATES_TO,
-        )
+    one = _a_dependency(agent)
+    request = v1.LinkTasksRequest(
+        from_task_id=one.from_task_id, to_task_id=one.to_task_id, type=one.type, worker_id=agent.id
     )
-    answer = await agent.call(
-        "LinkTasks",
-        v1.LinkTasksRequest(
-            from_task_id=ends[0], to_task_id=ends[1], type=kind, worker_id=agent.id
-        ),
-    )
-    if answer is not None:
-        agent.board.links.append(ends)
+    if await agent.call("LinkTasks", request) is not None:
+        agent.board.links.append(one)
 
 
-@action(2, side=1)
+def _a_known_dependency(agent: Agent) -> v1.Dependency:
+    """One that was made, to be taken away; or any."""
+    links = agent.board.links
+    if links and agent.rng.random() < 0.9:
+        one = agent.rng.choice(links)
+        links.remove(one)
+        return one
+    return _a_dependency(agent)
+
+
+@action(1.5, side=1)
 async def unlink(agent: Agent) -> None:
-    """Take a dependency away."""
-    rng, links = agent.rng, agent.board.links
-    if links and rng.random() < 0.9:
-        ends = links[rng.randrange(len(links))]
-        links.remove(ends)
-    else:
-        ends = agent.a_task(), agent.a_task()
-    await agent.call("UnlinkTasks", v1.UnlinkTasksRequest(from_task_id=ends[0], to_task_id=ends[1]))
+    """Take a dependency away, or all between two tasks."""
+    one = _a_known_dependency(agent)
+    request = v1.UnlinkTasksRequest(
+        from_task_id=one.from_task_id, to_task_id=one.to_task_id, worker_id=agent.id
+    )
+    if agent.rng.random() < 0.3:
+        request.type = one.type
+    await agent.call("UnlinkTasks", request)
+
+
+@action(0.8)
+async def relink(agent: Agent) -> None:
+    """Put dependencies in the place of others."""
+    rng = agent.rng
+    remove = [_a_known_dependency(agent) for _ in range(rng.randrange(1, 3))]
+    add = [_a_dependency(agent) for _ in range(rng.randrange(2))]
+    if rng.random() < 0.6:  # as one moves a task to another parent, or puts another blocker
+        moved = v1.Dependency()
+        moved.CopyFrom(remove[0])
+        moved.from_task_id = agent.a_task()
+        add.append(moved)
+    request = v1.RelinkTasksRequest(remove=remove, add=add, worker_id=agent.id)
+    if await agent.call("RelinkTasks", request) is not None:
+        agent.board.links.extend(add)
 
 
 @action(0.4)
@@ -161,7 +228,9 @@ async def delete(agent: Agent) -> None:
         cascade=rng.random() < 0.7,
         force=rng.random() < 0.5,
     )
-    await agent.call("DeleteTask", request, number=number)
+    answer = await agent.call("DeleteTask", request, number=number)
+    if answer is not None:
+        agent.board.deleted.extend(answer.deleted_task_ids)
 
 
 @action(1, side=0.5)
