@@ -240,7 +240,7 @@ class Model:
             (shares.add if worker_id in advisory else shares.discard)(image.id)
         task.advisory = advisory
         if is_expiry(event):
-            begun = before.status != self.workflow.assigned
+            begun = before.status != self.rules.of(before).assigned
             task.lapsed = (before.worker_id, before.claim_revision) if begun else None
         elif event.type in _MOVES:
             if event.type == v1.EVENT_TYPE_TASK_COMPLETED and task.lapsed and event.worker_id:

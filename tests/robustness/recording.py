@@ -148,8 +148,11 @@ class Call:
 
     @property
     def unknown(self) -> bool:
-        """Whether it may have been done without an answer that says so."""
-        return self.answer is None and any(attempt.unknown for attempt in self.attempts)
+        """Whether it may have been done without an answer that says so.
+
+        Also after an answer that is not remembered: that there was no task, and asked again.
+        """
+        return not self.remembered and any(attempt.unknown for attempt in self.attempts)
 
     @property
     def start(self) -> float:

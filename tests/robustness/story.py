@@ -248,7 +248,8 @@ class Story:
     def expire(self, task_id: str, reason: str = "the lease of worker ran out") -> None:
         """The lease on a task ends."""
         image = self.images[task_id]
-        spent = image.attempts + 1 >= image.max_attempts
+        attempts = image.attempts + (image.status != "assigned")
+        spent = attempts >= image.max_attempts
         self.happen(
             self.moved(
                 v1.EVENT_TYPE_TASK_FAILED if spent else v1.EVENT_TYPE_TASK_LEASE_EXPIRED,
@@ -257,7 +258,7 @@ class Story:
                 status="failed" if spent else "pending",
                 worker_id=image.worker_id if spent else "",
                 claim_revision=0,
-                attempts=image.attempts + 1,
+                attempts=attempts,
                 ready=not spent,
             )
         )

@@ -2,6 +2,7 @@
 
 from taskloom import v1
 
+from tests.robustness.recording import Attempt
 from tests.robustness.story import Story
 
 
@@ -53,6 +54,17 @@ def test_claim_that_nobody_asked_for(story: Story) -> None:
     """A task that is given to a worker who did not call."""
     story.happen(story.claimed("ann", "t1"))
     assert story.broken() == {"once"}
+
+
+def test_claim_of_which_the_answer_was_lost(story: Story) -> None:
+    """A call that found nothing, was made again and then cut may have been given a task."""
+    ask = v1.ClaimNextTaskRequest(worker_id="ann", request_id="r")
+    call = story.call("ClaimNextTask", ask, v1.ClaimNextTaskResponse(revision=story.revision))
+    story.happen(story.claimed("ann", "t1"))
+    assert story.broken() == {"once"}
+    first = call.attempts[0]
+    call.attempts.append(Attempt(first.start, first.end, "UNAVAILABLE", "", "", b""))
+    assert story.judge() == []
 
 
 def test_metrics_that_count_twice(story: Story) -> None:

@@ -39,6 +39,21 @@ def test_attempt_that_is_not_counted(story: Story) -> None:
     assert story.broken() == {"attempts"}
 
 
+def test_attempt_that_nobody_began(story: Story) -> None:
+    """A lease that ran out on an assigned task, and an attempt counted."""
+    assigned = story.claimed("ann", "t1", status="assigned")
+    assigned.type = v1.EVENT_TYPE_TASK_MOVED
+    assigned.worker_id = ""
+    story.happen(assigned)
+    story.wait(1_000)
+    story.expire("t1")
+    assert story.judge() == []
+    message = v1.WatchTasksResponse.FromString(story.messages[-1][1])
+    message.events.events[0].task.attempts = 1
+    story.messages[-1] = story.revision, message.SerializeToString()
+    assert story.broken() == {"attempts"}
+
+
 def test_task_that_is_ready_against_the_graph(story: Story) -> None:
     """A dependency that leaves the task it blocks ready."""
     edge = v1.Dependency(from_task_id="t2", to_task_id="t1", type=v1.DEPENDENCY_TYPE_FOLLOWS)

@@ -113,7 +113,11 @@ class Attempts(Promise):
         more = after.attempts - before.attempts
         self.judged += more > 0
         problem = ""
-        if is_expiry(event):
+        begun = before.status != model.workflow_of(task).assigned
+        if is_expiry(event) and not begun:
+            if more or after.status == failed:
+                problem = f"nobody began it, and {more} attempts were counted: {after.status}"
+        elif is_expiry(event):
             if more != 1:
                 problem = f"a lease ran out, and attempts went by {more}"
             elif (after.attempts >= after.max_attempts) != (after.status == failed):
@@ -127,7 +131,7 @@ class Attempts(Promise):
             problem = f"{v1.EventType.Name(event.type)} counted an attempt"
         elif more > 0 and after.attempts >= after.max_attempts:
             problem = f"it goes back after attempt {after.attempts} of {after.max_attempts}"
-        if not problem and is_expiry(event) and after.status != failed:
+        if not problem and is_expiry(event) and begun and after.status != failed:
             problem = self._wrong_rest(event, before)
         if problem:
             self.violated(
