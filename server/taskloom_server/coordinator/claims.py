@@ -276,7 +276,7 @@ def complete(tx: Transaction, ask: Held) -> Moved:
     """
     worker, task = require_holder(tx, ask, also_lapsed=True)
     if ask.force:
-        check_right(tx, worker, Right.FORCE)
+        check_right(tx, worker, Right.FORCE, task.workflow)
     task = _take_over(tx, worker, task)
     workflow = workflow_for(tx, task, worker)
     if task.claimed:
