@@ -454,6 +454,9 @@ class TaskServiceServicer:
         """Says which gates a task would have to pass, and which of them are satisfied, before one
         tries. A move that no gate keeps has none.
 
+        Where no exit of the task's state leads to the status that is asked for, `obstacle` says so,
+        and the gates are those on the shortest way there.
+
         Errors:
         NOT_FOUND / TASK_NOT_FOUND, WORKER_NOT_FOUND
         FAILED_PRECONDITION / ILLEGAL_TRANSITION   the workflow has no such status

@@ -275,6 +275,9 @@ class TaskServiceStub:
     """Says which gates a task would have to pass, and which of them are satisfied, before one
     tries. A move that no gate keeps has none.
 
+    Where no exit of the task's state leads to the status that is asked for, `obstacle` says so,
+    and the gates are those on the shortest way there.
+
     Errors:
       NOT_FOUND / TASK_NOT_FOUND, WORKER_NOT_FOUND
       FAILED_PRECONDITION / ILLEGAL_TRANSITION   the workflow has no such status
@@ -607,6 +610,9 @@ class TaskServiceAsyncStub(TaskServiceStub):
     CheckGates: _aio.UnaryUnaryMultiCallable[_task_service_pb2.CheckGatesRequest, _task_service_pb2.CheckGatesResponse]  # type: ignore[assignment]
     """Says which gates a task would have to pass, and which of them are satisfied, before one
     tries. A move that no gate keeps has none.
+
+    Where no exit of the task's state leads to the status that is asked for, `obstacle` says so,
+    and the gates are those on the shortest way there.
 
     Errors:
       NOT_FOUND / TASK_NOT_FOUND, WORKER_NOT_FOUND
@@ -1039,6 +1045,9 @@ class TaskServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_task_service_pb2.CheckGatesResponse, _abc.Awaitable[_task_service_pb2.CheckGatesResponse]]:
         """Says which gates a task would have to pass, and which of them are satisfied, before one
         tries. A move that no gate keeps has none.
+
+        Where no exit of the task's state leads to the status that is asked for, `obstacle` says so,
+        and the gates are those on the shortest way there.
 
         Errors:
           NOT_FOUND / TASK_NOT_FOUND, WORKER_NOT_FOUND

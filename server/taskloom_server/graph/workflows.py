@@ -1,5 +1,6 @@
 """Workflows: the states of tasks and the rules between them. Loading them is main's work."""
 
+from collections import deque
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -163,6 +164,27 @@ class Workflow:
         """
         return status in self.blocking_states or status not in self.states
 
+    def exits_of(self, status: str) -> tuple[str, ...]:
+        """The states that may follow; from one that is gone there is the way to the beginning."""
+        state = self.states.get(status)
+        return state.exits if state is not None else (self.initial_state,)
+
+    def way(self, status: str, to: str) -> tuple[str, ...]:
+        """The shortest way to a state, without its beginning; none: there is no way, or no need.
+
+        It leads through no end.
+        """
+        ways: dict[str, tuple[str, ...]] = {status: ()}
+        queue = deque([status])
+        while queue and to not in ways:
+            at = queue.popleft()
+            for exit_ in self.exits_of(at):
+                if exit_ not in ways:
+                    ways[exit_] = (*ways[at], exit_)
+                    if not self.states[exit_].terminal:
+                        queue.append(exit_)
+        return ways.get(to, ())
+
     def check_exit(self, task_id: str, status: str, to: str) -> None:
         """Raise IllegalTransition unless ``status`` exits to ``to``."""
         if to not in self.states:
@@ -170,7 +192,7 @@ class Workflow:
                 f"workflow {self.name!r} has no state {to!r}; it has {', '.join(self.states)}",
                 subjects=tuple(self.states),
             )
-        exits = self.states[status].exits if status in self.states else (self.initial_state,)
+        exits = self.exits_of(status)
         if to not in exits:
             ways = f"its exits are {', '.join(exits)}" if exits else "it has no exits"
             raise IllegalTransition(
