@@ -163,6 +163,20 @@ async def test_a_refused_request_may_be_repeated(serve: Serving) -> None:
         assert (await _complete(client, request_id="once")).task.status == "completed"
 
 
+async def test_a_gate_asks_for_no_author(client: Client) -> None:
+    """What is attached satisfies a gate, by whomever, and again after the task was reopened."""
+    await connect(client, "ada", workflow="sprint")
+    await create(client, "t", workflow="sprint")
+    await _attach(client, "review")
+    for _ in range(2):
+        await claim(client, "ada", "t")
+        await update(client, "t", worker_id="ada", status="review")
+        await complete(client, "ada", "t")
+        await update(client, "t", status="pending")
+    described = await client.admin.GetWorkflow(v1.GetWorkflowRequest(name="sprint"))
+    assert "somebody else" not in described.workflow.description
+
+
 # Where gates stand
 
 
