@@ -134,6 +134,10 @@ def _line(error: Exception) -> int:
 
 def _check_names(tree: nodes.Template) -> None:
     """Raise PromptError for a name that is not known, also where no sample comes by."""
+    for kind, known in ((nodes.Filter, FILTERS), (nodes.Test, ENVIRONMENT.tests)):
+        for one in tree.find_all(kind):
+            if one.name not in known:
+                raise _unknown(kind.__name__.lower(), one.name, known, one.lineno)
     unknown = meta.find_undeclared_variables(tree) - VARIABLES.keys()
     for name in tree.find_all(nodes.Name):
         if name.name in unknown:
@@ -142,10 +146,6 @@ def _check_names(tree: nodes.Template) -> None:
         raise PromptError(*found)
     for part in tree.find_all((nodes.Getattr, nodes.Getitem)):
         _check_field(part)
-    for kind, known in ((nodes.Filter, FILTERS), (nodes.Test, ENVIRONMENT.tests)):
-        for one in tree.find_all(kind):
-            if one.name not in known:
-                raise _unknown(kind.__name__.lower(), one.name, known, one.lineno)
 
 
 def _check_field(part: nodes.Getattr | nodes.Getitem) -> None:

@@ -51,7 +51,7 @@ def test_what_is_absent_is_empty() -> None:
         ("{% if x %}{% endif %}", 1, "'x'"),
         ("a\n{{ task.id", 2, "not a template"),
         ("{% for x in valid_exits %}", 1, "not a template"),
-        ("{{ task.id | nothing }}", 1, "nothing"),
+        ("{{ task.id | nothing }}", 1, "'nothing', which is no filter"),
         ("{% include 'other' %}", 1, "another template"),
         ("{{ range(10) }}", 1, "'range'"),
         ("{{ lipsum() }}", 1, "'lipsum'"),
