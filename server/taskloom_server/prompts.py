@@ -144,7 +144,11 @@ def _check_names(tree: nodes.Template) -> None:
             raise _unknown("variable", name.name, VARIABLES, name.lineno)
     if found := misfit(tree):
         raise PromptError(*found)
-    for part in tree.find_all((nodes.Getattr, nodes.Getitem)):
+    parts: list[nodes.Getattr | nodes.Getitem] = [
+        *tree.find_all(nodes.Getattr),
+        *tree.find_all(nodes.Getitem),
+    ]
+    for part in parts:
         _check_field(part)
 
 
