@@ -122,8 +122,8 @@ REQUIRED = {
 IDS = {
     "Connect": ["worker_id", "workflow", "tags[]", "overlays[]", "request_id"],
     "Disconnect": ["worker_id", "request_id"],
-    "AddOverlay": ["worker_id", "overlay", "request_id"],
-    "RemoveOverlay": ["worker_id", "overlay", "request_id"],
+    "AddOverlay": ["worker_id", "overlay", "by_worker_id", "request_id"],
+    "RemoveOverlay": ["worker_id", "overlay", "by_worker_id", "request_id"],
     "Heartbeat": ["worker_id"],
     "CreateTask": [
         *["id", "parent_id", "phase", "workflow", "worker_id", "request_id"],

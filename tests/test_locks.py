@@ -121,10 +121,11 @@ async def test_what_does_not_begin_so_is_a_file(client: Client, path: str) -> No
     assert [each.worker_id for each in (await mark(client, "v", path)).conflicts] == ["w"]
 
 
-async def test_a_lock_has_a_name(client: Client) -> None:
-    """The prefix alone names nothing."""
+@pytest.mark.parametrize("nameless", ["lock:", "lock: ", "lock:\t\u2003"])
+async def test_a_lock_has_a_name(client: Client, nameless: str) -> None:
+    """The prefix alone names nothing, and neither do blanks after it."""
     await connect(client, "w")
-    error = await refusal(mark(client, "w", "a.py", "lock:"))
+    error = await refusal(mark(client, "w", "a.py", nameless))
     assert (error.code, error.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD")
     assert error.field_violations[0].field == "paths[1]"
 

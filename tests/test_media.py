@@ -206,7 +206,20 @@ async def test_a_repeated_upload_is_one(server: "Server", client: Client) -> Non
 
 
 @pytest.mark.parametrize(
-    "name", ["../../x", "/etc/passwd", "a/b", "..", ".", "a\\b", "a\0b", "a\nb", "x" * 256]
+    "name",
+    [
+        "../../x",
+        "/etc/passwd",
+        "a/b",
+        "..",
+        ".",
+        "a\\b",
+        "a\0b",
+        "a\nb",
+        "x" * 256,
+        "a\u202egpj.exe",
+        "\u2066a",
+    ],
 )
 async def test_a_name_is_no_path(server: "Server", client: Client, name: str) -> None:
     """What looks like a place in a file system, or cannot be shown, is no name, in either call."""

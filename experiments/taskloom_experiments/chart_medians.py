@@ -73,7 +73,7 @@ def _panel(axes: Axes, found: list[Variant], ways: list[str], name: str, label: 
     axes.yaxis.set_major_locator(MaxNLocator(5))
     unit = METRICS[name].unit
     axes.yaxis.set_major_formatter(
-        FuncFormatter(lambda value, _: f"{100 * value:.0f} %" if unit == "ratio" else f"{value:g}")
+        FuncFormatter(lambda value, _: f"{100 * value:g} %" if unit == "ratio" else f"{value:g}")
     )
 
 

@@ -75,6 +75,7 @@ def run_command(
     """
     teller = Teller()
     chosen, graph = _chosen(definition, template, workflow, agents)
+    preflight.check_tags(chosen, graph, runs)
     pulls = _pulls(pull) or (PULLS if definition else (DEFAULT_PULL,))
     usual = SIMULATED_SPEED if simulate else DEFAULT_SPEED
     folder = output or default_output(chosen.name, datetime.now())
@@ -131,9 +132,11 @@ def sweep_command(
     for value, part in swept(chosen, sweep, runs):
         if part.template is None:
             raise PlanError(f"{chosen.name} names no template, so there is nothing to run")
+        graph = read_template(part.template)
+        preflight.check_tags(part, graph)
         plans += plan_runs(
             part,
-            read_template(part.template),
+            graph,
             folder,
             pulls=PULLS,
             speed=SIMULATED_SPEED,

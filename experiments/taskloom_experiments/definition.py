@@ -27,7 +27,7 @@ from taskloom_experiments.definition_parts import (
     Part,
 )
 from taskloom_experiments.errors import ExperimentError
-from taskloom_experiments.planned_runs import AgentConfig, PlannedRun
+from taskloom_experiments.planned_runs import MOST_AGENTS, AgentConfig, PlannedRun
 
 
 class DefinitionError(ExperimentError):
@@ -128,6 +128,8 @@ def plain_definition(template: Path, workflow: str, agents: int) -> Definition:
     """
     if agents < 1:
         raise DefinitionError(f"--agents is {agents}; give the run one agent or more")
+    if agents > MOST_AGENTS:
+        raise DefinitionError(f"--agents is {agents}; give the run {MOST_AGENTS} agents at most")
     if not template.is_file():
         raise DefinitionError(f"--template {template}: there is no such file; name a template")
     return Definition(

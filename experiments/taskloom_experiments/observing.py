@@ -7,6 +7,7 @@ from taskloom import v1
 from taskloom_client import Client, TaskloomError
 
 from taskloom_experiments.progress import Show, Standing, time_left
+from taskloom_experiments.templates import lacking_tags
 
 EVERY_S = 0.5
 """Two cheap calls each time: some 0.5 % of a core, whatever the size of the graph."""
@@ -47,7 +48,10 @@ async def observe(
         elif not status.open_tasks and now - moved > LINGERING_S * pace:
             return None
         elif status.open_tasks and now - moved > STALLED_S * pace:
-            return _why_stalled(status)
+            try:
+                return await _why_stalled(client, status)
+            except TaskloomError:
+                continue
 
 
 async def tasks_left(client: Client) -> tuple[int, int]:
@@ -74,8 +78,48 @@ def _standing(
     )
 
 
-def _why_stalled(status: v1.GetStatusResponse) -> str:
-    left = f"{status.open_tasks} tasks are open and nothing moves"
-    if status.ready_tasks:
-        return f"{left}: {status.ready_tasks} are ready, but no agent takes them"
-    return f"{left}: what they wait for did not end well"
+async def _why_stalled(client: Client, status: v1.GetStatusResponse) -> str:
+    failed, ready = status.tasks_by_status.get("failed", 0), status.ready_tasks
+    reasons = []
+    if ready:
+        reasons.append(f"{ready} are ready, but no agent takes them")
+        reasons += await _tags_missing(client)
+    if failed:
+        reasons.append(f"{failed} failed")
+    # Nothing is claimed or delayed, so that what is not ready waits for something else.
+    if waiting := status.open_tasks - ready:
+        whom = [*(["those"] if ready else []), *(["failed ones"] if failed else [])]
+        reasons.append(f"{waiting} wait for {' or '.join(whom) or 'what did not end well'}")
+    return f"{status.open_tasks} tasks are open and nothing moves: {'; '.join(reasons)}"
+
+
+async def _tags_missing(client: Client) -> list[str]:
+    """Which tags keep ready tasks from every agent that is there; a clause each."""
+    skills = await _skills(client)
+    needs: set[str] = set()
+    wants: set[str] = set()
+    request = v1.ListTasksRequest(ready=True, page_size=1_000)
+    while True:
+        page = await client.tasks.ListTasks(request)
+        for task in page.tasks:
+            lacking = lacking_tags(task.needed_tags, task.wanted_tags, skills)
+            if lacking is not None:
+                needs.update(lacking[0])
+                wants.update(lacking[1])
+        if not page.next_page_token:
+            break
+        request.page_token = page.next_page_token
+    told = [f"none has the needed tags {', '.join(sorted(needs))}"] if needs else []
+    return [*told, *([f"none has any of the wanted tags {', '.join(sorted(wants))}"] * bool(wants))]
+
+
+async def _skills(client: Client) -> set[frozenset[str]]:
+    """The tags of the connected workers, those that are alike once."""
+    found: set[frozenset[str]] = set()
+    request = v1.ListWorkersRequest(page_size=1_000)
+    while True:
+        page = await client.workers.ListWorkers(request)
+        found.update(frozenset(worker.tags) for worker in page.workers)
+        if not page.next_page_token:
+            return found
+        request.page_token = page.next_page_token

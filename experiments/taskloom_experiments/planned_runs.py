@@ -18,6 +18,12 @@ from taskloom_experiments.pulls import ASSIGNED, DEFAULT_SERVER_PULL, PULLS, Pul
 _Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
 _Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 _Count = Annotated[int, Field(ge=1)]
+_MaxClaims = Annotated[int, Field(ge=1, le=1_000)]  # as of Connect
+
+MOST_AGENTS = 10_000
+"""In a run: each is a process, or a small part of a simulation."""
+
+_Agents = Annotated[int, Field(ge=1, le=MOST_AGENTS)]
 _Tags = Annotated[tuple[str, ...], Field(strict=False)]
 
 COORDINATOR = "coordinator"
@@ -34,7 +40,7 @@ class AgentConfig(Part):
 
     workflow: str | None = None
     tags: _Tags = ()
-    max_claims: _Count | None = None
+    max_claims: _MaxClaims | None = None
     lease_s: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     speed: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
     failure_rate: Annotated[float, Field(ge=0, le=1)] = 0.0
@@ -68,7 +74,7 @@ class AgentGroup(AgentConfig):
     """So many agents that are alike; their ids are the group's name and a number."""
 
     name: _Name
-    count: _Count = 1
+    count: _Agents = 1
 
 
 class Coordinator(Part):
@@ -123,7 +129,7 @@ class PlannedRun(Part):
     description: str = ""
     mode: Mode = "pull"
     pull: Pull | None = None
-    agents: _Count
+    agents: _Agents
     agent_config: AgentConfig = AgentConfig()
     groups: Annotated[tuple[AgentGroup, ...], Field(strict=False)] = ()
     coordinator: Coordinator | None = None
@@ -160,7 +166,9 @@ class PlannedRun(Part):
         if not groups:
             whom = "a coordinator and " if content.get("coordinator") else ""
             raise ValueError(f"has {whom}nobody who works; give it agents or groups")
-        return {**content, "agents": _counted(groups)}
+        if (agents := _counted(groups)) > MOST_AGENTS:
+            raise ValueError(f"has {agents} agents in its groups; write {MOST_AGENTS} or less")
+        return {**content, "agents": agents}
 
     @model_validator(mode="after")
     def _fits_its_mode(self) -> "PlannedRun":
@@ -208,9 +216,10 @@ class PlannedRun(Part):
 
 
 def _counted(groups: Any) -> int:
-    """How many agents are in groups that are yet to be checked; what is wrong counts as one."""
+    """How many agents are in groups that are yet to be checked; what is wrong counts as none."""
     try:
         counts = [group.get("count", 1) for group in groups]
-        return max(1, sum(count for count in counts if isinstance(count, int)))
+        fit = (n for n in counts if isinstance(n, int) and 1 <= n <= MOST_AGENTS)
+        return max(1, sum(fit))
     except (TypeError, AttributeError):
         return 1

@@ -21,6 +21,8 @@ from taskloom_experiments.results import run_folder
 from taskloom_experiments.templates import Template
 
 MOST_REPEATS = 1_000
+MOST_PLANNED = 1_000_000
+"""Agents in all runs together: each has its settings in memory."""
 
 _TIMEOUT_FACTOR = 10.0
 _TIMEOUT_FLOOR_S = 60.0
@@ -104,6 +106,12 @@ def plan_runs(
     floor_s = _TIMEOUT_FLOOR_S * pace(speed)
     plans: list[RunPlan] = []
     chosen = [run for run in definition.runs if not only or run.name in only]
+    planned = repeat * sum(run.agents * (1 if run.fixed_pull else len(pulls)) for run in chosen)
+    if planned > MOST_PLANNED:
+        raise PlanError(
+            f"all runs together have {planned:,} agents, and at most {MOST_PLANNED:,} are planned "
+            "at once; ask for fewer runs (--run) or a smaller --repeat"
+        )
     for number, run in itertools.product(range(repeat), chosen):
         name = run.name if repeat == 1 else f"{run.name}-r{number + 1:0{len(str(repeat))}}"
         drawn = seed + number

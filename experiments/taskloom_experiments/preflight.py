@@ -1,4 +1,4 @@
-"""What a definition asks of the server that is to run it: its tables, its workflows.
+"""What a definition asks of the server that is to run it, and its template of its agents.
 
 Asked of the installed server's own code before anything is started, because a fleet's run is a high
 price for learning of a slip. Comparing needs none of it: the databases are there, and each says
@@ -7,7 +7,7 @@ which query it could not answer.
 
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from taskloom_server.settings import SettingsError, read_settings
@@ -17,6 +17,7 @@ from taskloom_server.workflow_files import WorkflowFileError, load_workflows
 from taskloom_experiments.database import check_query, open_database
 from taskloom_experiments.definition import Definition, DefinitionError
 from taskloom_experiments.results import DATABASE_FILE
+from taskloom_experiments.templates import Template, lacking_tags
 
 
 def check(definition: Definition) -> None:
@@ -26,6 +27,31 @@ def check(definition: Definition) -> None:
     """
     _check_workflows(definition)
     _check_queries(definition)
+
+
+def check_tags(definition: Definition, template: Template, only: Sequence[str] = ()) -> None:
+    """Raise DefinitionError for a run of whose agents none may take some task of the template.
+
+    ``only`` as in ``plan_runs``. Of a run without a definition agents have all the tags there are.
+    """
+    if definition.source is None:
+        return
+    for number, run in enumerate(definition.runs):
+        if only and run.name not in only:
+            continue
+        skills = [group.tags for group in run.fleet]
+        for (needs, wants), task_id in template.asked.items():
+            if (lacking := lacking_tags(needs, wants, skills)) is None:
+                continue
+            needed, wanted = (", ".join(sorted(tags)) for tags in lacking)
+            what = (
+                f"the tags that it needs, {needed}" if needed else f"a tag that it wants: {wanted}"
+            )
+            where = "groups" if run.groups else "agent_config.tags"
+            raise DefinitionError(
+                f"{definition.source}: runs[{number}].{where}: no agent of {run.name} may take "
+                f"task '{task_id}' of {template.file.name}; give one {what}"
+            )
 
 
 def _check_workflows(definition: Definition) -> None:

@@ -15,14 +15,13 @@ from itertools import pairwise
 from pathlib import Path
 
 from taskloom_experiments.definition import Definition
-from taskloom_experiments.planned_runs import AgentConfig, PlannedRun
+from taskloom_experiments.planned_runs import MOST_AGENTS, AgentConfig, PlannedRun
 from taskloom_experiments.planning import PlanError
 
 KEYS = ("agents", "decision_s", "crash_rate", "template")
 
 _AWAY_S = 60.0
 _LEASE_S = 300.0
-_MOST_AGENTS = 10_000
 
 
 @dataclass(frozen=True)
@@ -150,7 +149,7 @@ def _number(key: str, value: str) -> float:
     except ValueError as error:
         raise PlanError(f"--over {key}: '{value}' is no number") from error
     least = 1 if key == "agents" else 0
-    if not least <= number <= 1e6 or (key == "agents" and number > _MOST_AGENTS):
+    if not least <= number <= 1e6 or (key == "agents" and number > MOST_AGENTS):
         raise PlanError(f"--over {key}: {value} is out of range; write {least} or more")
     if key == "agents" and number != int(number):
         raise PlanError(f"--over {key}: {value} agents are not possible; write a whole number")

@@ -7,7 +7,7 @@ possible to tell beforehand how long a run should take.
 import gzip
 import json
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,9 @@ class Template:
     """A template: the file as it is, the estimates of its tasks in ms, and their dependencies.
 
     A task without an estimate has None; one that contains others is no work and has 0. ``tags`` are
-    all that any task needs or wants of a worker: who has them may take every task.
+    all that any task needs or wants of a worker: who has them may take every task. ``asked`` is
+    what tasks that are to be worked need and want, each pair once, with the first task of which it
+    is true.
     """
 
     file: Path
@@ -37,6 +39,7 @@ class Template:
     estimates_ms: Mapping[str, float | None]
     dependencies: tuple[Dependency, ...]
     tags: tuple[str, ...]
+    asked: Mapping[tuple[frozenset[str], frozenset[str]], str]
 
     def best_seconds(self, agents: int, *, seed: int, speed: float) -> float:
         """The best possible time of a run, in real seconds; 0 where the graph allows none."""
@@ -73,11 +76,12 @@ def read_template(file: Path) -> Template:
             for task in tables["tasks"]
         }
         tags = tuple(sorted(set(_tags(tables))))
+        asked = _asked(tables, parents)
     except (OSError, EOFError, zlib.error, ValueError, RecursionError) as error:
         raise TemplateError(f"{file}: is not a snapshot: {error}") from error
     except (KeyError, TypeError, AttributeError) as error:
         raise TemplateError(f"{file}: is not a snapshot: it has no tables of tasks") from error
-    return Template(file, content, estimates, dependencies, tags)
+    return Template(file, content, estimates, dependencies, tags, asked)
 
 
 def _dependencies(rows: Iterable[Mapping[str, Any]]) -> Iterable[Dependency]:
@@ -93,6 +97,42 @@ def _tags(tables: Mapping[str, Any]) -> Iterable[str]:
             yield from (str(tag) for tag in task.get(kind) or ())
         for row in tables.get(f"task_{kind}") or ():
             yield str(row["tag"])
+
+
+def _asked(
+    tables: Mapping[str, Any], parents: Collection[str]
+) -> dict[tuple[frozenset[str], frozenset[str]], str]:
+    of_tasks: dict[str, dict[str, set[str]]] = {"needed_tags": {}, "wanted_tags": {}}
+    for kind, of_kind in of_tasks.items():
+        for row in tables.get(f"task_{kind}") or ():
+            of_kind.setdefault(str(row["task_id"]), set()).add(str(row["tag"]))
+    asked: dict[tuple[frozenset[str], frozenset[str]], str] = {}
+    for task in tables["tasks"]:
+        task_id = str(task["id"])
+        if task_id in parents or task.get("completed_at") or task.get("deleted_at"):
+            continue
+        needs, wants = (
+            frozenset(map(str, task.get(kind) or ())) | of_kind.get(task_id, set())
+            for kind, of_kind in of_tasks.items()
+        )
+        asked.setdefault((needs, wants), task_id)
+    return asked
+
+
+def lacking_tags(
+    needed: Collection[str], wanted: Collection[str], skills: Iterable[Collection[str]]
+) -> tuple[frozenset[str], frozenset[str]] | None:
+    """What keeps a task from all workers, given the tags of each: tags needed, and tags wanted.
+
+    Tags that it needs and that some worker has, but none together with the others, are among them.
+    None: some worker may take it.
+    """
+    needs, wants = frozenset(needed), frozenset(wanted)
+    having = [frozenset(tags) for tags in skills]
+    able = [tags for tags in having if needs <= tags]
+    if not able:
+        return needs - frozenset().union(*having) or needs, frozenset()
+    return None if not wants or any(wants & tags for tags in able) else (frozenset(), wants)
 
 
 def _number(value: object) -> float | None:

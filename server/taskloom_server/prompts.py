@@ -1,17 +1,25 @@
 """Reading prompts: Jinja templates, in a sandbox, that may speak of ``graph.prompts.VARIABLES``.
 
 A template that speaks of anything else is refused when it is read, not when a worker waits for it.
+What the sandbox lets them do is in ``prompt_sandbox``.
 """
 
 import difflib
+import traceback
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
-from jinja2 import StrictUndefined, Template, TemplateSyntaxError, meta, nodes
-from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2 import Template, TemplateSyntaxError, meta, nodes
 
 from taskloom_server.graph.prompts import VARIABLES
+from taskloom_server.prompt_sandbox import (
+    ENVIRONMENT,
+    FILTERS,
+    MAX_PROMPT,
+    bounded,
+    guarded,
+    misfit,
+)
 
 # With every variable set, and with every one that can be empty empty.
 _SAMPLES: tuple[Mapping[str, object], ...] = (
@@ -72,66 +80,117 @@ class TemplatePrompt:
     _template: Template = field(repr=False, compare=False)
 
     def render(self, variables: Mapping[str, object]) -> str:
-        """The prompt for a worker. Raises what the template raises for these variables."""
-        return self._template.render(variables).strip()
+        """The prompt for a worker, or the beginning of one that is longer than MAX_PROMPT.
 
-
-def _shown(value: Any) -> Any:
-    """A list as people write one."""
-    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else value
-
-
-_ENVIRONMENT = ImmutableSandboxedEnvironment(
-    undefined=StrictUndefined,
-    finalize=_shown,
-    trim_blocks=True,
-    lstrip_blocks=True,
-    autoescape=False,  # prompts are text, not HTML
-)
-# Nothing to call but filters: a prompt has no use for `range` or `lipsum`.
-_ENVIRONMENT.globals.clear()
+        Raises what the template raises for these variables.
+        """
+        parts, size = [], 0
+        with bounded():
+            for part in self._template.generate(variables):
+                parts.append(part)
+                size += len(part)
+                if size > 2 * MAX_PROMPT:  # as much as says, blanks or not, that it is longer
+                    break
+        return "".join(parts).strip()
 
 
 def compile_prompt(text: str) -> TemplatePrompt:
     """Read a template.
 
     Raises PromptError for one that Jinja cannot read, that speaks of a variable, or of a field of
-    one, that there is not, or that fails whatever the variables are.
+    one, that there is not, that does what no prompt may, or that fails or comes to more than
+    MAX_PROMPT characters whatever the variables are.
     """
     try:
-        tree = _ENVIRONMENT.parse(text)
-        template = _ENVIRONMENT.from_string(text)
+        tree = ENVIRONMENT.parse(text)
+        _check_names(tree)
+        template = ENVIRONMENT.from_string(guarded(tree))
     except TemplateSyntaxError as error:
         message = (error.message or "it is no template").rstrip(".")
         raise PromptError(f"is not a template that can be read: {message}", error.lineno) from error
-    _check_names(tree)
+    except (RecursionError, SyntaxError) as error:
+        raise PromptError("is nested too deeply to be read; make it flat", 1) from error
+    prompt = TemplatePrompt(text, template)
     for sample in _SAMPLES:
         try:
-            template.render(sample)
+            length = len(prompt.render(sample))
         except Exception as error:
-            raise PromptError(f"cannot be filled in: {str(error).rstrip('.')}", 1) from error
-    return TemplatePrompt(text, template)
+            reason = str(error).rstrip(".")
+            raise PromptError(f"cannot be filled in: {reason}", _line(error)) from error
+        if length > MAX_PROMPT:
+            raise PromptError(f"comes to more than {MAX_PROMPT:,} characters; shorten it", 1)
+    return prompt
+
+
+def _line(error: Exception) -> int:
+    """The line of the template in which it failed."""
+    lines = [
+        number
+        for frame, number in traceback.walk_tb(error.__traceback__)
+        if frame.f_code.co_filename == "<template>"
+    ]
+    return lines[-1] if lines else 1
 
 
 def _check_names(tree: nodes.Template) -> None:
-    for reference in tree.find_all((nodes.Include, nodes.Import, nodes.FromImport, nodes.Extends)):
-        raise PromptError("takes in another template, which a prompt cannot", reference.lineno)
+    """Raise PromptError for a name that is not known, also where no sample comes by."""
+    for kind, known in ((nodes.Filter, FILTERS), (nodes.Test, ENVIRONMENT.tests)):
+        for one in tree.find_all(kind):
+            if one.name not in known:
+                raise _unknown(kind.__name__.lower(), one.name, known, one.lineno)
     unknown = meta.find_undeclared_variables(tree) - VARIABLES.keys()
     for name in tree.find_all(nodes.Name):
         if name.name in unknown:
             raise _unknown("variable", name.name, VARIABLES, name.lineno)
-    for part in tree.find_all(nodes.Getattr):
-        _check_field(part.node, part.attr)
-    for item in tree.find_all(nodes.Getitem):
-        if isinstance(item.arg, nodes.Const):
-            _check_field(item.node, item.arg.value)
+    if found := misfit(tree):
+        raise PromptError(*found)
+    parts: list[nodes.Getattr | nodes.Getitem] = [
+        *tree.find_all(nodes.Getattr),
+        *tree.find_all(nodes.Getitem),
+    ]
+    for part in parts:
+        _check_field(part)
 
 
-def _check_field(whole: nodes.Expr, asked: object) -> None:
-    fields = VARIABLES.get(whole.name, ()) if isinstance(whole, nodes.Name) else ()
-    if fields and isinstance(whole, nodes.Name) and asked not in fields:
-        dotted = [f"{whole.name}.{each}" for each in fields]
-        raise _unknown("variable", f"{whole.name}.{asked}", dotted, whole.lineno)
+def _check_field(part: nodes.Getattr | nodes.Getitem) -> None:
+    """A variable may have fields; what is in a field has none, and neither has a text."""
+    whole = part.node
+    if isinstance(whole, nodes.Getattr | nodes.Getitem):
+        _check_field(whole)  # what stands first is told first
+    asked = _asked(part)
+    if asked is None:
+        return
+    if isinstance(whole, nodes.Const):
+        raise PromptError(f"speaks of {asked!r} of {whole.value!r}, which has no fields", 1)
+    path = _path(whole)
+    if not path or path[0] not in VARIABLES:  # a variable of the template's own, such as `loop`
+        return
+    fields = VARIABLES[path[0]] if len(path) == 1 else ()
+    if asked not in fields:
+        dotted = [f"{path[0]}.{each}" for each in fields]
+        if dotted:
+            raise _unknown("variable", f"{path[0]}.{asked}", dotted, part.lineno)
+        full = ".".join(path)
+        raise PromptError(f"speaks of '{full}.{asked}', but {full} has no fields", part.lineno)
+
+
+def _asked(part: nodes.Node) -> str | None:
+    """The field that is asked for by name; None: it is worked out, or a place in a list."""
+    if isinstance(part, nodes.Getattr):
+        return part.attr
+    if isinstance(part, nodes.Getitem) and isinstance(part.arg, nodes.Const):
+        return part.arg.value if isinstance(part.arg.value, str) else None
+    return None
+
+
+def _path(node: nodes.Node) -> list[str]:
+    """What stands between dots; empty: something else than a variable and its fields."""
+    if isinstance(node, nodes.Name):
+        return [node.name]
+    asked = _asked(node)
+    if asked is None or not isinstance(node, nodes.Getattr | nodes.Getitem):
+        return []
+    return [*above, asked] if (above := _path(node.node)) else []
 
 
 def _unknown(what: str, name: str, known: Iterable[str], line: int) -> PromptError:

@@ -8,6 +8,7 @@ import pytest
 from matplotlib.collections import PolyCollection
 from matplotlib.image import imread
 from taskloom_experiments.analysis import analyse_run
+from taskloom_experiments.chart_medians import draw_medians
 from taskloom_experiments.chart_style import series_style
 from taskloom_experiments.charts import draw, save_charts
 from taskloom_experiments.comparison import Comparison, compare_runs
@@ -178,3 +179,11 @@ def test_unfinished_work_is_drawn_as_such(new_run: Callable[..., Any]) -> None:
     comparison = compare_runs([analyse_run(run.save(), PLAIN)], PLAIN)
     bars = draw("timeline", comparison).figure.axes[0].collections
     assert [bar.get_hatch() for bar in bars] == ["////"]
+
+
+def test_ticks_say_where_they_are(both: Comparison) -> None:
+    """A share between two whole percents is not called by one of them."""
+    figure, _, _ = draw_medians(both)
+    axis = next(axes for axes in figure.axes if axes.get_ylabel() == "idle share").yaxis
+    told = [axis.get_major_formatter()(share, 0) for share in (0, 0.025, 0.05, 0.1 + 0.2)]
+    assert told == ["0 %", "2.5 %", "5 %", "30 %"]

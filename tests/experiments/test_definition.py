@@ -241,9 +241,11 @@ def test_plain_command_line_makes_a_definition(tmp_path: Path) -> None:
 
 
 def test_plain_command_line_is_checked(tmp_path: Path) -> None:
-    """No agents and no template are refused like in a file."""
+    """No agents, too many of them and no template are refused like in a file."""
     with pytest.raises(DefinitionError, match="--agents is 0; give the run one agent or more"):
         plain_definition(tmp_path, "swarm", 0)
+    with pytest.raises(DefinitionError, match="100000000; give the run 10000 agents at most"):
+        plain_definition(tmp_path, "swarm", 100_000_000)
     with pytest.raises(DefinitionError, match="there is no such file"):
         plain_definition(tmp_path / "none.json", "swarm", 1)
 

@@ -91,6 +91,19 @@ def test_coordinator_has_costs(write_run: WriteRun) -> None:
     ("run", "told"),
     [
         ("{name: r, agents: 0}", "runs[0].agents: is 0; write 1 or more"),
+        ("{name: r, agents: 100000000}", "runs[0].agents: is 100000000; write 10000 or less"),
+        (
+            "{name: r, groups: [{name: a, count: 100000000}]}",
+            "runs[0].groups[0].count: is 100000000; write 10000 or less",
+        ),
+        (
+            "{name: r, groups: [{name: a, count: 6000}, {name: b, count: 6000}]}",
+            "runs[0]: has 12000 agents in its groups; write 10000 or less",
+        ),
+        (
+            "{name: r, agents: 1, agent_config: {max_claims: 1001}}",
+            "runs[0].agent_config.max_claims: is 1001; write 1000 or less",
+        ),
         ("{name: r}", "runs[0].agents: is missing; add it"),
         ("{name: r, groups: []}", "runs[0]: has nobody who works"),
         (

@@ -67,6 +67,16 @@ def test_every_run_is_made_by_every_way_of_pulling(
     assert folders == ["one-poll", "one-next", "many-poll", "many-next"]
 
 
+def test_more_than_fits_into_memory_is_not_planned(
+    definition: Definition, template: Template, tmp_path: Path
+) -> None:
+    """Agents of all runs and repeats are counted before any is made."""
+    runs = (PlannedRun(name="crowd", agents=10_000),)
+    crowd = Definition(**{**definition.__dict__, "runs": runs})
+    with pytest.raises(PlanError, match="2,000,000 agents, and at most 1,000,000 are planned"):
+        plan_runs(crowd, template, tmp_path, pulls=("poll", "next"), repeat=100)
+
+
 def test_one_way_of_pulling_leaves_the_names_alone(
     definition: Definition, template: Template, tmp_path: Path
 ) -> None:

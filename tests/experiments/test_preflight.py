@@ -1,11 +1,13 @@
 """Before a fleet is started: are the workflows there, and can the queries be answered?"""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from taskloom_experiments.definition import DefinitionError, load_definition, plain_definition
-from taskloom_experiments.preflight import check
+from taskloom_experiments.preflight import check, check_tags
+from taskloom_experiments.templates import read_template
 
 DEFINITION = """
 experiment: {name: small}
@@ -149,3 +151,42 @@ def test_settings_that_no_server_starts_with_are_told(
     monkeypatch.setenv("TASKLOOM_WORKFLOW_DIR", str(tmp_path / "nowhere"))
     with pytest.raises(DefinitionError, match=r"no server can be started: .*nowhere: is not a"):
         check(plain_definition(template, "swarm", 1))
+
+
+def test_tags_that_no_agent_has_are_told(tmp_path: Path) -> None:
+    """A run that could never end for want of skills is refused, with the task and the tags."""
+    template = tmp_path / "graph.json"
+    tasks = [
+        {"id": "all", "needed_tags": ["boss"]},
+        {"id": "old", "needed_tags": ["cobol"], "completed_at": 1},
+        {"id": "paint", "needed_tags": ["code"], "wanted_tags": ["ui", "art"]},
+        {"id": "ship", "needed_tags": ["code", "keys"]},
+    ]
+    contains = {"from_task_id": "all", "to_task_id": "ship", "dep_type": "contains"}
+    tables = {"tasks": tasks, "dependencies": [contains]}
+    template.write_text(json.dumps({"tables": tables}), encoding="utf-8")
+    graph = read_template(template)
+    file = tmp_path / "small.yaml"
+
+    def refused(agents: str, only: tuple[str, ...] = ()) -> str:
+        runs = f"runs:\n  - {{name: fine, {agents}}}\n"
+        file.write_text(
+            f"experiment: {{name: small}}\nworkflow: swarm\ntemplate: graph.json\n{runs}",
+            encoding="utf-8",
+        )
+        try:
+            check_tags(load_definition(file), graph, only)
+        except DefinitionError as error:
+            return str(error).removeprefix(f"{file}: ")
+        return ""
+
+    assert refused("agents: 1, agent_config: {tags: [code, ui]}") == (
+        "runs[0].agent_config.tags: no agent of fine may take task 'ship' of graph.json; give one "
+        "the tags that it needs, keys"
+    )
+    assert refused("groups: [{name: a, tags: [code]}, {name: b, tags: [ui]}]") == (
+        "runs[0].groups: no agent of fine may take task 'paint' of graph.json; give one a "
+        "tag that it wants: art, ui"
+    )
+    assert refused("groups: [{name: a, tags: [code, keys]}, {name: b, tags: [code, art]}]") == ""
+    assert refused("agents: 1, agent_config: {tags: [code]}", only=("another",)) == ""

@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 from taskloom_client import TaskloomError
 from taskloom_experiments import observing
+from taskloom_experiments.behaviour import Behaviour
 from taskloom_experiments.database import open_database
 from taskloom_experiments.definition import plain_definition
 from taskloom_experiments.interruption import Interruption
@@ -284,7 +285,26 @@ async def test_run_that_nobody_can_finish_is_noticed(
     record = await run(plan)
 
     assert record.partial_reason is not None
-    assert "6 tasks are open" in record.partial_reason
+    assert record.partial_reason == (
+        "6 tasks are open and nothing moves: 5 are ready, but no agent takes them; none has the "
+        "needed tags wizard; 1 wait for those"
+    )
+
+
+async def test_run_in_which_tasks_failed_says_how_many(
+    new_plan: NewPlan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What waits for tasks that failed will never be done, and the run says so."""
+    monkeypatch.setattr(observing, "STALLED_S", 0.3)
+    plan = new_plan({"last": HOUR_MS, "first": HOUR_MS})
+    failing = Behaviour(failure_rate=1.0)
+    plan = all_changed(plan, behaviour=failing)
+
+    record = await run(plan)
+
+    assert record.partial_reason == (
+        "1 tasks are open and nothing moves: 1 failed; 1 wait for failed ones"
+    )
 
 
 async def test_interrupted_run_is_kept_and_called_partial(new_plan: NewPlan) -> None:

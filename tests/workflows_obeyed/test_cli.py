@@ -60,12 +60,19 @@ async def test_gates_are_told_and_forced(serve: Serving) -> None:
         await create(client, "t")
         code, out, _ = await _run(client, "task", "gates", "t", "--status", "working")
         assert (code, out) == (0, "t has no gate to pass\n")
+        code, out, _ = await _run(client, "task", "gates", "t")
+        assert (code, out.splitlines()[-1]) == (
+            1,
+            "task 't' is 'pending' and cannot become 'completed'; its exits are assigned, working, "
+            "cancelled; the shortest way is working, then completed",
+        )
         await claim(client, "ada", "t")
         code, out, _ = await _run(client, "task", "gates", "t")
         heading, row, verdict = out.splitlines()
         assert code == 1
-        assert heading.split() == ["GATE", "LEAVING", "ASKS", "FOR", "ELSE", "THERE", "ABOUT"]
-        assert row.split()[:5] == ["tested", "status:working", "gate/tests", "warn", "no"]
+        assert heading.split() == ["GATE", "IN", "LEAVING", "ASKS", "FOR", "ELSE", "THERE", "ABOUT"]
+        assert row.split()[:4] == ["tested", "working", "status:working", "gate/tests"]
+        assert row.split()[4:6] == ["warn", "no"]
         assert verdict == "t cannot go on but with --force"
         code, _, err = await _run(client, "complete", "t", "--worker", "ada")
         assert code == 1

@@ -24,7 +24,7 @@ from tests.calls import (
     update,
 )
 from tests.work_streams import WorkStream
-from tests.workflows_obeyed.boards import board, guarded
+from tests.workflows_obeyed.boards import board, guarded, prompt, states
 from tests.workflows_obeyed.conftest import Serving
 
 if TYPE_CHECKING:
@@ -134,6 +134,26 @@ async def test_force_where_nothing_is_missing_leaves_no_trace(serve: Serving) ->
         assert [name for name, _, _ in told] == ["TASK_COMPLETED"]
 
 
+async def test_several_changes_warn_and_prompt_of_each(serve: Serving) -> None:
+    """UpdateTasks answers with all that UpdateTask would have said, and of which change."""
+    said = states({"completed": {"enter_prompt": prompt("{{ task.id }} is done")}})
+    async with serve(board(gates=guarded(ALLOW).gates, **said)) as client:
+        for id in ("t", "u"):
+            await _working(client, id)
+        updates = [
+            v1.UpdateTaskRequest(task_id="t", title="to be done"),
+            *(v1.UpdateTaskRequest(task_id=id, status="completed") for id in ("t", "u")),
+        ]
+        answer = await client.tasks.UpdateTasks(v1.UpdateTasksRequest(updates=updates))
+        assert [(one.task_id, one.text) for one in answer.prompts] == [
+            ("t", "t is done"),
+            ("u", "u is done"),
+        ]
+        assert list(answer.warnings) == [
+            f"updates[{n}]: {_WANTS}; it went on without" for n in (1, 2)
+        ]
+
+
 async def test_a_refused_request_may_be_repeated(serve: Serving) -> None:
     """A refusal is not remembered: the same request goes through once its gate is satisfied."""
     async with serve(guarded(WARN)) as client:
@@ -141,6 +161,20 @@ async def test_a_refused_request_may_be_repeated(serve: Serving) -> None:
         assert (await refusal(_complete(client, request_id="once"))).reason == "GATE_UNSATISFIED"
         await _attach(client)
         assert (await _complete(client, request_id="once")).task.status == "completed"
+
+
+async def test_a_gate_asks_for_no_author(client: Client) -> None:
+    """What is attached satisfies a gate, by whomever, and again after the task was reopened."""
+    await connect(client, "ada", workflow="sprint")
+    await create(client, "t", workflow="sprint")
+    await _attach(client, "review")
+    for _ in range(2):
+        await claim(client, "ada", "t")
+        await update(client, "t", worker_id="ada", status="review")
+        await complete(client, "ada", "t")
+        await update(client, "t", status="pending")
+    described = await client.admin.GetWorkflow(v1.GetWorkflowRequest(name="sprint"))
+    assert "somebody else" not in described.workflow.description
 
 
 # Where gates stand
@@ -303,6 +337,48 @@ async def test_check_gates_tells_what_is_missing(serve: Serving) -> None:
         # And that is what comes.
         assert (await refusal(_complete(client))).metadata["attachment_types"] == "review"
         assert len((await _complete(client, force=True)).warnings) == 2
+
+
+async def test_check_gates_knows_the_exits(client: Client) -> None:
+    """Where no exit leads there nothing passes, and the gates are those on the shortest way."""
+    await connect(client, "ada", workflow="sprint")
+    await create(client, "t", workflow="sprint", phase="retrospect")
+    await claim(client, "ada", "t")
+    answer = await _check(client)
+    assert (answer.passes, answer.passes_forced) == (False, False)
+    assert answer.obstacle == (
+        "task 't' is 'working' and cannot become 'completed'; its exits are review, failed, "
+        "pending, waiting; the shortest way is review, then completed"
+    )
+    assert list(answer.way) == ["review", "completed"]
+    assert list(answer.exits) == ["review", "failed", "pending", "waiting"]
+    assert [(one.status, one.leaving, one.name) for one in answer.gates] == [
+        ("review", "status:review", "review"),
+        ("review", "phase:retrospect", "lesson"),
+    ]
+    reachable = await _check(client, status="review")
+    assert (reachable.passes, reachable.obstacle) == (True, "")
+    await update(client, "t", worker_id="ada", status="review")
+    assert ((await _check(client)).obstacle, (await _check(client)).passes) == ("", False)
+    await update(client, "t", status="cancelled")
+    ended = await _check(client)
+    assert (ended.passes, list(ended.gates), list(ended.way)) == (False, [], [])
+    assert ended.obstacle.endswith("; it has no exits; no way leads there")
+
+
+async def test_check_gates_knows_who_may_force(serve: Serving) -> None:
+    """Force passes for those whose role has it in the task's workflow, wherever they connected."""
+    lead = Role("lead", frozenset({"lead"}))
+    hand = Role("hand", frozenset(), can_force=False)
+    async with serve(board(gates=guarded(WARN).gates, roles=(lead, hand))) as client:
+        await _working(client)
+        await connect(client, "lead", tags=["lead"], workflow="swarm")
+        await connect(client, "bob", workflow="swarm")
+        forced = {
+            who: (await _check(client, worker_id=who)).passes_forced
+            for who in ("ada", "bob", "lead")
+        }
+        assert forced == {"ada": False, "bob": False, "lead": True}
 
 
 async def test_check_gates_changes_nothing(serve: Serving) -> None:

@@ -58,3 +58,23 @@ async def test_its_prompts_stand_below_those_of_the_workflow(client: Client) -> 
     assert "Carefully: before you change anything" in told["enter:working"]
     assert "the smallest test that fails for want of what t asks" in told["enter-phase:implement"]
     assert await _missing(client, "t", phase="review") == ["test-run"]
+
+
+async def test_who_may_not_force_keeps_its_gates(client: Client) -> None:
+    """A worker takes no overlay off by which a gate would go, neither here nor by connecting."""
+    await connect(client, "ada", workflow="sprint", overlays=["careful"])
+    await connect(client, "lead", workflow="sprint", tags=["planner"])
+    without = v1.RemoveOverlayRequest(worker_id="ada", overlay="careful")
+    for going in (
+        client.workers.RemoveOverlay(without),
+        connect(client, "ada", workflow="sprint", overlays=["tdd"]),
+        connect(client, "ada", workflow="swarm"),
+    ):
+        error = await refusal(going)
+        assert (error.reason, error.metadata["right"]) == ("ROLE_FORBIDS", "force")
+    await connect(client, "ada", workflow="sprint", overlays=["tdd", "careful"])  # none goes
+    without.by_worker_id = "lead"
+    left = (await client.workers.RemoveOverlay(without)).worker.overlays
+    assert list(left) == ["tdd"]
+    person = v1.RemoveOverlayRequest(worker_id="ada", overlay="tdd", by_worker_id="")
+    assert not (await client.workers.RemoveOverlay(person)).worker.overlays

@@ -7,7 +7,7 @@ from taskloom import v1
 from taskloom_client import Client
 from taskloom_server.graph.workflows import Role
 
-from tests.calls import claim, connect, create, disconnect, duration
+from tests.calls import claim, claim_next, connect, create, disconnect, duration
 from tests.work_streams import WorkStream
 from tests.workflows_obeyed.boards import board, phases, prompt, states
 from tests.workflows_obeyed.conftest import Serving
@@ -246,3 +246,22 @@ async def test_a_workflow_without_prompts_says_nothing(serve: Serving) -> None:
         assert not (await client.workers.Connect(v1.ConnectRequest(worker_id="ada"))).prompts
         await create(client, "t", phase="implement")
         assert not await _claim(client, "ada", "t")
+
+
+async def test_a_prompt_that_becomes_too_long_is_cut(serve: Serving) -> None:
+    """A claim is answered however long a task's own texts make its prompt; the log says so."""
+    said = {"working": {"enter_prompt": prompt("{{ task.description }}" * 60)}}
+    async with serve(board(**states(said))) as client:
+        await connect(client, "ada", max_claims=20)
+        for n in range(20):
+            await create(client, f"t{n}", description="x" * 60_000)
+        with capture_logs() as logs:
+            told = (await _claim(client, "ada", "t0"))[0]
+            every = (await claim_next(client, "ada", max_tasks=19)).prompts
+        assert told.text.startswith("xxx")
+        assert told.text.endswith(
+            "[cut: a prompt has at most 65,536 characters, and those of an answer 1,048,576]"
+        )
+        assert len(told.text) < 66_000
+        assert sum(len(one.text) for one in every) < 1_060_000
+        assert {one["event"] for one in logs} == {"a prompt was cut"}

@@ -119,14 +119,84 @@ async def test_who_may_and_who_may_not(serve: Serving, does: Any, right: str, wo
             await create(client, id)
         error = await refusal(does(client, "coder"))
         assert (error.reason, error.code.name) == ("ROLE_FORBIDS", "PERMISSION_DENIED")
-        assert error.metadata == {"role": "coder", "right": right, "roles": "lead"}
+        told = {"right": right, "roles": "lead", "workflow": "board"}
+        assert error.metadata == {"role": "coder"} | told
         assert error.message == (
-            f"role 'coder' of worker 'coder' may not {words}; what may: 'lead' (tags: lead)"
+            f"role 'coder' of worker 'coder' in workflow 'board' may not {words}; "
+            "what may: 'lead' (tags: lead)"
         )
         error = await refusal(does(client, "nobody"))
-        assert error.metadata == {"role": "", "right": right, "roles": "lead"}
+        assert error.metadata == {"role": ""} | told
         assert "which has no role in workflow 'board'" in error.message
         await does(client, "lead")
+
+
+@pytest.mark.parametrize(
+    "does",
+    [_assign, _subtask, _subtree, _link, _force],
+    ids=["assign", "subtask", "subtree", "link", "force"],
+)
+async def test_the_tasks_workflow_decides(serve: Serving, does: Any) -> None:
+    """Whoever connects to a workflow without roles has, for a task of one with roles, those."""
+    async with serve(ROLES) as client:
+        await connect(client, "ada", tags=["code"], workflow="swarm")
+        await connect(client, "lead", tags=["lead"], workflow="swarm")
+        for id in ("t", "u"):
+            await create(client, id)
+        error = await refusal(does(client, "ada"))
+        assert (error.reason, error.metadata["role"]) == ("ROLE_FORBIDS", "coder")
+        await does(client, "lead")
+
+
+async def test_another_workflows_tasks_are_free(serve: Serving) -> None:
+    """A role restricts in its own workflow: with tasks of one without roles all may do all."""
+    async with serve(ROLES) as client:
+        await connect(client, "ada", tags=["code"])
+        for id in ("t", "u"):
+            await create(client, id, workflow="swarm")
+        for does in (_assign, _subtask, _subtree, _link):
+            await does(client, "ada")
+
+
+async def test_a_subtask_is_one_in_both_workflows(serve: Serving) -> None:
+    """The right to make subtasks is asked for in the parent's workflow, and in the child's."""
+    async with serve(ROLES) as client:
+        await connect(client, "ada", tags=["code"], workflow="swarm")
+        await create(client, "board")
+        await create(client, "swarm", workflow="swarm")
+        for parent, workflow in (("board", "swarm"), ("swarm", "board")):
+            made = create(client, "t", parent_id=parent, workflow=workflow, worker_id="ada")
+            error = await refusal(made)
+            assert (error.reason, error.metadata["workflow"]) == ("ROLE_FORBIDS", "board")
+            contains = v1.DEPENDENCY_TYPE_CONTAINS
+            link = v1.Dependency(from_task_id=parent, to_task_id=workflow, type=contains)
+            relink = v1.RelinkTasksRequest(add=[link], worker_id="ada")
+            assert (await refusal(client.tasks.RelinkTasks(relink))).reason == "ROLE_FORBIDS"
+
+
+async def test_what_is_below_a_new_root_is_a_subtask(serve: Serving) -> None:
+    """A tree with children takes the right to make subtasks; a root alone does not."""
+    async with serve(ROLES) as client:
+        await connect(client, "coder", tags=["code"])
+        root = v1.TaskNode(title="root", children=[v1.TaskNode(title="child")])
+        request = v1.CreateTaskTreeRequest(root=root, worker_id="coder")
+        assert (await refusal(client.tasks.CreateTaskTree(request))).reason == "ROLE_FORBIDS"
+        request.root.ClearField("children")
+        assert len((await client.tasks.CreateTaskTree(request)).tasks) == 1
+
+
+async def test_a_task_leaves_its_workflow_by_force_only(serve: Serving) -> None:
+    """Another workflow for a task takes the right to force, in the one that it leaves or joins."""
+    async with serve(ROLES) as client:
+        await connect(client, "ada", tags=["code"], workflow="swarm")
+        await connect(client, "lead", tags=["lead"], workflow="swarm")
+        await create(client, "t")
+        for to in ("swarm", "board"):
+            error = await refusal(update(client, "t", worker_id="ada", workflow=to))
+            assert (error.reason, error.metadata["right"]) == ("ROLE_FORBIDS", "force")
+            assert (await update(client, "t", worker_id="lead", workflow=to)).workflow == to
+            await update(client, "t", worker_id="ada", workflow=to)  # where it is already
+        assert (await update(client, "t", workflow="swarm")).workflow == "swarm"
 
 
 async def test_a_person_may_do_everything(serve: Serving) -> None:

@@ -266,7 +266,7 @@ async def test_kanban(client: Client) -> None:
 
 
 async def test_sprint(client: Client) -> None:
-    """Nothing of a sprint is done before somebody else has seen it; the end teaches something."""
+    """Nothing of a sprint is done before a review is attached; the end teaches something."""
     told = await _connect(client, "pia", "sprint", "planner")
     assert "Agrees" not in told["role:planner"]
     assert "points on every task" in told["role:planner"]

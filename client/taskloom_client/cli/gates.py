@@ -30,18 +30,18 @@ async def gates(
 ) -> None:
     """Say which gates a task would have to pass, and what is missing.
 
-    Exits with 1 when it would be refused, though it may be that --force goes past.
+    Where no exit leads there, it says so, and shows the gates on the shortest way. Exits with 1
+    when the move would be refused, though it may be that --force goes past.
     """
     answer = await session.client.tasks.CheckGates(
         v1.CheckGatesRequest(task_id=task_id, status=status, phase=phase, worker_id=worker)
     )
     if session.json:
         output.print_json(output.as_json(answer))
-    elif answer.gates:
-        _print_gates(answer)
-        output.print_line(_verdict(task_id, answer))
     else:
-        output.print_line(f"{task_id} has no gate to pass")
+        if answer.gates:
+            _print_gates(answer)
+        output.print_line(_verdict(task_id, answer))
     if not answer.passes:
         raise typer.Exit(ExitCode.REFUSED)
 
@@ -49,6 +49,7 @@ async def gates(
 def _print_gates(answer: "v1.CheckGatesResponse") -> None:
     columns = [
         output.Column("GATE"),
+        output.Column("IN"),
         output.Column("LEAVING"),
         output.Column("ASKS FOR"),
         output.Column("ELSE"),
@@ -58,6 +59,7 @@ def _print_gates(answer: "v1.CheckGatesResponse") -> None:
     rows: list[list[str | Text]] = [
         [
             output.styled(gate.name, "bold"),
+            gate.status,
             gate.leaving,
             gate.attachment_type,
             gate.enforcement,
@@ -70,6 +72,10 @@ def _print_gates(answer: "v1.CheckGatesResponse") -> None:
 
 
 def _verdict(task_id: str, answer: "v1.CheckGatesResponse") -> str:
+    if answer.obstacle:
+        return answer.obstacle
+    if not answer.gates:
+        return f"{task_id} has no gate to pass"
     if answer.passes:
         return f"{task_id} can go on"
     if answer.passes_forced:

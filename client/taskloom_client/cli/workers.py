@@ -7,7 +7,7 @@ import typer
 from taskloom import v1
 
 from taskloom_client.cli import output
-from taskloom_client.cli.arguments import Lease, Reason
+from taskloom_client.cli.arguments import Lease, OnBehalfOf, Reason
 from taskloom_client.cli.prompts import note_warnings, print_prompts
 from taskloom_client.cli.session import Session, remote
 from taskloom_client.cli.values import (
@@ -172,19 +172,23 @@ async def disconnect(session: Session, *, worker_id: WorkerId, reason: Reason = 
 
 
 @remote
-async def add_overlay(session: Session, *, worker_id: WorkerId, overlay: OverlayName) -> None:
+async def add_overlay(
+    session: Session, *, worker_id: WorkerId, overlay: OverlayName, by: OnBehalfOf = ""
+) -> None:
     """Lay an overlay over a worker's workflow."""
     answer = await session.client.workers.AddOverlay(
-        v1.AddOverlayRequest(worker_id=worker_id, overlay=overlay)
+        v1.AddOverlayRequest(worker_id=worker_id, overlay=overlay, by_worker_id=by)
     )
     session.tell(answer, _overlays_of(answer.worker))
 
 
 @remote
-async def remove_overlay(session: Session, *, worker_id: WorkerId, overlay: OverlayName) -> None:
-    """Take an overlay from a worker."""
+async def remove_overlay(
+    session: Session, *, worker_id: WorkerId, overlay: OverlayName, by: OnBehalfOf = ""
+) -> None:
+    """Take an overlay from a worker; with --worker, only if that one may go past its gates."""
     answer = await session.client.workers.RemoveOverlay(
-        v1.RemoveOverlayRequest(worker_id=worker_id, overlay=overlay)
+        v1.RemoveOverlayRequest(worker_id=worker_id, overlay=overlay, by_worker_id=by)
     )
     session.tell(answer, _overlays_of(answer.worker))
 

@@ -42,7 +42,9 @@ class AttachRequest(_message.Message):
     type: _builtins.str
     """1 to 128 characters, such as "note" or "gate/results"."""
     name: _builtins.str
-    """At most 255 characters, without "/", "\\" and control characters; may be empty."""
+    """At most 255 characters, without "/", "\\", control characters and those that turn around the
+    order in which text is shown; may be empty.
+    """
     mime_type: _builtins.str
     """Empty: the one that the workflow gives the type, or "text/plain"."""
     content: _builtins.bytes

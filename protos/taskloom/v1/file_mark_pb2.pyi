@@ -23,7 +23,8 @@ class FileMark(_message.Message):
     tells the others.
 
     A path that begins with "lock:", such as "lock:git-commit", is no file but a lock on a
-    resource of that name, and exclusive: one worker holds it, and nobody else can mark it.
+    resource of that name, which is not blank, and exclusive: one worker holds it, and nobody else
+    can mark it.
     """
 
     DESCRIPTOR: _descriptor.Descriptor

@@ -1485,18 +1485,35 @@ class CheckGatesResponse(_message.Message):
     PASSES_FORCED_FIELD_NUMBER: _builtins.int
     STATUS_FIELD_NUMBER: _builtins.int
     PHASE_FIELD_NUMBER: _builtins.int
+    OBSTACLE_FIELD_NUMBER: _builtins.int
+    WAY_FIELD_NUMBER: _builtins.int
+    EXITS_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
     passes: _builtins.bool
-    """Whether the move would go through as far as gates go, without force."""
+    """Whether the move would go through as far as exits and gates go, without force."""
     passes_forced: _builtins.bool
-    """Whether it would with force."""
+    """Whether it would with force, which the worker's role must allow."""
     status: _builtins.str
     """The task's status and phase, from which it would move."""
     phase: _builtins.str
+    obstacle: _builtins.str
+    """Why the move cannot be made at all, in a sentence with the exits there are: no exit leads
+    there. Empty: one does.
+    """
     revision: _builtins.int
     @_builtins.property
     def gates(self) -> _containers.RepeatedCompositeFieldContainer[Global___GateCheck]:
-        """All gates that the move would have to pass, in the order of the workflow."""
+        """All gates on the way, in the order in which they would have to be passed."""
+
+    @_builtins.property
+    def way(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The states on the shortest way there, after the present one: one where an exit leads there,
+        none where no way does or the task is there.
+        """
+
+    @_builtins.property
+    def exits(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The exits of the task's state."""
 
     def __init__(
         self,
@@ -1506,11 +1523,14 @@ class CheckGatesResponse(_message.Message):
         passes_forced: _builtins.bool = ...,
         status: _builtins.str = ...,
         phase: _builtins.str = ...,
+        obstacle: _builtins.str = ...,
+        way: _abc.Iterable[_builtins.str] | None = ...,
+        exits: _abc.Iterable[_builtins.str] | None = ...,
         revision: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["gates", b"gates", "passes", b"passes", "passes_forced", b"passes_forced", "phase", b"phase", "revision", b"revision", "status", b"status"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["exits", b"exits", "gates", b"gates", "obstacle", b"obstacle", "passes", b"passes", "passes_forced", b"passes_forced", "phase", b"phase", "revision", b"revision", "status", b"status", "way", b"way"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1528,6 +1548,7 @@ class GateCheck(_message.Message):
     ENFORCEMENT_FIELD_NUMBER: _builtins.int
     DESCRIPTION_FIELD_NUMBER: _builtins.int
     SATISFIED_FIELD_NUMBER: _builtins.int
+    STATUS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     leaving: _builtins.str
     """What is guarded, such as "status:working" or "phase:implement"."""
@@ -1539,6 +1560,8 @@ class GateCheck(_message.Message):
     """
     description: _builtins.str
     satisfied: _builtins.bool
+    status: _builtins.str
+    """The state in which the task has to pass it: its own, or one on the way."""
     def __init__(
         self,
         *,
@@ -1548,10 +1571,11 @@ class GateCheck(_message.Message):
         enforcement: _builtins.str = ...,
         description: _builtins.str = ...,
         satisfied: _builtins.bool = ...,
+        status: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attachment_type", b"attachment_type", "description", b"description", "enforcement", b"enforcement", "leaving", b"leaving", "name", b"name", "satisfied", b"satisfied"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attachment_type", b"attachment_type", "description", b"description", "enforcement", b"enforcement", "leaving", b"leaving", "name", b"name", "satisfied", b"satisfied", "status", b"status"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1765,6 +1789,8 @@ class UpdateTasksResponse(_message.Message):
 
     TASKS_FIELD_NUMBER: _builtins.int
     UNBLOCKED_TASK_IDS_FIELD_NUMBER: _builtins.int
+    PROMPTS_FIELD_NUMBER: _builtins.int
+    WARNINGS_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
     @_builtins.property
@@ -1775,16 +1801,26 @@ class UpdateTasksResponse(_message.Message):
     def unblocked_task_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Tasks that became ready by this."""
 
+    @_builtins.property
+    def prompts(self) -> _containers.RepeatedCompositeFieldContainer[_prompt_pb2.Prompt]:
+        """As in UpdateTaskResponse, for all the changes in their order; each names its task."""
+
+    @_builtins.property
+    def warnings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Likewise; each begins with the change that it is about, "updates[3]: "."""
+
     def __init__(
         self,
         *,
         tasks: _abc.Iterable[_task_pb2.Task] | None = ...,
         unblocked_task_ids: _abc.Iterable[_builtins.str] | None = ...,
+        prompts: _abc.Iterable[_prompt_pb2.Prompt] | None = ...,
+        warnings: _abc.Iterable[_builtins.str] | None = ...,
         revision: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["revision", b"revision", "tasks", b"tasks", "unblocked_task_ids", b"unblocked_task_ids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["prompts", b"prompts", "revision", b"revision", "tasks", b"tasks", "unblocked_task_ids", b"unblocked_task_ids", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

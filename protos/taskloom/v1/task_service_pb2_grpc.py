@@ -159,8 +159,8 @@ class TaskServiceServicer:
         NOT_FOUND / TASK_NOT_FOUND          the parent or a blocker; the detail names it
         NOT_FOUND / WORKFLOW_NOT_FOUND
         FAILED_PRECONDITION / PARENT_ENDED  the parent has ended: reopen it first
-        PERMISSION_DENIED / ROLE_FORBIDS    a parent is given, and the worker's role may not
-        create subtasks
+        PERMISSION_DENIED / ROLE_FORBIDS    a parent is given, and the worker's role in the parent's
+        workflow, or in the task's, may not create subtasks
         INVALID_ARGUMENT / INVALID_FIELD    among others: a phase that the workflow does not list,
         where it takes no others
 
@@ -176,7 +176,7 @@ class TaskServiceServicer:
         Children are contained by the node above them. A blocked_by may name any task
         of the tree, before or after, or one that is there already.
 
-        Errors: as CreateTask, and
+        Errors: as CreateTask, with ROLE_FORBIDS also for a new root that has children; and
         INVALID_ARGUMENT / CYCLE         the detail lists the tasks along the cycle
         INVALID_ARGUMENT / INVALID_FIELD more than 5,000 nodes, or more than 50 deep;
         the field path leads to the node
@@ -253,7 +253,9 @@ class TaskServiceServicer:
         ask, or say force where all may be forced
         FAILED_PRECONDITION / WIP_LIMIT            the state is full; the details list what is in it
         PERMISSION_DENIED / ROLE_FORBIDS           an assignment, or force, that the worker's role
-        may not make; the details name the roles that may
+        in the task's workflow may not make, or another
+        workflow without the right to force in both; the
+        details name the roles that may
 
         Retry with the same request_id.
         """
@@ -451,6 +453,9 @@ class TaskServiceServicer:
     def CheckGates(self, request, context):
         """Says which gates a task would have to pass, and which of them are satisfied, before one
         tries. A move that no gate keeps has none.
+
+        Where no exit of the task's state leads to the status that is asked for, `obstacle` says so,
+        and the gates are those on the shortest way there.
 
         Errors:
         NOT_FOUND / TASK_NOT_FOUND, WORKER_NOT_FOUND

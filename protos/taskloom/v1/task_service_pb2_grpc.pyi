@@ -44,8 +44,8 @@ class TaskServiceStub:
       NOT_FOUND / TASK_NOT_FOUND          the parent or a blocker; the detail names it
       NOT_FOUND / WORKFLOW_NOT_FOUND
       FAILED_PRECONDITION / PARENT_ENDED  the parent has ended: reopen it first
-      PERMISSION_DENIED / ROLE_FORBIDS    a parent is given, and the worker's role may not
-                                          create subtasks
+      PERMISSION_DENIED / ROLE_FORBIDS    a parent is given, and the worker's role in the parent's
+                                          workflow, or in the task's, may not create subtasks
       INVALID_ARGUMENT / INVALID_FIELD    among others: a phase that the workflow does not list,
                                           where it takes no others
 
@@ -57,7 +57,7 @@ class TaskServiceStub:
     Children are contained by the node above them. A blocked_by may name any task
     of the tree, before or after, or one that is there already.
 
-    Errors: as CreateTask, and
+    Errors: as CreateTask, with ROLE_FORBIDS also for a new root that has children; and
       INVALID_ARGUMENT / CYCLE         the detail lists the tasks along the cycle
       INVALID_ARGUMENT / INVALID_FIELD more than 5,000 nodes, or more than 50 deep;
                                        the field path leads to the node
@@ -122,7 +122,9 @@ class TaskServiceStub:
                                                  ask, or say force where all may be forced
       FAILED_PRECONDITION / WIP_LIMIT            the state is full; the details list what is in it
       PERMISSION_DENIED / ROLE_FORBIDS           an assignment, or force, that the worker's role
-                                                 may not make; the details name the roles that may
+                                                 in the task's workflow may not make, or another
+                                                 workflow without the right to force in both; the
+                                                 details name the roles that may
 
     Retry with the same request_id.
     """
@@ -273,6 +275,9 @@ class TaskServiceStub:
     """Says which gates a task would have to pass, and which of them are satisfied, before one
     tries. A move that no gate keeps has none.
 
+    Where no exit of the task's state leads to the status that is asked for, `obstacle` says so,
+    and the gates are those on the shortest way there.
+
     Errors:
       NOT_FOUND / TASK_NOT_FOUND, WORKER_NOT_FOUND
       FAILED_PRECONDITION / ILLEGAL_TRANSITION   the workflow has no such status
@@ -375,8 +380,8 @@ class TaskServiceAsyncStub(TaskServiceStub):
       NOT_FOUND / TASK_NOT_FOUND          the parent or a blocker; the detail names it
       NOT_FOUND / WORKFLOW_NOT_FOUND
       FAILED_PRECONDITION / PARENT_ENDED  the parent has ended: reopen it first
-      PERMISSION_DENIED / ROLE_FORBIDS    a parent is given, and the worker's role may not
-                                          create subtasks
+      PERMISSION_DENIED / ROLE_FORBIDS    a parent is given, and the worker's role in the parent's
+                                          workflow, or in the task's, may not create subtasks
       INVALID_ARGUMENT / INVALID_FIELD    among others: a phase that the workflow does not list,
                                           where it takes no others
 
@@ -388,7 +393,7 @@ class TaskServiceAsyncStub(TaskServiceStub):
     Children are contained by the node above them. A blocked_by may name any task
     of the tree, before or after, or one that is there already.
 
-    Errors: as CreateTask, and
+    Errors: as CreateTask, with ROLE_FORBIDS also for a new root that has children; and
       INVALID_ARGUMENT / CYCLE         the detail lists the tasks along the cycle
       INVALID_ARGUMENT / INVALID_FIELD more than 5,000 nodes, or more than 50 deep;
                                        the field path leads to the node
@@ -453,7 +458,9 @@ class TaskServiceAsyncStub(TaskServiceStub):
                                                  ask, or say force where all may be forced
       FAILED_PRECONDITION / WIP_LIMIT            the state is full; the details list what is in it
       PERMISSION_DENIED / ROLE_FORBIDS           an assignment, or force, that the worker's role
-                                                 may not make; the details name the roles that may
+                                                 in the task's workflow may not make, or another
+                                                 workflow without the right to force in both; the
+                                                 details name the roles that may
 
     Retry with the same request_id.
     """
@@ -604,6 +611,9 @@ class TaskServiceAsyncStub(TaskServiceStub):
     """Says which gates a task would have to pass, and which of them are satisfied, before one
     tries. A move that no gate keeps has none.
 
+    Where no exit of the task's state leads to the status that is asked for, `obstacle` says so,
+    and the gates are those on the shortest way there.
+
     Errors:
       NOT_FOUND / TASK_NOT_FOUND, WORKER_NOT_FOUND
       FAILED_PRECONDITION / ILLEGAL_TRANSITION   the workflow has no such status
@@ -709,8 +719,8 @@ class TaskServiceServicer(metaclass=_abc_1.ABCMeta):
           NOT_FOUND / TASK_NOT_FOUND          the parent or a blocker; the detail names it
           NOT_FOUND / WORKFLOW_NOT_FOUND
           FAILED_PRECONDITION / PARENT_ENDED  the parent has ended: reopen it first
-          PERMISSION_DENIED / ROLE_FORBIDS    a parent is given, and the worker's role may not
-                                              create subtasks
+          PERMISSION_DENIED / ROLE_FORBIDS    a parent is given, and the worker's role in the parent's
+                                              workflow, or in the task's, may not create subtasks
           INVALID_ARGUMENT / INVALID_FIELD    among others: a phase that the workflow does not list,
                                               where it takes no others
 
@@ -728,7 +738,7 @@ class TaskServiceServicer(metaclass=_abc_1.ABCMeta):
         Children are contained by the node above them. A blocked_by may name any task
         of the tree, before or after, or one that is there already.
 
-        Errors: as CreateTask, and
+        Errors: as CreateTask, with ROLE_FORBIDS also for a new root that has children; and
           INVALID_ARGUMENT / CYCLE         the detail lists the tasks along the cycle
           INVALID_ARGUMENT / INVALID_FIELD more than 5,000 nodes, or more than 50 deep;
                                            the field path leads to the node
@@ -811,7 +821,9 @@ class TaskServiceServicer(metaclass=_abc_1.ABCMeta):
                                                      ask, or say force where all may be forced
           FAILED_PRECONDITION / WIP_LIMIT            the state is full; the details list what is in it
           PERMISSION_DENIED / ROLE_FORBIDS           an assignment, or force, that the worker's role
-                                                     may not make; the details name the roles that may
+                                                     in the task's workflow may not make, or another
+                                                     workflow without the right to force in both; the
+                                                     details name the roles that may
 
         Retry with the same request_id.
         """
@@ -1033,6 +1045,9 @@ class TaskServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_task_service_pb2.CheckGatesResponse, _abc.Awaitable[_task_service_pb2.CheckGatesResponse]]:
         """Says which gates a task would have to pass, and which of them are satisfied, before one
         tries. A move that no gate keeps has none.
+
+        Where no exit of the task's state leads to the status that is asked for, `obstacle` says so,
+        and the gates are those on the shortest way there.
 
         Errors:
           NOT_FOUND / TASK_NOT_FOUND, WORKER_NOT_FOUND

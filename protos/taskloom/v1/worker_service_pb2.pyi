@@ -413,23 +413,29 @@ class AddOverlayRequest(_message.Message):
 
     WORKER_ID_FIELD_NUMBER: _builtins.int
     OVERLAY_FIELD_NUMBER: _builtins.int
+    BY_WORKER_ID_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     worker_id: _builtins.str
     overlay: _builtins.str
     """The name of an overlay; AdminService.ListWorkflows lists them."""
+    by_worker_id: _builtins.str
+    """Who lays it there. Absent: the worker itself. Present and empty: a person."""
     request_id: _builtins.str
     def __init__(
         self,
         *,
         worker_id: _builtins.str = ...,
         overlay: _builtins.str = ...,
+        by_worker_id: _builtins.str | None = ...,
         request_id: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_by_worker_id", b"_by_worker_id", "by_worker_id", b"by_worker_id"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["overlay", b"overlay", "request_id", b"request_id", "worker_id", b"worker_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_by_worker_id", b"_by_worker_id", "by_worker_id", b"by_worker_id", "overlay", b"overlay", "request_id", b"request_id", "worker_id", b"worker_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__by_worker_id: _TypeAlias = _typing.Literal["by_worker_id"]  # noqa: Y015
+    _WhichOneofArgType__by_worker_id: _TypeAlias = _typing.Literal["_by_worker_id", b"_by_worker_id"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__by_worker_id) -> _WhichOneofReturnType__by_worker_id | None: ...
 
 Global___AddOverlayRequest: _TypeAlias = AddOverlayRequest  # noqa: Y015
 
@@ -462,22 +468,28 @@ class RemoveOverlayRequest(_message.Message):
 
     WORKER_ID_FIELD_NUMBER: _builtins.int
     OVERLAY_FIELD_NUMBER: _builtins.int
+    BY_WORKER_ID_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     worker_id: _builtins.str
     overlay: _builtins.str
+    by_worker_id: _builtins.str
+    """Who takes it away. Absent: the worker itself. Present and empty: a person."""
     request_id: _builtins.str
     def __init__(
         self,
         *,
         worker_id: _builtins.str = ...,
         overlay: _builtins.str = ...,
+        by_worker_id: _builtins.str | None = ...,
         request_id: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_by_worker_id", b"_by_worker_id", "by_worker_id", b"by_worker_id"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["overlay", b"overlay", "request_id", b"request_id", "worker_id", b"worker_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_by_worker_id", b"_by_worker_id", "by_worker_id", b"by_worker_id", "overlay", b"overlay", "request_id", b"request_id", "worker_id", b"worker_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__by_worker_id: _TypeAlias = _typing.Literal["by_worker_id"]  # noqa: Y015
+    _WhichOneofArgType__by_worker_id: _TypeAlias = _typing.Literal["_by_worker_id", b"_by_worker_id"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__by_worker_id) -> _WhichOneofReturnType__by_worker_id | None: ...
 
 Global___RemoveOverlayRequest: _TypeAlias = RemoveOverlayRequest  # noqa: Y015
 

@@ -84,13 +84,17 @@ class WorkerServiceServicer:
         stay, and `held_tasks` says what it still holds. A new lease is for new claims.
 
         The worker has the first role of its workflow whose tags it all has (Worker.role), which
-        says what it may do. In a workflow that has roles, whoever has none may neither assign, nor
-        create subtasks, nor force.
+        says what it may do with that workflow's tasks; with tasks of another workflow, the role
+        there that its tags give it. In a workflow that has roles, whoever has none may neither
+        assign, nor create subtasks, nor force.
 
         Errors:
         NOT_FOUND / WORKFLOW_NOT_FOUND   the details list the workflows there are
         NOT_FOUND / OVERLAY_NOT_FOUND          as for AddOverlay
         FAILED_PRECONDITION / OVERLAY_UNFIT    likewise
+        PERMISSION_DENIED / ROLE_FORBIDS       the worker is connected, its overlays bring gates
+        that it would lose, and its role may not force:
+        disconnect first
 
         Retry freely; give a worker_id or a request_id, or a retry makes a second worker.
         """
@@ -179,6 +183,7 @@ class WorkerServiceServicer:
         FAILED_PRECONDITION / OVERLAY_UNFIT   it is for other workflows, or removes a state that
         is in use (by a setting, by an exit, by a task), or
         something that is not there; the details name it
+        PERMISSION_DENIED / ROLE_FORBIDS      as for RemoveOverlay: it takes gates away
 
         Retry freely.
         """
@@ -189,8 +194,12 @@ class WorkerServiceServicer:
     def RemoveOverlay(self, request, context):
         """Takes an overlay from a worker. One that it does not have changes nothing.
 
+        With an overlay go the gates that it brings. Where the worker's workflow has roles, that takes
+        the right to force of whoever takes it away (by_worker_id).
+
         Errors:
-        NOT_FOUND / WORKER_NOT_FOUND   unknown or disconnected: connect first
+        NOT_FOUND / WORKER_NOT_FOUND       unknown or disconnected: connect first
+        PERMISSION_DENIED / ROLE_FORBIDS   it brings gates, and the role may not force
 
         Retry freely.
         """

@@ -61,13 +61,17 @@ class WorkerServiceStub:
     stay, and `held_tasks` says what it still holds. A new lease is for new claims.
 
     The worker has the first role of its workflow whose tags it all has (Worker.role), which
-    says what it may do. In a workflow that has roles, whoever has none may neither assign, nor
-    create subtasks, nor force.
+    says what it may do with that workflow's tasks; with tasks of another workflow, the role
+    there that its tags give it. In a workflow that has roles, whoever has none may neither
+    assign, nor create subtasks, nor force.
 
     Errors:
       NOT_FOUND / WORKFLOW_NOT_FOUND   the details list the workflows there are
       NOT_FOUND / OVERLAY_NOT_FOUND          as for AddOverlay
       FAILED_PRECONDITION / OVERLAY_UNFIT    likewise
+      PERMISSION_DENIED / ROLE_FORBIDS       the worker is connected, its overlays bring gates
+                                             that it would lose, and its role may not force:
+                                             disconnect first
 
     Retry freely; give a worker_id or a request_id, or a retry makes a second worker.
     """
@@ -136,14 +140,19 @@ class WorkerServiceStub:
       FAILED_PRECONDITION / OVERLAY_UNFIT   it is for other workflows, or removes a state that
                                        is in use (by a setting, by an exit, by a task), or
                                        something that is not there; the details name it
+      PERMISSION_DENIED / ROLE_FORBIDS      as for RemoveOverlay: it takes gates away
 
     Retry freely.
     """
     RemoveOverlay: _grpc.UnaryUnaryMultiCallable[_worker_service_pb2.RemoveOverlayRequest, _worker_service_pb2.RemoveOverlayResponse]
     """Takes an overlay from a worker. One that it does not have changes nothing.
 
+    With an overlay go the gates that it brings. Where the worker's workflow has roles, that takes
+    the right to force of whoever takes it away (by_worker_id).
+
     Errors:
-      NOT_FOUND / WORKER_NOT_FOUND   unknown or disconnected: connect first
+      NOT_FOUND / WORKER_NOT_FOUND       unknown or disconnected: connect first
+      PERMISSION_DENIED / ROLE_FORBIDS   it brings gates, and the role may not force
 
     Retry freely.
     """
@@ -161,13 +170,17 @@ class WorkerServiceAsyncStub(WorkerServiceStub):
     stay, and `held_tasks` says what it still holds. A new lease is for new claims.
 
     The worker has the first role of its workflow whose tags it all has (Worker.role), which
-    says what it may do. In a workflow that has roles, whoever has none may neither assign, nor
-    create subtasks, nor force.
+    says what it may do with that workflow's tasks; with tasks of another workflow, the role
+    there that its tags give it. In a workflow that has roles, whoever has none may neither
+    assign, nor create subtasks, nor force.
 
     Errors:
       NOT_FOUND / WORKFLOW_NOT_FOUND   the details list the workflows there are
       NOT_FOUND / OVERLAY_NOT_FOUND          as for AddOverlay
       FAILED_PRECONDITION / OVERLAY_UNFIT    likewise
+      PERMISSION_DENIED / ROLE_FORBIDS       the worker is connected, its overlays bring gates
+                                             that it would lose, and its role may not force:
+                                             disconnect first
 
     Retry freely; give a worker_id or a request_id, or a retry makes a second worker.
     """
@@ -236,14 +249,19 @@ class WorkerServiceAsyncStub(WorkerServiceStub):
       FAILED_PRECONDITION / OVERLAY_UNFIT   it is for other workflows, or removes a state that
                                        is in use (by a setting, by an exit, by a task), or
                                        something that is not there; the details name it
+      PERMISSION_DENIED / ROLE_FORBIDS      as for RemoveOverlay: it takes gates away
 
     Retry freely.
     """
     RemoveOverlay: _aio.UnaryUnaryMultiCallable[_worker_service_pb2.RemoveOverlayRequest, _worker_service_pb2.RemoveOverlayResponse]  # type: ignore[assignment]
     """Takes an overlay from a worker. One that it does not have changes nothing.
 
+    With an overlay go the gates that it brings. Where the worker's workflow has roles, that takes
+    the right to force of whoever takes it away (by_worker_id).
+
     Errors:
-      NOT_FOUND / WORKER_NOT_FOUND   unknown or disconnected: connect first
+      NOT_FOUND / WORKER_NOT_FOUND       unknown or disconnected: connect first
+      PERMISSION_DENIED / ROLE_FORBIDS   it brings gates, and the role may not force
 
     Retry freely.
     """
@@ -264,13 +282,17 @@ class WorkerServiceServicer(metaclass=_abc_1.ABCMeta):
         stay, and `held_tasks` says what it still holds. A new lease is for new claims.
 
         The worker has the first role of its workflow whose tags it all has (Worker.role), which
-        says what it may do. In a workflow that has roles, whoever has none may neither assign, nor
-        create subtasks, nor force.
+        says what it may do with that workflow's tasks; with tasks of another workflow, the role
+        there that its tags give it. In a workflow that has roles, whoever has none may neither
+        assign, nor create subtasks, nor force.
 
         Errors:
           NOT_FOUND / WORKFLOW_NOT_FOUND   the details list the workflows there are
           NOT_FOUND / OVERLAY_NOT_FOUND          as for AddOverlay
           FAILED_PRECONDITION / OVERLAY_UNFIT    likewise
+          PERMISSION_DENIED / ROLE_FORBIDS       the worker is connected, its overlays bring gates
+                                                 that it would lose, and its role may not force:
+                                                 disconnect first
 
         Retry freely; give a worker_id or a request_id, or a retry makes a second worker.
         """
@@ -369,6 +391,7 @@ class WorkerServiceServicer(metaclass=_abc_1.ABCMeta):
           FAILED_PRECONDITION / OVERLAY_UNFIT   it is for other workflows, or removes a state that
                                            is in use (by a setting, by an exit, by a task), or
                                            something that is not there; the details name it
+          PERMISSION_DENIED / ROLE_FORBIDS      as for RemoveOverlay: it takes gates away
 
         Retry freely.
         """
@@ -381,8 +404,12 @@ class WorkerServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_worker_service_pb2.RemoveOverlayResponse, _abc.Awaitable[_worker_service_pb2.RemoveOverlayResponse]]:
         """Takes an overlay from a worker. One that it does not have changes nothing.
 
+        With an overlay go the gates that it brings. Where the worker's workflow has roles, that takes
+        the right to force of whoever takes it away (by_worker_id).
+
         Errors:
-          NOT_FOUND / WORKER_NOT_FOUND   unknown or disconnected: connect first
+          NOT_FOUND / WORKER_NOT_FOUND       unknown or disconnected: connect first
+          PERMISSION_DENIED / ROLE_FORBIDS   it brings gates, and the role may not force
 
         Retry freely.
         """

@@ -111,7 +111,7 @@ def check_admission(
             metadata={"status": task.status, "worker_id": task.worker_id or ""},
         )
     error = (
-        (None if mine else roles.refusal(tx, worker, roles.Right.CLAIM))
+        (None if mine else roles.claim_refusal(tx, worker, task.workflow))
         or missing_tags(task, worker)
         or check_start(tx, task)
         or check_not_paused(tx, task)

@@ -16,7 +16,7 @@ from taskloom_server.coordinator.admission import (
 from taskloom_server.coordinator.changes import change
 from taskloom_server.coordinator.gates import noting, pass_gates, tell_forced
 from taskloom_server.coordinator.lookup import require_live_task, require_task, workflow_for
-from taskloom_server.coordinator.roles import Right, check_right, has_right
+from taskloom_server.coordinator.roles import Right, barred, check_right, may
 from taskloom_server.coordinator.transitions import move
 from taskloom_server.graph.errors import DomainError
 from taskloom_server.graph.events import EventType
@@ -149,7 +149,7 @@ def claim_next(tx: Transaction, ask: ClaimNext) -> Claimed | Waiting:
         require_task(tx, ask.parent_id)
     held = tx.tasks.held_count(worker.id)
     outcome = refusal(worker, held, tx.system.get().paused, tx.now)
-    if outcome is None and not has_right(tx, worker, Right.CLAIM):
+    if outcome is None and not may(tx, worker, Right.CLAIM, worker.workflow):
         outcome = _of_assigned(tx, worker, ask.parent_id)
     locks: list[FileMark] = []
     if outcome is None and (locks := marks.locks_of_others(tx, worker.id, ask.files)):
@@ -218,7 +218,7 @@ def _give_best(
     """
     given: list[Step] = []
     full: set[str] = set()
-    gone: set[str] = set()
+    gone = barred(tx, worker)
     while len(given) < limit:
         passed_over = len(full) + len(gone)
         for id_ in _best(tx, worker, ask, limit - len(given), full | gone):
@@ -304,7 +304,7 @@ def complete(tx: Transaction, ask: Held) -> Moved:
     """
     worker, task = require_holder(tx, ask, also_lapsed=True)
     if ask.force:
-        check_right(tx, worker, Right.FORCE)
+        check_right(tx, worker, Right.FORCE, task.workflow)
     task = _take_over(tx, worker, task)
     workflow = workflow_for(tx, task, worker)
     if task.claimed:
@@ -374,7 +374,7 @@ def assign(tx: Transaction, task: Task, worker: Worker, by: str | None, reason: 
     if error:
         raise error
     tx.lease_ends_at(worker.id, worker.lease_end(tx.now, tx.now + worker.lease_ms))
-    if not has_right(tx, worker, Right.CLAIM):
+    if not may(tx, worker, Right.CLAIM, worker.workflow):
         tx.ask_worker_again(worker.id)  # it waits for nothing else
     return move(
         tx,

@@ -19,6 +19,7 @@ from taskloom_server.graph import cycles
 from taskloom_server.graph.errors import Cycle, DependencyNotFound, ParentEnded, ParentExists
 from taskloom_server.graph.events import EventType
 from taskloom_server.graph.tasks import CONTAINS, START_BLOCKING, Dependency, Task
+from taskloom_server.graph.workers import Worker
 from taskloom_server.store.transaction import Transaction
 
 
@@ -75,10 +76,10 @@ def link_tasks(tx: Transaction, ask: Link) -> Linked:
     Raises TaskNotFound, TaskDeleted, Cycle, ParentExists, ParentEnded, RoleForbids.
     """
     worker = workers.sign_of_life(tx, ask.worker_id)
-    if ask.dep_type == CONTAINS:
-        check_right(tx, worker, Right.CREATE_SUBTASKS)
     from_task = require_live_task(tx, ask.from_task_id, "task (from)")
     to_task = require_live_task(tx, ask.to_task_id, "task (to)")
+    if ask.dep_type == CONTAINS:
+        _check_subtask(tx, worker, from_task, to_task)
     dependency = Dependency(from_task.id, to_task.id, ask.dep_type)
     created = add(tx, dependency, by=ask.worker_id or None)
     return Linked(dependency, created, tx.seen)
@@ -106,12 +107,12 @@ def relink_tasks(tx: Transaction, ask: Relink) -> Relinked:
     RoleForbids.
     """
     worker = workers.sign_of_life(tx, ask.worker_id)
-    if any(dependency.dep_type == CONTAINS for dependency in ask.add):
-        check_right(tx, worker, Right.CREATE_SUBTASKS)
     by = ask.worker_id or None
-    for dependency in (*ask.remove, *ask.add):
-        require_task(tx, dependency.from_task_id, "task (from)")
-        require_task(tx, dependency.to_task_id, "task (to)")
+    for n, dependency in enumerate((*ask.remove, *ask.add)):
+        from_task = require_task(tx, dependency.from_task_id, "task (from)")
+        to_task = require_task(tx, dependency.to_task_id, "task (to)")
+        if n >= len(ask.remove) and dependency.dep_type == CONTAINS:
+            _check_subtask(tx, worker, from_task, to_task)
     was_ready = {d.to_task_id for d in (*ask.remove, *ask.add) if _is_ready(tx, d.to_task_id)}
     was_ready |= {d.from_task_id for d in ask.remove if _is_ready(tx, d.from_task_id)}
     with rolling_up_later(tx):
@@ -133,6 +134,12 @@ def relink_tasks(tx: Transaction, ask: Relink) -> Relinked:
         id_ for id_ in dict.fromkeys(tx.unblocked()) if id_ not in was_ready and _is_ready(tx, id_)
     ]
     return Relinked(list(ask.remove), added, unblocked, tx.seen)
+
+
+def _check_subtask(tx: Transaction, worker: Worker | None, parent: Task, child: Task) -> None:
+    """Raise RoleForbids unless the worker may put a task below another one."""
+    for workflow in dict.fromkeys((parent.workflow, child.workflow)):
+        check_right(tx, worker, Right.CREATE_SUBTASKS, workflow)
 
 
 def _is_ready(tx: Transaction, task_id: str) -> bool:

@@ -203,7 +203,7 @@ def _of_worker(tx: Transaction, task: Task, worker: Worker) -> Iterator[Obstacle
             worker_ids=(worker.id,),
         )
     mine = task.claimed and task.worker_id == worker.id
-    if not mine and (forbidden := roles.refusal(tx, worker, roles.Right.CLAIM)):
+    if not mine and (forbidden := roles.claim_refusal(tx, worker, task.workflow)):
         yield Obstacle(
             ObstacleType.ROLE,
             f"{forbidden}",
@@ -244,8 +244,8 @@ def _of_everybody(tx: Transaction, task: Task) -> Iterator[Obstacle]:
         return
     asks = Requirement(0, frozenset(task.needed_tags), frozenset(task.wanted_tags))
     if able := [one for one in workers if asks.admits(frozenset(one.tags))]:
-        may = (roles.has_right(tx, one, roles.Right.CLAIM) for one in able)
-        if not (task.claimed or any(may)):
+        barred = (roles.claim_refusal(tx, one, task.workflow) for one in able)
+        if not task.claimed and all(barred):
             yield Obstacle(
                 ObstacleType.ROLE,
                 "all who are connected and could take it begin only what is assigned to them",

@@ -1,9 +1,11 @@
 """Gates: whether a task may leave a state or a phase, and telling so beforehand."""
 
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 from taskloom_server.coordinator import workers
 from taskloom_server.coordinator.lookup import require_task, workflow_for
+from taskloom_server.coordinator.roles import Right, may
 from taskloom_server.graph.errors import GateUnsatisfied, IllegalTransition
 from taskloom_server.graph.events import EventType
 from taskloom_server.graph.gates import Asked, asked, forcible
@@ -24,10 +26,13 @@ class CheckGates:
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """The gates of a move, and whether it would go through."""
+    """The gates on the shortest way, and whether one move leads there and would go through."""
 
     task: Task
     gates: list[Asked]
+    way: tuple[str, ...]  # the states after the present one; empty: none leads there, or none need
+    exits: tuple[str, ...]
+    obstacle: str  # why no single move leads there; empty: one does
     passes: bool
     passes_forced: bool
     revision: int
@@ -40,7 +45,8 @@ def check_gates(tx: Transaction, ask: CheckGates) -> Checked:
     """
     task = require_task(tx, ask.task_id)
     who = ask.worker_id or (task.claimed and task.worker_id)
-    workflow = workflow_for(tx, task, workers.require(tx, who) if who else None)
+    worker = workers.require(tx, who) if who else None
+    workflow = workflow_for(tx, task, worker)
     to = ask.status or (workflow.complete_state if ask.phase is None else task.status)
     if to != task.status and to not in workflow.states:
         raise IllegalTransition(
@@ -48,9 +54,44 @@ def check_gates(tx: Transaction, ask: CheckGates) -> Checked:
             subjects=tuple(workflow.states),
         )
     phase = task.phase if ask.phase is None else ask.phase or None
-    gates = _looked_at(tx, task, asked(workflow, task.status, task.phase, to, phase))
+    way = workflow.way(task.status, to)
+    obstacle = _obstacle(workflow, task, to, way)
+    stops = (task.status, *way) if way or obstacle else (task.status, to)
+    gates = _looked_at(
+        tx,
+        task,
+        [
+            gate
+            for at, following in pairwise(stops)  # the phase is left with the last move
+            for gate in asked(
+                workflow, at, task.phase, following, phase if following == to else task.phase
+            )
+        ],
+    )
     passes = all(one.satisfied or one.gate.enforcement is Enforcement.ALLOW for one in gates)
-    return Checked(task, gates, passes, passes or forcible(gates), tx.seen)
+    forced = passes or (forcible(gates) and may(tx, worker, Right.FORCE, task.workflow))
+    return Checked(
+        task,
+        gates,
+        way,
+        workflow.exits_of(task.status),
+        obstacle,
+        passes and not obstacle,
+        forced and not obstacle,
+        tx.seen,
+    )
+
+
+def _obstacle(workflow: Workflow, task: Task, to: str, way: tuple[str, ...]) -> str:
+    """Why no single move leads a task to a state; empty: one does, or it is there."""
+    if to == task.status or len(way) == 1:
+        return ""
+    try:
+        workflow.check_exit(task.id, task.status, to)
+    except IllegalTransition as refusal:
+        leads = f"the shortest way is {', then '.join(way)}" if way else "no way leads there"
+        return f"{refusal}; {leads}"
+    return ""
 
 
 def pass_gates(

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from taskloom_server.coordinator import workers
-from taskloom_server.coordinator.roles import role_name
+from taskloom_server.coordinator.roles import check_keeps_gates, role_name
 from taskloom_server.graph.errors import OverlayUnfit
 from taskloom_server.graph.events import EventType
 from taskloom_server.graph.overlays import MAX_OVERLAYS
@@ -17,6 +17,7 @@ class ChangeOverlay:
 
     worker_id: str
     overlay: str
+    by: str | None = None  # the worker that wants it; empty: a person; None: the worker itself
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +33,11 @@ class Changed:
 def add(tx: Transaction, ask: ChangeOverlay) -> Changed:
     """Lay an overlay over those that the worker has; one that it has already stays in its place.
 
-    Raises WorkerNotFound, WorkflowNotFound, OverlayNotFound, OverlayUnfit.
+    Raises WorkerNotFound, WorkflowNotFound, OverlayNotFound, OverlayUnfit, RoleForbids.
     """
     worker = workers.require(tx, ask.worker_id)
     if ask.overlay in worker.overlays:
-        return _put(tx, worker, worker.overlays)
+        return _put(tx, ask, worker, worker.overlays)
     if len(worker.overlays) >= MAX_OVERLAYS:
         raise OverlayUnfit(
             f"worker {worker.id!r} has {MAX_OVERLAYS} overlays, which is as many as there can be; "
@@ -45,19 +46,23 @@ def add(tx: Transaction, ask: ChangeOverlay) -> Changed:
         )
     overlays = (*worker.overlays, ask.overlay)
     workers.check_overlays(tx, worker.workflow, overlays)
-    return _put(tx, worker, overlays)
+    return _put(tx, ask, worker, overlays)
 
 
 def remove(tx: Transaction, ask: ChangeOverlay) -> Changed:
     """Take an overlay from a worker; one that it does not have is no error.
 
-    Raises WorkerNotFound.
+    Raises WorkerNotFound, and RoleForbids for one that brings gates, where who takes it away may
+    not force.
     """
     worker = workers.require(tx, ask.worker_id)
-    return _put(tx, worker, tuple(name for name in worker.overlays if name != ask.overlay))
+    left = tuple(name for name in worker.overlays if name != ask.overlay)
+    return _put(tx, ask, worker, left)
 
 
-def _put(tx: Transaction, worker: Worker, overlays: tuple[str, ...]) -> Changed:
+def _put(tx: Transaction, ask: ChangeOverlay, worker: Worker, overlays: tuple[str, ...]) -> Changed:
+    by = worker if ask.by is None else workers.sign_of_life(tx, ask.by)
+    check_keeps_gates(tx, worker, overlays, by)
     changed = worker.seen_at(tx.now)._replace(
         overlays=overlays, last_heartbeat=tx.now, grace_until=None
     )

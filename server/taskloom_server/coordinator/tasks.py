@@ -184,11 +184,13 @@ def create_tasks(tx: Transaction, ask: CreateTasks) -> Created:
     workflow_name = ask.workflow
     parent = None
     if ask.parent_id:
-        check_right(tx, worker, Right.CREATE_SUBTASKS)
         parent = require_live_task(tx, ask.parent_id, "parent")
+        check_right(tx, worker, Right.CREATE_SUBTASKS, parent.workflow)
         dependencies.check_parent_open(tx, parent)
         workflow_name = workflow_name or parent.workflow
     workflow = tx.workflows.for_worker(workflow_name, worker.overlays if worker else ())
+    if ask.parent_id or ask.root.children:  # what is below a new root is a subtask, too
+        check_right(tx, worker, Right.CREATE_SUBTASKS, workflow.name)
 
     planned = _plan(tx, ask.root, ask.parent_id)
     ours = {one.id for one in planned}
@@ -368,12 +370,14 @@ def update_task(tx: Transaction, ask: UpdateTask) -> Updated:
     RoleForbids, WorkflowNotFound, InvalidField.
     """
     worker = workers.sign_of_life(tx, ask.worker_id)
-    if ask.assignee:
-        check_right(tx, worker, Right.ASSIGN)
-    if ask.force:
-        check_right(tx, worker, Right.FORCE)
     by = ask.worker_id or None
     task = found = require_live_task(tx, ask.task_id)
+    follows = task.workflow if ask.workflow is None else tx.workflows.get(ask.workflow).name
+    for name in dict.fromkeys((task.workflow, follows)):
+        if ask.assignee:
+            check_right(tx, worker, Right.ASSIGN, name)
+        if ask.force or follows != task.workflow:  # to leave a workflow is to leave its gates
+            check_right(tx, worker, Right.FORCE, name)
     check_etag(task, ask.etag)
     check_claim(tx, task, ask.worker_id, ask.claim_revision)
     if ask.workflow is not None:
@@ -524,13 +528,14 @@ def delete_task(tx: Transaction, ask: DeleteTask) -> Deleted:
     TaskClaimed where something is claimed and no ``force``, and RoleForbids where there is.
     """
     worker = workers.sign_of_life(tx, ask.worker_id)
-    if ask.force:
-        check_right(tx, worker, Right.FORCE)
     by = ask.worker_id or None
     task = require_task(tx, ask.task_id)
+    doomed = list(below(tx, task)) if task.deleted_at is None else [task]
+    if ask.force:
+        for workflow in dict.fromkeys(one.workflow for one in doomed):
+            check_right(tx, worker, Right.FORCE, workflow)
     if task.deleted_at is not None:
         return Deleted([], [], tx.seen)
-    doomed = list(below(tx, task))
     if len(doomed) > 1 and not ask.cascade:
         children = [t.id for t in tx.tasks.children(task.id)]
         raise ChildrenOpen(

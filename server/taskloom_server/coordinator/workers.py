@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from taskloom_server.coordinator import advisory, marks, transitions
 from taskloom_server.coordinator.lookup import require_task, workflow_for
-from taskloom_server.coordinator.roles import role_name
+from taskloom_server.coordinator.roles import check_keeps_gates, role_name
 from taskloom_server.graph import names
 from taskloom_server.graph.errors import OverlayUnfit, WorkerNotFound
 from taskloom_server.graph.events import EventType
@@ -123,7 +123,8 @@ def sign_of_life(tx: Transaction, worker_id: str) -> Worker | None:
 def connect(tx: Transaction, ask: Connect) -> Connected:
     """Register a worker, or renew and change its registration.
 
-    Raises WorkflowNotFound, OverlayNotFound, OverlayUnfit.
+    Raises WorkflowNotFound, OverlayNotFound, OverlayUnfit, and RoleForbids where a worker that
+    may not force would lose gates that its overlays bring.
     """
     workflow = tx.workflows.get(ask.workflow)
     worker_id = ask.worker_id
@@ -154,6 +155,8 @@ def connect(tx: Transaction, ask: Connect) -> Connected:
         check_overlays(tx, workflow.name, overlays)
     elif base.workflow == workflow.name:
         overlays = base.overlays
+    if known is not None and known.disconnected_at is None:
+        check_keeps_gates(tx, known, overlays, known)
     laid_over = tx.workflows.for_worker(workflow.name, overlays)
     worker = base.seen_at(tx.now)._replace(
         tags=tuple(sorted(set(ask.tags))),

@@ -16,6 +16,7 @@ class Asked:
 
     leaving: str  # such as "status:working"
     gate: Gate
+    status: str  # the state that the task is in when it has to pass it
     satisfied: bool = False
 
     @property
@@ -39,7 +40,7 @@ def asked(
         left.append(f"status:{status}")
     if phase and (to_phase != phase or (to != status and to == workflow.complete_state)):
         left.append(f"phase:{phase}")  # what ends well is through with its phase
-    return [Asked(place, gate) for place in left for gate in workflow.gates.get(place, ())]
+    return [Asked(place, gate, status) for place in left for gate in workflow.gates.get(place, ())]
 
 
 def _is_open(workflow: Workflow, status: str, to: str) -> bool:

@@ -1,5 +1,6 @@
 """Workflows: the states of tasks and the rules between them. Loading them is main's work."""
 
+from collections import deque
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -164,6 +165,27 @@ class Workflow:
         """
         return status in self.blocking_states or status not in self.states
 
+    def exits_of(self, status: str) -> tuple[str, ...]:
+        """The states that may follow; from one that is gone there is the way to the beginning."""
+        state = self.states.get(status)
+        return state.exits if state is not None else (self.initial_state,)
+
+    def way(self, status: str, to: str) -> tuple[str, ...]:
+        """The shortest way to a state, without its beginning; none: there is no way, or no need.
+
+        It leads through no end.
+        """
+        ways: dict[str, tuple[str, ...]] = {status: ()}
+        queue = deque([status])
+        while queue and to not in ways:
+            at = queue.popleft()
+            for exit_ in self.exits_of(at):
+                if exit_ not in ways:
+                    ways[exit_] = (*ways[at], exit_)
+                    if not self.states[exit_].terminal:
+                        queue.append(exit_)
+        return ways.get(to, ())
+
     def check_exit(self, task_id: str, status: str, to: str) -> None:
         """Raise IllegalTransition unless ``status`` exits to ``to``."""
         if to not in self.states:
@@ -171,7 +193,7 @@ class Workflow:
                 f"workflow {self.name!r} has no state {to!r}; it has {', '.join(self.states)}",
                 subjects=tuple(self.states),
             )
-        exits = self.states[status].exits if status in self.states else (self.initial_state,)
+        exits = self.exits_of(status)
         if to not in exits:
             ways = f"its exits are {', '.join(exits)}" if exits else "it has no exits"
             raise IllegalTransition(
@@ -189,6 +211,7 @@ class Workflows:
     default_name: str
     overlays: Mapping[str, "Overlay"] = field(default_factory=dict)
     open_statuses: tuple[str, ...] = field(init=False)  # of all workflows: not terminal
+    assigning: tuple[str, ...] = field(init=False)  # that have roles which may not claim
     _laid_over: dict[tuple[str, tuple[str, ...]], Workflow] = field(
         init=False, repr=False, compare=False, default_factory=dict
     )
@@ -197,6 +220,8 @@ class Workflows:
         states = [s for w in self.by_name.values() for s in w.states.values()]
         statuses = sorted({s.name for s in states if not s.terminal})
         object.__setattr__(self, "open_statuses", tuple(statuses))
+        assigning = [w.name for w in self.by_name.values() if not all(r.can_claim for r in w.roles)]
+        object.__setattr__(self, "assigning", tuple(assigning))
 
     def get(self, name: str, overlays: Sequence[str] = ()) -> Workflow:
         """The workflow of this name, or the default for an empty one, with overlays on it.

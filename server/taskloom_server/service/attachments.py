@@ -20,6 +20,10 @@ MAX_CONTENT = 1 << 20  # bytes, of content in the database
 MAX_UPLOAD = 100_000_000  # bytes
 _MAX_CHUNK = 1 << 20
 _MAX_NAME = 255
+# Unicode's Bidi_Control: they turn the order around in which what follows is shown.
+_BIDIRECTIONAL = frozenset(
+    "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+)
 _SHA256 = re.compile(r"[0-9a-fA-F]{64}")
 
 
@@ -148,6 +152,11 @@ def _name(field: str, value: str) -> str:
     if "/" in value or "\\" in value or value in (".", ".."):
         raise InvalidField(field, f"{value!a} looks like a path; a name is only shown to people")
     _check_printable(field, value)
+    for character in value:
+        if character in _BIDIRECTIONAL:
+            raise InvalidField(
+                field, f"contains {character!a}, by which a name is shown as another one"
+            )
     return value
 
 

@@ -6,6 +6,12 @@ import structlog
 from taskloom.v1 import prompt_pb2
 
 from taskloom_server.graph.steps import Start, Step
+from taskloom_server.prompt_sandbox import MAX_PROMPT
+
+MAX_PROMPTS = 1 << 20
+"""Characters of all the prompts of an answer: one that is too large for the wire is lost."""
+
+_CUT = "\n[cut: a prompt has at most {:,} characters, and those of an answer {:,}]"
 
 _log = structlog.get_logger("prompts")
 
@@ -14,9 +20,10 @@ def prompts(steps: Iterable[Start | Step | None]) -> list[prompt_pb2.Prompt]:
     """The prompts that steps call for, filled in, those that come out empty left out.
 
     One that cannot be filled in is left out and logged: what the worker asked for is done by now,
-    and is worth more than what was to be said of it.
+    and is worth more than what was to be said of it. Likewise one that is too long is cut.
     """
     found: list[prompt_pb2.Prompt] = []
+    room = MAX_PROMPTS
     for step in steps:
         if step is None:
             continue
@@ -36,6 +43,15 @@ def prompts(steps: Iterable[Start | Step | None]) -> list[prompt_pb2.Prompt]:
                     error=str(error),
                 )
                 continue
+            if len(text) > min(MAX_PROMPT, room):
+                _log.error(
+                    "a prompt was cut",
+                    workflow=step.workflow.name,
+                    trigger=trigger,
+                    task_id=task_id,
+                )
+                text = text[: min(MAX_PROMPT, room)] + _CUT.format(MAX_PROMPT, MAX_PROMPTS)
+            room = max(0, room - len(text))
             if text:
                 found.append(prompt_pb2.Prompt(trigger=trigger, text=text, task_id=task_id))
     return found

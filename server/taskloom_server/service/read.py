@@ -81,7 +81,7 @@ def paths(field: str, values: Sequence[str]) -> tuple[str, ...]:
         text(f"{field}[{n}]", path, MAX_PATH, required=True)
         if "\0" in path:
             raise InvalidField(f"{field}[{n}]", "contains a NUL character")
-        if path == LOCK_PREFIX:
+        if path.startswith(LOCK_PREFIX) and not path.removeprefix(LOCK_PREFIX).strip():
             raise InvalidField(f"{field}[{n}]", "names no resource after 'lock:'")
     return tuple(values)
 

@@ -14,6 +14,7 @@ from taskloom_server.graph.budgets import Budget
 from taskloom_server.graph.errors import InvalidField
 from taskloom_server.graph.tasks import Dependency
 from taskloom_server.service import paging, read, show
+from taskloom_server.service.prompts import prompts
 from taskloom_server.store.consumed import Scope
 from taskloom_server.store.transitions import TransitionFilters
 
@@ -148,6 +149,8 @@ def updated_all(answer: bulk.UpdatedAll) -> pb.UpdateTasksResponse:
     return pb.UpdateTasksResponse(
         tasks=show.tasks(answer.tasks),
         unblocked_task_ids=answer.unblocked,
+        prompts=prompts(answer.steps),
+        warnings=answer.warnings,
         revision=answer.revision,
     )
 

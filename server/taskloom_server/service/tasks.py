@@ -205,6 +205,9 @@ class TaskServicer(task_service_pb2_grpc.TaskServiceServicer):
             passes_forced=checked.passes_forced,
             status=checked.task.status,
             phase=checked.task.phase or "",
+            obstacle=checked.obstacle,
+            way=checked.way,
+            exits=checked.exits,
             revision=checked.revision,
         )
 
@@ -544,6 +547,7 @@ def _gate(asked: Asked) -> pb.GateCheck:
         enforcement=asked.gate.enforcement,
         description=asked.gate.description,
         satisfied=asked.satisfied,
+        status=asked.status,
     )
 
 

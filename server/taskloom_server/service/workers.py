@@ -111,6 +111,9 @@ def _change_overlay(
     return overlays.ChangeOverlay(
         worker_id=read.identifier("worker_id", request.worker_id),
         overlay=read.identifier("overlay", request.overlay),
+        by=read.identifier("by_worker_id", request.by_worker_id, optional=True)
+        if request.HasField("by_worker_id")
+        else None,
     )
 
 
