@@ -385,6 +385,13 @@ class Model:
             not wanted or not tags.isdisjoint(wanted)
         )
 
+    def may_claim(self, worker: WorkerState, task: TaskState) -> bool:
+        """Whether the worker's roles let it claim the task without its being assigned to it."""
+        return all(
+            rules.may(worker.image.tags, "can_claim")
+            for rules in (self.rules.of(worker.image), self.workflow_of(task))
+        )
+
     def is_below(self, task_id: str, ancestor: str) -> bool:
         """Whether a task is a descendant of another."""
         task = self.tasks.get(task_id)
@@ -398,7 +405,8 @@ class Model:
         """The ready tasks that the worker's tags do for, in no order."""
         for task_id in self.ready:
             task = self.tasks[task_id]
-            if self.admits(worker, task) and (not scope or self.is_below(task_id, scope)):
+            is_below = not scope or self.is_below(task_id, scope)
+            if is_below and self.admits(worker, task) and self.may_claim(worker, task):
                 yield task
 
 

@@ -11,7 +11,7 @@ import yaml
 
 DEFAULT = "swarm"
 _FOLDER = Path(taskloom_server.__file__).parent / "workflows"
-_RIGHTS = ("can_assign", "can_create_subtasks", "can_force")
+_RIGHTS = ("can_assign", "can_create_subtasks", "can_force", "can_claim")
 
 Gates = dict[str, tuple[str, ...]]  # by what is left: the types of attachments that must be there
 
@@ -47,7 +47,9 @@ class Workflow:
         """Whether a worker with these tags may do something: where there are roles, by its role."""
         having = frozenset(tags)
         role = next((one for one in self.roles if one.tags <= having), None)
-        return not self.roles or (role is not None and right in role.rights)
+        if all(right in one.rights for one in self.roles):
+            return True
+        return role is not None and right in role.rights
 
     def is_open(self, status: str, to: str) -> bool:
         """Whether no gate keeps this move: it takes a task up, gives it back, or gives it up."""
@@ -134,5 +136,6 @@ def _gates(file: Any) -> Gates:
 
 
 def _role(role: Any) -> Role:
-    rights = frozenset(right for right in _RIGHTS if role.get(right, True))
+    # Who can claim only what is "assigned" cannot claim what is not.
+    rights = frozenset(right for right in _RIGHTS if role.get(right, True) is True)
     return Role(frozenset(role["tags"]), rights)

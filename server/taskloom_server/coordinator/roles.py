@@ -50,8 +50,8 @@ def may(tx: Transaction, worker: Worker | None, right: Right, workflow_name: str
     """Whether the worker may do this with tasks of a workflow. A person may do everything.
 
     Where there are roles, a worker that has none of them has no right that one of them lacks: else
-    to connect without tags would be a way around them. The workflow is the task's, for to connect to
-    another one would be a way, too.
+    to connect without tags would be a way around them. The workflow is the task's, for to connect
+    to another one would be a way, too.
     """
     workflow = _rules(tx, worker, workflow_name) if worker is not None else None
     if worker is None or workflow is None or all(right.of(role) for role in workflow.roles):

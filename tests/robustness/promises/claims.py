@@ -95,6 +95,8 @@ class Admission(Promise):
             return "its not_before had not passed"
         if not model.admits(worker, task):
             return "its tags do not do"
+        if not mine and not model.may_claim(worker, task):
+            return "its role begins only what is assigned to it"
         if model.paused or model.is_paused(task):
             return "claims were paused"
         if model.is_over_budget(task.image):

@@ -23,14 +23,17 @@ class Roles(Promise):
             worker = model.worker(call.worker_id).image
             if not call.worker_id or _registers(step, call):
                 continue
-            for right in _rights(call):
+            for right, task_id in _rights(call):
+                task = model.tasks.get(task_id)
+                if task is None:  # it has another id by now
+                    continue
                 self.judged += 1
-                if not model.rules.of(worker).may(worker.tags, right):
+                if not model.workflow_of(task).may(worker.tags, right):
                     self.violated(
                         f"{call.verb} of {call.worker_id} was done, although in workflow "
-                        f"{worker.workflow} its tags {sorted(worker.tags)} lack {right}",
+                        f"{task.image.workflow} its tags {sorted(worker.tags)} lack {right}",
                         revision=step.revision,
-                        tasks=[getattr(call.ask, "task_id", "")],
+                        tasks=[task_id],
                         workers=[call.worker_id],
                         call=call,
                     )
@@ -41,31 +44,32 @@ def _registers(step: Step, call: Call) -> bool:
     return any(e.type in _REGISTRATION and e.worker_id == call.worker_id for e in step.events)
 
 
-def _rights(call: Call) -> Iterator[str]:
-    """What a worker must be allowed to do for this call."""
+def _rights(call: Call) -> Iterator[tuple[str, str]]:
+    """What a worker must be allowed to do for this call, and with which task."""
     ask = call.ask
     match call.verb:
         case "UpdateTask" | "UpdateTasks":
             for update in ask.updates if call.verb == "UpdateTasks" else [ask]:
                 if update.assignee:
-                    yield "can_assign"
+                    yield "can_assign", update.task_id
                 if update.force:
-                    yield "can_force"
+                    yield "can_force", update.task_id
         case "CompleteTask":
             if ask.force:
-                yield "can_force"
+                yield "can_force", ask.task_id
         case "CreateTask" | "CreateTaskTree":
             if ask.parent_id:
-                yield "can_create_subtasks"
+                yield "can_create_subtasks", ask.parent_id
         case "LinkTasks":
             if call.answer.created and ask.type == v1.DEPENDENCY_TYPE_CONTAINS:
-                yield "can_create_subtasks"
+                yield "can_create_subtasks", ask.from_task_id
         case "RelinkTasks":
-            if any(one.type == v1.DEPENDENCY_TYPE_CONTAINS for one in call.answer.added):
-                yield "can_create_subtasks"
+            for one in call.answer.added:
+                if one.type == v1.DEPENDENCY_TYPE_CONTAINS:
+                    yield "can_create_subtasks", one.from_task_id
         case "DeleteTask":
             if ask.force and call.answer.deleted_task_ids:
-                yield "can_force"
+                yield "can_force", ask.task_id
 
 
 class Gates(Promise):

@@ -149,5 +149,6 @@ class Waiting(Promise):
             and not model.paused
             and model.begun(worker) < worker.image.max_claims
             and model.admits(worker, task)
+            and model.may_claim(worker, task)
             and model.room(task.image.workflow) > 0
         )
