@@ -10,6 +10,7 @@ from tests.robustness.story import Story
 def test_assignment_by_a_worker(story: Story, tags: tuple[str, ...], blamed: bool) -> None:
     """A task that a worker hands out although its role does not let it."""
     story.connect("max", tags=tags, workflow="hierarchical")
+    story.create("h1", workflow="hierarchical")
     tag = story.next_tag
     changes = {
         "status": "assigned",
@@ -17,10 +18,10 @@ def test_assignment_by_a_worker(story: Story, tags: tuple[str, ...], blamed: boo
         "claim_revision": story.revision + 1,
         "ready": False,
     }
-    event = story.moved(v1.EVENT_TYPE_TASK_MOVED, "t1", worker="max", reason=tag, **changes)
+    event = story.moved(v1.EVENT_TYPE_TASK_MOVED, "h1", worker="max", reason=tag, **changes)
     story.call(
         "UpdateTask",
-        v1.UpdateTaskRequest(task_id="t1", worker_id="max", assignee="ann", reason=tag),
+        v1.UpdateTaskRequest(task_id="h1", worker_id="max", assignee="ann", reason=tag),
         v1.UpdateTaskResponse(task=event.task, revision=story.happen(event)),
     )
     assert story.broken() == ({"roles"} if blamed else set())
@@ -29,10 +30,11 @@ def test_assignment_by_a_worker(story: Story, tags: tuple[str, ...], blamed: boo
 @pytest.mark.parametrize(("tags", "blamed"), [((), True), (("coordinator",), False)])
 def test_subtask_by_a_worker(story: Story, tags: tuple[str, ...], blamed: bool) -> None:
     """A subtask that a worker makes although its role does not let it."""
-    story.connect("max", tags=tags, workflow="push")
-    call = story.create("s", parent_id="t1")
-    story.happen(story.moved(v1.EVENT_TYPE_TASK_BLOCKED, "t1", ready=False))
-    ask = v1.CreateTaskRequest(id="s", title=call.tag, parent_id="t1", worker_id="max")
+    story.connect("max", tags=tags)
+    story.create("p1", workflow="push")
+    call = story.create("s", parent_id="p1")
+    story.happen(story.moved(v1.EVENT_TYPE_TASK_BLOCKED, "p1", ready=False))
+    ask = v1.CreateTaskRequest(id="s", title=call.tag, parent_id="p1", worker_id="max")
     call.request = ask.SerializeToString()
     # That its parent is held back is told late in this story.
     assert story.broken() - {"readiness"} == ({"roles"} if blamed else set())
@@ -63,6 +65,7 @@ def test_gate_that_is_satisfied(story: Story) -> None:
 @pytest.mark.parametrize(("told", "asked"), [(True, True), (False, True), (True, False)])
 def test_force(story: Story, told: bool, asked: bool) -> None:
     """A task goes past a gate by force: if somebody said so, and if it is told."""
+    story.connect("ann", tags=("planner",))  # who may force
     claim = _in_review(story)
     call = story.complete("ann", "s1", claim)
     ask = v1.CompleteTaskRequest(
