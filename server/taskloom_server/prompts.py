@@ -100,11 +100,11 @@ def compile_prompt(text: str) -> TemplatePrompt:
     """
     try:
         tree = _ENVIRONMENT.parse(text)
-        template = _ENVIRONMENT.from_string(text)
+        _check_names(tree)
+        template = Template.from_code(_ENVIRONMENT, _ENVIRONMENT.compile(tree), {})
     except TemplateSyntaxError as error:
         message = (error.message or "it is no template").rstrip(".")
         raise PromptError(f"is not a template that can be read: {message}", error.lineno) from error
-    _check_names(tree)
     for sample in _SAMPLES:
         try:
             template.render(sample)
