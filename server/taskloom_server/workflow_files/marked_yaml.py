@@ -11,8 +11,8 @@ _MAX_BYTES = 1 << 20
 _MAX_VALUES = 50_000  # aliases can make a large file of a small one
 _MAX_DEPTH = 20
 _LONGEST_SHOWN = 40
-# What a file holds is made of it once, as long as it says the same: all of the shipped ones take
-# 100 ms, at a start, and would at each reload and for each simulated run.
+# What a file holds is made of it once, as long as it says the same: for all of the shipped ones it
+# takes 100 ms, which else each reload and each simulated run would take again.
 once_a_text = functools.lru_cache(maxsize=64)
 
 Place = tuple[str | int, ...]
