@@ -38,6 +38,11 @@ async def claim_next(client: Client, worker: str, **fields: Any) -> v1.ClaimNext
     return await client.claims.ClaimNextTask(v1.ClaimNextTaskRequest(worker_id=worker, **fields))
 
 
+def ids(answer: v1.ClaimNextTaskResponse) -> list[str]:
+    """The tasks that ClaimNextTask gave, best first."""
+    return [task.id for task in answer.tasks]
+
+
 async def complete(client: Client, worker: str, task: str, **fields: Any) -> v1.Task:
     """A task that is completed."""
     request = v1.CompleteTaskRequest(worker_id=worker, task_id=task, **fields)
@@ -90,6 +95,12 @@ async def show_worker(client: Client, id: str) -> v1.Worker:
     """A worker as it is now."""
     answer = await client.workers.ListWorkers(v1.ListWorkersRequest(include_disconnected=True))
     return next(worker for worker in answer.workers if worker.id == id)
+
+
+async def counters(client: Client, id: str) -> tuple[int, int, int]:
+    """A worker's claim attempts, and of them the granted and the lost."""
+    worker = await show_worker(client, id)
+    return worker.claim_attempts, worker.claims_granted, worker.claims_lost
 
 
 async def status(client: Client) -> v1.GetStatusResponse:

@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from taskloom_client.cli import app
+from typer.testing import CliRunner
 
 ROOT = Path(__file__).parents[1]
 TOOLS = ROOT / ".tools" / "bin"
@@ -79,14 +81,7 @@ def test_indented_commands_exist(document: str, line: str) -> None:
         targets = re.findall(r"^([a-z-]+):", _text("Makefile"), re.MULTILINE)
         assert set(words[1:]) <= set(targets), document
         return
-    answer = subprocess.run(
-        [sys.executable, "-m", "taskloom_client", *words[1:], "--help"],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-        env=os.environ | {"COLUMNS": "200"},
-    )
-    assert answer.returncode == 0, f"{document}: {line}\n{answer.stderr}"
+    answer = CliRunner(env={"COLUMNS": "200"}).invoke(app, [*words[1:], "--help"])
+    assert answer.exit_code == 0, f"{document}: {line}\n{answer.output}"
     for option in (word for word in words if word.startswith("--")):
-        assert option in answer.stdout, f"{document}: {line}"
+        assert option in answer.output, f"{document}: {line}"

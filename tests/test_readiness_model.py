@@ -1,16 +1,16 @@
 """Any sequence of verbs compared with a model that knows no counters, events or tables.
 
-The verbs run on a real writer and a real file. The model works out anew, from nothing but the
-tasks and the dependencies there are, what the server keeps up to date in columns: who is ready,
-what each verb is refused with, what it frees, and which parents complete by themselves.
+The verbs run on a real writer and a real file. The model, in ``readiness_model``, works out anew
+who is ready, what each verb is refused with, what it frees, and which parents complete by
+themselves.
 """
 
 import asyncio
 import random
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, event, given, settings
@@ -28,349 +28,12 @@ from taskloom_server.store.transaction import Transaction
 from taskloom_server.store.writer import Writer
 from taskloom_server.workflow_files import load_workflows
 
+from tests.readiness_model import ENDED, HELD, MAX_ATTEMPTS, STEP, TYPES, Model, Refused, Verb
+
 TASKS = ("a", "b", "c", "d", "e", "f")
 WORKERS = ("v", "w")
 HOLDER = "the holder"
 """Stands for whoever holds the task."""
-TYPES = ("blocks", "follows", "contains", "duplicate")
-MAX_ATTEMPTS = 2
-STEP = 1_000
-"""How much time passes before each verb, in ms."""
-
-ENDED = ("completed", "failed", "cancelled")
-HELD = ("assigned", "working", "waiting")
-EXITS = {
-    "pending": ("assigned", "working", "cancelled"),
-    "assigned": ("working", "pending", "cancelled"),
-    "working": ("completed", "failed", "pending", "waiting"),
-    "waiting": ("working", "completed", "failed", "pending", "cancelled"),
-    "completed": ("pending",),
-    "failed": ("pending",),
-    "cancelled": (),
-}
-
-Verb: TypeAlias = tuple[Any, ...]
-"""A verb's name and its arguments."""
-
-
-# The model
-
-
-class Refused(Exception):
-    """What the model says a verb is refused with."""
-
-
-@dataclass
-class Node:
-    """A task of the model."""
-
-    number: int
-    priority: int
-    status: str = "pending"
-    holder: str = ""
-    deleted: bool = False
-    attempts: int = 0
-    worked_ms: int = 0
-    since: int = 0
-    deletion: int = 0
-    """Which one: tasks that were deleted together share it."""
-    deleted_at: int = 0
-
-
-@dataclass
-class _Model:
-    """Tasks and dependencies. Verbs are methods: they raise Refused, or change the model."""
-
-    now: int = 0
-    nodes: dict[str, Node] = field(default_factory=dict)
-    edges: set[tuple[str, str, str]] = field(default_factory=set)
-    deletions: int = 0
-
-    # What follows from the tasks and the dependencies
-
-    def alive(self, id: str) -> bool:
-        return not self.nodes[id].deleted
-
-    def holds_back(self, id: str) -> bool:
-        return self.alive(id) and self.nodes[id].status not in ("completed", "cancelled")
-
-    def blockers(self, id: str) -> set[str]:
-        return {
-            from_
-            for from_, to, type_ in self.edges
-            if to == id and type_ in ("blocks", "follows") and self.holds_back(from_)
-        }
-
-    def children(self, id: str) -> set[str]:
-        return {
-            to
-            for from_, to, type_ in self.edges
-            if from_ == id and type_ == "contains" and self.alive(to)
-        }
-
-    def open_children(self, id: str) -> set[str]:
-        return {child for child in self.children(id) if self.holds_back(child)}
-
-    def parent(self, id: str) -> str | None:
-        return next((f for f, to, type_ in self.edges if (to, type_) == (id, "contains")), None)
-
-    def hindered(self, id: str) -> bool:
-        return bool(self.blockers(id) or self.open_children(id))
-
-    def free(self, id: str) -> bool:
-        node = self.nodes[id]
-        return not node.deleted and node.status == "pending"
-
-    def ready(self) -> set[str]:
-        return {id for id in self.nodes if self.free(id) and not self.hindered(id)}
-
-    def best(self) -> list[str]:
-        return sorted(
-            self.ready(), key=lambda id: (-self.nodes[id].priority, self.nodes[id].number)
-        )
-
-    def waits_for(self, id: str, other: str) -> bool:
-        """Whether the end of one task waits for the end of another, or is the same."""
-        seen, found = {id}, [id]
-        while found:
-            here = found.pop()
-            for from_, to, type_ in self.edges:
-                if not (self.alive(from_) and self.alive(to)) or type_ == "duplicate":
-                    continue
-                waiting, awaited = (from_, to) if type_ == "contains" else (to, from_)
-                if waiting == here and awaited not in seen:
-                    seen.add(awaited)
-                    found.append(awaited)
-        return other in seen
-
-    # Verbs
-
-    def perform(self, verb: Verb) -> set[str]:
-        """Do it; the tasks that became ready by it. Raises Refused, and then nothing changed."""
-        name, *arguments = verb
-        ready, hindered = self.ready(), {id for id in self.nodes if self.hindered(id)}
-        getattr(self, name)(*arguments)
-        # An unowned parent completes when the last thing that held it back goes.
-        while done := [
-            id for id in hindered if self.free(id) and self.children(id) and not self.hindered(id)
-        ]:
-            for id in done:
-                self._move(id, "completed")
-        return self.ready() - ready
-
-    def _move(self, id: str, status: str, holder: str = "") -> None:
-        node = self.nodes[id]
-        if node.status == "working":
-            node.worked_ms += self.now - node.since
-        node.status, node.holder, node.since = status, holder, self.now
-
-    def _check_alive(self, *ids: str) -> None:
-        if not all(map(self.alive, ids)):
-            raise Refused("TASK_DELETED")
-
-    def _check_holder(self, worker: str, id: str) -> None:
-        self._check_alive(id)
-        node = self.nodes[id]
-        if node.status not in HELD or node.holder != worker:
-            raise Refused("CLAIM_LOST")
-
-    def _check_exit(self, id: str, status: str) -> None:
-        if status not in EXITS[self.nodes[id].status]:
-            raise Refused("ILLEGAL_TRANSITION")
-
-    def _check_children(self, id: str) -> None:
-        if self.open_children(id):
-            raise Refused("CHILDREN_OPEN")
-
-    def _check_start(self, id: str) -> None:
-        if not self.nodes[id].holder:
-            raise Refused("INVALID_FIELD")
-        if self.nodes[id].status == "waiting":
-            return  # it began before it was parked
-        if self.blockers(id):
-            raise Refused("DEPENDENCIES_UNMET")
-        self._check_children(id)
-
-    def create(self, id: str, priority: int, parent: str, blockers: tuple[str, ...]) -> None:
-        if parent:
-            self._check_alive(parent)
-            if self.nodes[parent].status in ENDED:
-                raise Refused("PARENT_ENDED")
-        if id in self.nodes:
-            raise Refused("TASK_EXISTS")
-        self._check_alive(*blockers)
-        if parent and any(self.waits_for(blocker, parent) for blocker in blockers):
-            raise Refused("CYCLE")
-        self.nodes[id] = Node(number=len(self.nodes), priority=priority)
-        if parent:
-            self.edges.add((parent, id, "contains"))
-        self.edges |= {(blocker, id, "blocks") for blocker in blockers}
-
-    def link(self, from_: str, to: str, type_: str) -> None:
-        self._check_alive(from_, to)
-        if (from_, to, type_) in self.edges:
-            return
-        waiting, awaited = (from_, to) if type_ == "contains" else (to, from_)
-        if from_ == to or (type_ != "duplicate" and self.waits_for(awaited, waiting)):
-            raise Refused("CYCLE")
-        if type_ == "contains":
-            if self.parent(to) is not None:
-                raise Refused("PARENT_EXISTS")
-            if self.nodes[from_].status in ENDED:
-                raise Refused("PARENT_ENDED")
-        self.edges.add((from_, to, type_))
-
-    def unlink(self, from_: str, to: str, type_: str) -> None:
-        self.edges -= {edge for edge in self.edges if edge in _edges(from_, to, type_)}
-
-    def claim(self, worker: str, id: str) -> None:
-        self._check_alive(id)
-        node = self.nodes[id]
-        if node.status in HELD and node.holder != worker:
-            raise Refused("TASK_CLAIMED")
-        if node.status in ("working", "waiting"):
-            return
-        if node.status in ENDED:
-            raise Refused("ILLEGAL_TRANSITION")
-        if self.blockers(id):
-            raise Refused("DEPENDENCIES_UNMET")
-        self._check_children(id)
-        self._move(id, "working", worker)
-
-    def claim_next(self, worker: str) -> None:
-        for id in self.best()[:1]:
-            self._move(id, "working", worker)
-
-    def complete(self, worker: str, id: str) -> None:
-        self._check_holder(worker, id)
-        self._check_exit(id, "completed")
-        self._check_children(id)
-        self._move(id, "completed", worker)
-
-    def fail(self, worker: str, id: str, retry: bool) -> None:
-        self._check_holder(worker, id)
-        self._check_exit(id, "failed")
-        node = self.nodes[id]
-        node.attempts += 1
-        if retry and node.attempts < MAX_ATTEMPTS:
-            self._move(id, "pending")
-        else:
-            self._move(id, "failed", worker)
-
-    def release(self, worker: str, id: str) -> None:
-        self._check_holder(worker, id)
-        self._move(id, "pending")
-
-    def update(self, id: str, status: str) -> None:
-        self._check_alive(id)
-        node = self.nodes[id]
-        if status == node.status:
-            return
-        self._check_exit(id, status)
-        if status == "completed":
-            self._check_children(id)
-        if status == "working":
-            self._check_start(id)
-        if status == "failed":
-            node.attempts += 1
-        if status == "pending" and node.status not in HELD:
-            node.attempts = 0
-        self._move(id, status, "" if status == "pending" else node.holder)
-
-    def assign(self, id: str, worker: str) -> None:
-        self._check_alive(id)
-        node = self.nodes[id]
-        if node.status in HELD:
-            if node.holder != worker:
-                raise Refused("TASK_CLAIMED")
-            return
-        self._check_exit(id, "assigned")
-        self._move(id, "assigned", worker)
-
-    def unassign(self, id: str) -> None:
-        self._check_alive(id)
-        if self.nodes[id].status in HELD:
-            self._move(id, "pending")
-
-    def delete(self, id: str, cascade: bool, force: bool) -> None:
-        if not self.alive(id):
-            return
-        doomed, found = {id}, [id]
-        while found:
-            below = self.children(found.pop())
-            doomed |= below
-            found += below
-        if len(doomed) > 1 and not cascade:
-            raise Refused("CHILDREN_OPEN")
-        if not force and any(self.nodes[each].status in HELD for each in doomed):
-            raise Refused("TASK_CLAIMED")
-        self.deletions += 1
-        for each in doomed:
-            node = self.nodes[each]
-            node.deleted, node.deletion, node.deleted_at = True, self.deletions, self.now
-
-    def restore(self, id: str, cascade: bool) -> None:
-        if self.alive(id):
-            return
-        parent = self.parent(id)
-        if parent is not None:
-            self._check_alive(parent)
-            ended = self.nodes[parent].status in ENDED
-            if ended and self.nodes[id].status not in ("completed", "cancelled"):
-                raise Refused("PARENT_ENDED")
-        back, found = [id], [id]
-        while found and cascade:
-            here = found.pop()
-            together = [
-                to
-                for from_, to, type_ in self.edges
-                if (from_, type_) == (here, "contains")
-                and self.nodes[to].deleted
-                and self.nodes[to].deletion == self.nodes[id].deletion
-            ]
-            back += together
-            found += together
-        for each in back:
-            self.nodes[each].deleted = False
-        if any(self.in_a_cycle(each) for each in back):
-            for each in back:
-                self.nodes[each].deleted = True
-            raise Refused("CYCLE")
-        for each in back:
-            node = self.nodes[each]
-            if node.status == "working":
-                node.worked_ms += node.deleted_at - node.since
-                node.since = self.now
-            if node.status in HELD:
-                self._move(each, "pending")
-
-    def in_a_cycle(self, id: str) -> bool:
-        """Whether the task waits for something that waits for it."""
-        return any(
-            self.waits_for(awaited, id)
-            for from_, to, type_ in self.edges
-            if type_ != "duplicate" and self.alive(from_) and self.alive(to)
-            for waiting, awaited in [(from_, to) if type_ == "contains" else (to, from_)]
-            if waiting == id
-        )
-
-    def relink(self, gone: tuple[str, str, str], new: tuple[str, str, str]) -> None:
-        if gone not in self.edges:
-            raise Refused("DEPENDENCY_NOT_FOUND")
-        edges = set(self.edges)
-        try:
-            self.edges.discard(gone)
-            self.link(*new)
-        except Refused:
-            self.edges = edges
-            raise
-
-
-def _edges(from_: str, to: str, type_: str) -> set[tuple[str, str, str]]:
-    return {(from_, to, each) for each in ([type_] if type_ else TYPES)}
-
-
-# The same verbs of the coordinator
 
 
 def _create(id: str, priority: int, parent: str, blockers: tuple[str, ...]) -> tuple[Any, Any]:
@@ -554,7 +217,7 @@ AIMED_FROM = {
 beginnings = st.lists(st.tuples(priority, parent, blockers), min_size=6, max_size=6)
 
 
-def _aim(model: _Model, step: Verb) -> Verb:
+def _aim(model: Model, step: Verb) -> Verb:
     """Point a verb that most tasks would refuse at the next that will not: held, or ended."""
     name, *arguments = step
     if arguments[0] == HOLDER:
@@ -575,7 +238,7 @@ def _aim(model: _Model, step: Verb) -> Verb:
     return step
 
 
-def _next(model: _Model, id: str, statuses: tuple[str, ...]) -> str:
+def _next(model: Model, id: str, statuses: tuple[str, ...]) -> str:
     """The task itself or the next after it that has one of the statuses; itself if none has."""
     start = TASKS.index(id)
     around = (*TASKS[start:], *TASKS[:start])
@@ -584,7 +247,7 @@ def _next(model: _Model, id: str, statuses: tuple[str, ...]) -> str:
     )
 
 
-def _perform(model: _Model, graph: _Graph, step: Verb) -> None:
+def _perform(model: Model, graph: _Graph, step: Verb) -> None:
     """Do the same to both, and compare what they say and how they are afterwards."""
     step = _aim(model, step)
     graph.now += STEP
@@ -612,7 +275,7 @@ def _perform(model: _Model, graph: _Graph, step: Verb) -> None:
     _compare(model, after, graph.told)
 
 
-def _compare(model: _Model, seen: Seen, told: dict[str, Task]) -> None:
+def _compare(model: Model, seen: Seen, told: dict[str, Task]) -> None:
     """Compare all that both know."""
     assert {actual.id for actual in seen.tasks} == set(model.nodes)
     for actual in seen.tasks:
@@ -656,7 +319,7 @@ def test_any_sequence_of_verbs_goes_as_in_the_model(
 ) -> None:
     """Readiness, refusals, frees, roll-ups, times and events are those of a naive model."""
     graph.begin()
-    model = _Model()
+    model = Model()
     for n, (priority, parent, blockers) in enumerate(beginning):
         there = TASKS[:n]
         _perform(

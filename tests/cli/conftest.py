@@ -1,7 +1,12 @@
-"""The command line as scripts use it: a process, told by its exit code and its output."""
+"""The command line as scripts use it: a process, told by its exit code and its output.
+
+``cli`` and ``taskloom`` run a command to its end; its process is forked from one that has done the
+imports. ``start`` starts one as a shell would, to be read, written to and sent signals.
+"""
 
 import asyncio
 import json
+import multiprocessing
 import os
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -9,6 +14,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
+from tests.cli import forked
 
 if TYPE_CHECKING:
     from tests.conftest import Server
@@ -27,6 +34,9 @@ class Ran:
         """Standard output as the one JSON document that it must be."""
         return json.loads(self.out)
 
+
+_FORKS = multiprocessing.get_context("forkserver")
+_FORKS.set_forkserver_preload([forked.__name__])
 
 Cli = Callable[..., Awaitable[Ran]]
 Start = Callable[..., Awaitable[asyncio.subprocess.Process]]
@@ -67,15 +77,28 @@ async def start(environment: dict[str, str]) -> AsyncIterator[Start]:
 
 
 @pytest.fixture
-def taskloom(start: Start) -> Cli:
+def taskloom(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Cli:
     """Run a command to its end, without a server of its own."""
 
     async def run(*arguments: str | bytes, stdin: bytes = b"") -> Ran:
-        process = await start(*arguments)
-        async with asyncio.timeout(30):
-            out, err = await process.communicate(stdin)
-        assert process.returncode is not None
-        return Ran(process.returncode, out.decode(), err.decode())
+        streams = tmp_path_factory.mktemp("streams")
+        (streams / "in").write_bytes(stdin)
+        process = _FORKS.Process(
+            target=forked.run, args=([*map(os.fsdecode, arguments)], environment, streams)
+        )
+        process.start()
+        ended = asyncio.Event()
+        asyncio.get_running_loop().add_reader(process.sentinel, ended.set)
+        try:
+            async with asyncio.timeout(30):
+                await ended.wait()
+        finally:
+            asyncio.get_running_loop().remove_reader(process.sentinel)
+            process.kill()
+            process.join()
+        assert process.exitcode is not None
+        out, err = ((streams / name).read_bytes().decode() for name in ("out", "err"))
+        return Ran(process.exitcode, out, err)
 
     return run
 

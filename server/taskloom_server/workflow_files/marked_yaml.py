@@ -1,5 +1,6 @@
 """YAML with its lines: plain values, and where in the file each of them stands."""
 
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,9 @@ _MAX_BYTES = 1 << 20
 _MAX_VALUES = 50_000  # aliases can make a large file of a small one
 _MAX_DEPTH = 20
 _LONGEST_SHOWN = 40
+# What a file holds is made of it once, as long as it says the same: for all of the shipped ones it
+# takes 100 ms, which else each reload and each simulated run would take again.
+once_a_text = functools.lru_cache(maxsize=64)
 
 Place = tuple[str | int, ...]
 
@@ -110,6 +114,11 @@ def read_yaml(path: Path) -> Marked:
         raise WorkflowFileError(
             path, f"is not utf-8: {error.reason}; save it as that", line
         ) from error
+    return _marked(path, text)
+
+
+@once_a_text
+def _marked(path: Path, text: str) -> Marked:
     try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.reader.ReaderError as error:

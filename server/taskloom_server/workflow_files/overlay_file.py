@@ -10,7 +10,7 @@ from taskloom_server.graph.overlays import Overlay, Prompts, Removed
 from taskloom_server.graph.soundness import near
 from taskloom_server.graph.workflows import Workflow
 from taskloom_server.workflow_files import parts
-from taskloom_server.workflow_files.marked_yaml import Marked, read_yaml
+from taskloom_server.workflow_files.marked_yaml import Marked, once_a_text, read_yaml
 from taskloom_server.workflow_files.parts import HeadPart, Name, Part, PromptsPart
 
 
@@ -39,6 +39,7 @@ def read_overlay(path: Path) -> Overlay:
     return overlay_in(read_yaml(path))
 
 
+@once_a_text
 def overlay_in(marked: Marked) -> Overlay:
     """The overlay in what was read of a file. Raises WorkflowFileError."""
     file = parts.parse(marked, _File)

@@ -8,7 +8,7 @@ from pydantic import Field
 from taskloom_server.graph.soundness import first_problem
 from taskloom_server.graph.workflows import Parents, State, Topology, Unknown, Workflow
 from taskloom_server.workflow_files import parts
-from taskloom_server.workflow_files.marked_yaml import Marked, read_yaml
+from taskloom_server.workflow_files.marked_yaml import Marked, once_a_text, read_yaml
 from taskloom_server.workflow_files.parts import HeadPart, Name, Part, PromptsPart
 
 
@@ -60,6 +60,7 @@ def read_workflow(path: Path) -> Workflow:
     return workflow_in(read_yaml(path))
 
 
+@once_a_text
 def workflow_in(marked: Marked) -> Workflow:
     """The workflow in what was read of a file. Raises WorkflowFileError."""
     file = parts.parse(marked, _File)
