@@ -173,6 +173,21 @@ async def test_hybrid_task_of_which_a_part_failed_fails(make_run: MakeRun) -> No
     assert made.record.partial_reason == "the agents are gone and 1 of 4 tasks are open"
 
 
+async def test_hybrid_agent_that_comes_back_works_the_part_it_still_holds(
+    make_run: MakeRun,
+) -> None:
+    """Killed at a part it holds two claims, as many as it may: it asks nobody for a third."""
+    made = await make_run(
+        "mode: hybrid, coordinator: {}, decomposition: {parts: 2},"
+        "groups: [{name: frail, crash_at: 3600, restart_after: 60}]",
+        [{"id": "whole", "time_estimate_ms": 6 * HOUR_MS}],
+    )
+    assert not made.record.partial
+    assert made.figures["completed_count"] == 4  # the task, its two parts and what holds these
+    assert made.record.agent_counters["frail-1"]["crashes"] == 1
+    assert made.record.agent_counters["frail-1"]["calls"] < 100
+
+
 async def test_relay_hands_on_from_specialist_to_specialist(make_run: MakeRun) -> None:
     """Each phase is worked by who has its tag, and leaves what the next one asks for."""
     built = {"phase": "implement", "needed_tags": ["implementer"]}

@@ -240,7 +240,7 @@ def test_simulation_and_processes_agree(tmp_path: Path) -> None:
 
 
 def write_modes(folder: Path) -> Path:
-    """Push, hybrid, and agents that are killed and come back, on the same tasks."""
+    """Push, hybrid with tasks in store, and agents that are killed and come back."""
     write_template(folder / "template.json", 13)
     killed = {"crash_at": 300, "restart_after": 600, "lease_s": 300}
     runs = [
@@ -249,7 +249,7 @@ def write_modes(folder: Path) -> Path:
             "name": "hybrid",
             "mode": "hybrid",
             "agents": 3,
-            "coordinator": {"decision_s": 20},
+            "coordinator": {"decision_s": 20, "max_backlog": 2},
             "decomposition": {"parts": 2, "decision_s": 30},
         },
         {"name": "killed", "pull": "stream", "agents": 3, "agent_config": killed},
