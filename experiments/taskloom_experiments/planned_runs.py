@@ -28,8 +28,9 @@ class AgentConfig(Part):
     """How agents connect, and how they work; an absent workflow is the definition's.
 
     ``tags`` are what they are skilled in. ``max_claims`` absent: 1, and in hybrid what
-    the coordinator gives at once and a part. ``lease_s``: how long a task stays with an agent that crashed, never
-    less than a real second; absent: 30 real seconds. The others are those of ``Behaviour``.
+    the coordinator gives at once and a part. ``lease_s``: how long a task stays with an agent that
+    crashed, never less than a real second; absent: 30 real seconds. The others are those of
+    ``Behaviour``.
     """
 
     workflow: str | None = None

@@ -253,6 +253,13 @@ def write_modes(folder: Path) -> Path:
             "decomposition": {"parts": 2, "decision_s": 30},
         },
         {"name": "killed", "pull": "stream", "agents": 3, "agent_config": killed},
+        {
+            "name": "back",
+            "mode": "hybrid",
+            "agents": 2,
+            "agent_config": {**killed, "restart_after": 60},
+            "coordinator": {},
+        },
     ]
     content = {
         "experiment": {"name": "modes"},
@@ -267,7 +274,10 @@ def write_modes(folder: Path) -> Path:
 
 
 def test_all_modes_and_crashes_are_simulated(tmp_path: Path) -> None:
-    """A coordinator decides in virtual time; who is killed loses its task by its lease alone."""
+    """A coordinator decides in virtual time; who is killed loses its task by its lease alone.
+
+    Each of them costs a task a second attempt, also where it is back before its lease has ended.
+    """
     code = run_command(
         write_modes(tmp_path),
         output=tmp_path / "results",
@@ -285,7 +295,7 @@ def test_all_modes_and_crashes_are_simulated(tmp_path: Path) -> None:
     assert code == 0
     records = {
         name: RunRecord.load(tmp_path / "results" / name / "run.json")
-        for name in ("push", "hybrid", "killed")
+        for name in ("push", "hybrid", "killed", "back")
     }
     assert {record.simulated["call_s"] for record in records.values()} == {0.01}
     assert "coordinator" in records["push"].agent_counters
@@ -295,6 +305,11 @@ def test_all_modes_and_crashes_are_simulated(tmp_path: Path) -> None:
     rows = contents(tmp_path / "results/killed/tasks.db")
     assert measured(tmp_path / "results/killed").figures["completed_by_agents"] == 13
     assert any(row[3] == EventType.TASK_LEASE_EXPIRED for row in rows["events"])
+    assert measured(tmp_path / "results/push").figures["rework_rate"] == 0
+    assert measured(tmp_path / "results/killed").figures["rework_rate"] == 3 / 13
+    rows = contents(tmp_path / "results/back/tasks.db")
+    assert not any(row[3] == EventType.TASK_LEASE_EXPIRED for row in rows["events"])
+    assert measured(tmp_path / "results/back").figures["rework_rate"] == 2 / (13 * 3)
 
 
 # Templates that are made up
