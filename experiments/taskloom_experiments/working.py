@@ -134,7 +134,7 @@ async def _work_by_parts(held: HeldTask, settings: AgentSettings) -> None:
         answer = await _next_part(agent, held.id)
         if answer.outcome == v1.CLAIM_OUTCOME_ALL_DONE:
             return
-        parts = answer.tasks
+        parts: Sequence[v1.Task] = answer.tasks
         if answer.outcome == v1.CLAIM_OUTCOME_LIMIT_REACHED:
             parts = await _parts_from_before(agent)
         if parts:

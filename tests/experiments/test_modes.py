@@ -6,6 +6,7 @@ Tasks take a tenth of a second and less; what is asked of a run is what its data
 import json
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -90,7 +91,7 @@ def make_run(tmp_path: Path) -> MakeRun:
             speed=36_000,
             timeout_s=40,
         )
-        teller = Watcher(lambda: killed and kill(plan.folder, killed))
+        teller = Watcher(partial(kill, plan.folder, killed)) if killed else Watcher()
         record = await run(plan, teller)
         return Made(record, teller.said, analyse_run(plan.folder / "tasks.db", definition))
 
