@@ -1,10 +1,10 @@
 """Where a curve overtakes another, and where it only seems to."""
 
 from taskloom_experiments.chart_sweep import caption
-from taskloom_experiments.crossovers import crossings
+from taskloom_experiments.crossovers import BySeed, crossings
 
 
-def curve(*heights: float, seeds: int = 6) -> list[dict[int, float]]:
+def curve(*heights: float, seeds: int = 6) -> list[BySeed]:
     """A figure by seed at every value, the seeds differing a little."""
     return [{seed: height + 0.001 * seed for seed in range(seeds)} for height in heights]
 
