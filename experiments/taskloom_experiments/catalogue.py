@@ -125,7 +125,11 @@ _ALL = (
     ),
     Metric("coordinator_share", "ratio", "coordinator_time_ms / wall_clock_ms"),
     Metric("file_contention", "count", "marks of a file that another worker had marked"),
-    Metric("rework_rate", "ratio", "tasks worked more than once / tasks worked"),
+    Metric(
+        "rework_rate",
+        "ratio",
+        "tasks worked more than once / tasks worked; who crashed and came back begins anew",
+    ),
     Metric(
         "first_pass_success", "ratio", "tasks completed by the first attempt at them / tasks worked"
     ),

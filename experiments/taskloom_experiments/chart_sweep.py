@@ -99,10 +99,10 @@ def caption(
     """What the chart shows: who overtakes whom, and who leads at both ends."""
     if not curves:
         return "No run came to its end, so there is nothing to show."
-    ends = [
-        f"{_leader(curves, place)} leads at {_shown(key, values[place])}"
-        for place in (0, len(values) - 1)
-    ]
+    ends: dict[str, list[str]] = {}
+    for place in sorted({0, len(values) - 1}):
+        ends.setdefault(_leader(curves, place), []).append(f"at {_shown(key, values[place])}")
+    leaders = [f"{leader} leads {listed(places)}" for leader, places in ends.items()]
     told = [
         f"({number}) {one.overtaking} overtakes {one.overtaken} "
         f"between {_shown(key, values[int(one.place)])} and "
@@ -112,7 +112,7 @@ def caption(
     overtaking = "; ".join(told) if told else "none overtakes another beyond doubt"
     return (
         f"Medians with 95 % bootstrap intervals, higher is better. By {_ABOUT[key][1]}, "
-        f"{listed(list(dict.fromkeys(ends)))}; {overtaking}. A crossing is marked where both sides "
+        f"{listed(leaders)}; {overtaking}. A crossing is marked where both sides "
         "of it are settled by pairs of equal seeds. The axis upwards does not begin at 0, and the "
         "values stand at equal distances."
     )

@@ -14,7 +14,7 @@ from taskloom_experiments.history import Span
 from taskloom_experiments.modes import COORDINATING_TAGS
 from taskloom_experiments.runs import RunRecord
 from taskloom_experiments.sheet import Sheet, percentile
-from taskloom_experiments.tables import ASSIGNED, Tables
+from taskloom_experiments.tables import ASSIGNED, Connected, Tables
 
 _NOBODY = "nobody handed out tasks"
 
@@ -141,11 +141,21 @@ def _merged(stints: Iterable[Span]) -> list[tuple[int, int]]:
     return found
 
 
-def measure_passes(sheet: Sheet, own: Sequence[Span]) -> None:
-    """Fill in how many tasks were done at the first attempt, and how many were begun anew."""
-    attempts = Counter(stint.task_id for stint in own)
+def measure_passes(sheet: Sheet, own: Sequence[Span], connected: Iterable[Connected]) -> None:
+    """Fill in how many tasks were done at the first attempt, and how many were begun anew.
+
+    Who comes back from a crash while the task is still its own begins it anew, though to the
+    history that is one stint.
+    """
+    lives: Mapping[str | None, list[int]] = defaultdict(list)
+    for one in connected:
+        lives[one.worker_id].append(one.time)
+    attempts: Counter[str] = Counter()
+    for stint in own:
+        again = sum(stint.start < time < stint.end for time in lives[stint.worker_id])
+        attempts[stint.task_id] += 1 + again
     done = {stint.task_id for stint in own if stint.next_status == "completed"}
     first = sum(attempts[task_id] == 1 for task_id in done)
     sheet.ratio("first_pass_success", first, len(attempts), "no task was worked")
-    again = sum(times > 1 for times in attempts.values())
-    sheet.ratio("rework_rate", again, len(attempts), "no task was worked")
+    reworked = sum(times > 1 for times in attempts.values())
+    sheet.ratio("rework_rate", reworked, len(attempts), "no task was worked")

@@ -70,7 +70,7 @@ def measure(tables: Tables, record: RunRecord | None) -> Measured:
     _throughput(sheet, tables, agents, seen, record.speed if record else None)
     best = _best(sheet, tables, agents, seen, worked)
     sheet.put("file_contention", contended_marks(tables.marks))
-    measure_passes(sheet, own)
+    measure_passes(sheet, own, tables.connected)
     _cost(sheet, tables)
     return Measured(agents, seen, worked, agents_figures, best, sheet.figures, sheet.missing)
 

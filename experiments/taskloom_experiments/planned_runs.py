@@ -33,9 +33,10 @@ COORDINATOR = "coordinator"
 class AgentConfig(Part):
     """How agents connect, and how they work; an absent workflow is the definition's.
 
-    ``tags`` are what they are skilled in. ``max_claims`` absent: 1, and in hybrid 2, the task
-    itself and a part of one. ``lease_s``: how long a task stays with an agent that crashed, never
-    less than a real second; absent: 30 real seconds. The others are those of ``Behaviour``.
+    ``tags`` are what they are skilled in. ``max_claims`` absent: 1, and in hybrid what
+    the coordinator gives at once and a part. ``lease_s``: how long a task stays with an agent that
+    crashed, never less than a real second; absent: 30 real seconds. The others are those of
+    ``Behaviour``.
     """
 
     workflow: str | None = None
@@ -150,6 +151,13 @@ class PlannedRun(Part):
         return self.pull or (None if self.mode == "pull" else DEFAULT_SERVER_PULL)
 
     @property
+    def least_claims(self) -> int:
+        """How many claims an agent needs, for without one for a part it would wait for ever."""
+        if self.mode != "hybrid" or self.coordinator is None:
+            return 1
+        return self.coordinator.max_backlog + 1
+
+    @property
     def parts(self) -> decomposing.Decomposition:
         """How its agents decompose their tasks; by default, where they do."""
         chosen = self.decomposition or Decomposition()
@@ -195,10 +203,13 @@ class PlannedRun(Part):
         if self.pull is not None and self.pull not in PULLS:
             known = ", ".join(PULLS)
             raise ValueError(f"has pull '{self.pull}', which there is not; there are {known}")
-        if self.mode == "hybrid" and any(group.max_claims == 1 for group in self.fleet):
-            raise ValueError(
-                "is hybrid with a max_claims of 1; write 2 or more, for a task and a part of one"
-            )
+        least = self.least_claims
+        for few in (group.max_claims for group in self.fleet if group.max_claims is not None):
+            if self.mode == "hybrid" and few < least:
+                raise ValueError(
+                    f"is hybrid with a max_claims of {few}; write {least} or more, for the tasks "
+                    "that an agent is given at once (max_backlog) and a part of one"
+                )
         return self
 
     def _check_groups(self) -> None:

@@ -167,7 +167,7 @@ def _fleet(
             speed=speed,
             workflow=group.workflow or definition.workflow,
             tags=tuple(group.tags if tags is None else tags),
-            max_claims=group.max_claims or (2 if run.mode == "hybrid" else 1),
+            max_claims=group.max_claims or run.least_claims,
             lease_s=_lease_s(group, speed),
             mode=run.mode,
             behaviour=group.behaviour,

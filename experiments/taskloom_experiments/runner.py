@@ -146,7 +146,9 @@ class _Run:
         if agents_ended in over:
             return await self._left_behind(server, client)
         if observer in over:
-            return observer.result()
+            why = observer.result()
+            crashed = self.crashes()  # as a coordinator, without whom nobody gets a task
+            return f"{why}; {crashed}" if why and crashed else why
         return f"given up after {self._plan.timeout_s:g} s, its timeout"
 
     async def _left_behind(self, server: Server, client: Client) -> str | None:

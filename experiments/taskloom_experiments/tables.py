@@ -85,6 +85,14 @@ class Assigned:
 
 
 @dataclass(frozen=True)
+class Connected:
+    """A worker connected, for the first time or again, at ``time`` in Unix ms."""
+
+    worker_id: str
+    time: int
+
+
+@dataclass(frozen=True)
 class Worker:
     """A registration with its claim counters; None where the database does not count."""
 
@@ -129,7 +137,8 @@ class Tables:
     workers: tuple[Worker, ...]
     dependencies: tuple[Dependency, ...]
     marks: tuple[Mark, ...]
-    assigned: tuple[Assigned, ...] = ()
+    assigned: tuple[Assigned, ...]
+    connected: tuple[Connected, ...]
 
 
 _COLUMNS = {
@@ -196,7 +205,8 @@ def read_tables(connection: apsw.Connection, file: Path) -> Tables:
     )
     claims = tuple(_claims(connection, file))
     assigned = tuple(_assigned(connection, tasks, transitions))
-    return Tables(tasks, transitions, claims, workers, dependencies, marks, assigned)
+    connected = tuple(_connected(connection))
+    return Tables(tasks, transitions, claims, workers, dependencies, marks, assigned, connected)
 
 
 _TASK_CLAIMED = 6  # events.type, fixed by the proto
@@ -250,6 +260,19 @@ def _assigned(
     for task_id, worker_id, ready_at, time in rows:
         if worker_id and ready_at is not None:
             yield Assigned(task_id, worker_id, int(ready_at), int(time))
+
+
+_WORKER_CONNECTED = 30
+_CONNECTIONS_TOLD = f"""
+    SELECT worker_id, time FROM events WHERE type = {_WORKER_CONNECTED} ORDER BY revision, ordinal
+"""
+
+
+def _connected(connection: apsw.Connection) -> Iterator[Connected]:
+    """Every connection that the events tell of."""
+    if table_columns(connection, "events"):
+        for worker_id, time in connection.execute(_CONNECTIONS_TOLD):
+            yield Connected(worker_id, int(time))
 
 
 def _rows(

@@ -7,6 +7,7 @@ agents run as processes and in a simulation. What is decided by chance is in ``s
 
 import asyncio
 import contextlib
+from collections.abc import Sequence
 from datetime import timedelta
 
 import grpc
@@ -18,6 +19,7 @@ from taskloom_experiments.agent_settings import AgentSettings
 from taskloom_experiments.assigned import PullAssigned
 from taskloom_experiments.behaviour import attempt_fails
 from taskloom_experiments.decomposing import has_work, is_part, tree_of_parts
+from taskloom_experiments.modes import PART
 from taskloom_experiments.pace import pace
 from taskloom_experiments.pulls import ASSIGNED
 from taskloom_experiments.slow_client import slow
@@ -132,8 +134,11 @@ async def _work_by_parts(held: HeldTask, settings: AgentSettings) -> None:
         answer = await _next_part(agent, held.id)
         if answer.outcome == v1.CLAIM_OUTCOME_ALL_DONE:
             return
-        if answer.tasks:
-            failed = await _work_part(agent.hold(answer.tasks[0]), settings)
+        parts: Sequence[v1.Task] = answer.tasks
+        if answer.outcome == v1.CLAIM_OUTCOME_LIMIT_REACHED:
+            parts = await _parts_from_before(agent)
+        if parts:
+            failed = await _work_part(agent.hold(parts[0]), settings)
         else:
             failed = await _failed_parts(agent, held.id)
         if failed:  # for good, which keeps the scope from ever being done
@@ -177,6 +182,12 @@ async def _next_part(agent: Agent, task_id: str) -> v1.ClaimNextTaskResponse:
     agent.counters.claims_granted += len(answer.tasks)
     agent.counters.empty_polls += not answer.tasks
     return answer
+
+
+async def _parts_from_before(agent: Agent) -> Sequence[v1.Task]:
+    """The parts that it held when it crashed, and holds still: they leave no claim for another."""
+    request = v1.ListTasksRequest(owner=agent.worker_id, claimed=True, tags_all=[PART], page_size=1)
+    return (await agent.call(agent.client.tasks.ListTasks, request)).tasks
 
 
 async def _failed_parts(agent: Agent, task_id: str) -> bool:

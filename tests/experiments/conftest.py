@@ -140,6 +140,19 @@ class RunDatabase:
             after=json.dumps({"task": told}),
         )
 
+    def connected(self, worker: str, time: float) -> None:
+        """The event that tells of a worker's connection."""
+        self._revision += 1
+        self.insert(
+            "events",
+            revision=self._revision,
+            ordinal=0,
+            time=at(time),
+            type=EventType.WORKER_CONNECTED,
+            worker_id=worker,
+            after="{}",
+        )
+
     def drop_events(self) -> None:
         """Make it a database that keeps no events."""
         self._connection.execute("DROP TABLE events")

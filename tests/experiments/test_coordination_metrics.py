@@ -121,6 +121,16 @@ def test_history_alone_tells_of_assignments(
     assert (figures["assignments"], figures["reassignments"]) == (4, 1)
 
 
+def test_who_comes_back_to_its_task_begins_it_anew(small_run: RunDatabase) -> None:
+    """w1 connects again while it has a, w2 between its tasks: of four tasks one is reworked."""
+    small_run.connected("w1", -1)
+    small_run.connected("w1", 12)
+    small_run.connected("w2", 20)
+    figures = measured(small_run, None).figures
+    assert figures["rework_rate"] == pytest.approx(1 / 4)
+    assert figures["first_pass_success"] == pytest.approx(3 / 4)
+
+
 def test_decomposed_task_counts_once_and_its_parts_as_work(
     new_run: Callable[..., RunDatabase], new_record: Callable[..., RunRecord]
 ) -> None:

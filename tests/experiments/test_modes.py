@@ -6,6 +6,7 @@ Tasks take a tenth of a second and less; what is asked of a run is what its data
 import json
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from taskloom_experiments.runs import RunRecord
 from taskloom_experiments.tables import Tables
 from taskloom_experiments.templates import read_template
 
-from .test_runner import HOUR_MS, Watcher, run
+from .test_runner import HOUR_MS, Watcher, kill, run
 
 MakeRun = Callable[..., Any]
 
@@ -57,9 +58,14 @@ class Made:
 
 @pytest.fixture
 def make_run(tmp_path: Path) -> MakeRun:
-    """Make the one run of a definition, at an hour in 0.1 s."""
+    """Make the one run of a definition, at an hour in 0.1 s.
 
-    async def make(more: str, tasks: list[dict[str, Any]], *blocks: tuple[str, str]) -> Made:
+    ``killed`` is whose process is, as soon as a task is claimed.
+    """
+
+    async def make(
+        more: str, tasks: list[dict[str, Any]], *blocks: tuple[str, str], killed: str | None = None
+    ) -> Made:
         every = [
             {"title": one["id"], "status": "pending", "time_estimate_ms": HOUR_MS, **one}
             for one in tasks
@@ -85,7 +91,7 @@ def make_run(tmp_path: Path) -> MakeRun:
             speed=36_000,
             timeout_s=40,
         )
-        teller = Watcher()
+        teller = Watcher(partial(kill, plan.folder, killed)) if killed else Watcher()
         record = await run(plan, teller)
         return Made(record, teller.said, analyse_run(plan.folder / "tasks.db", definition))
 
@@ -173,6 +179,21 @@ async def test_hybrid_task_of_which_a_part_failed_fails(make_run: MakeRun) -> No
     assert made.record.partial_reason == "the agents are gone and 1 of 4 tasks are open"
 
 
+async def test_hybrid_agent_that_comes_back_works_the_part_it_still_holds(
+    make_run: MakeRun,
+) -> None:
+    """Killed at a part it holds two claims, as many as it may: it asks nobody for a third."""
+    made = await make_run(
+        "mode: hybrid, coordinator: {}, decomposition: {parts: 2},"
+        "groups: [{name: frail, crash_at: 3600, restart_after: 60}]",
+        [{"id": "whole", "time_estimate_ms": 6 * HOUR_MS}],
+    )
+    assert not made.record.partial
+    assert made.figures["completed_count"] == 4  # the task, its two parts and what holds these
+    assert made.record.agent_counters["frail-1"]["crashes"] == 1
+    assert made.record.agent_counters["frail-1"]["calls"] < 100
+
+
 async def test_relay_hands_on_from_specialist_to_specialist(make_run: MakeRun) -> None:
     """Each phase is worked by who has its tag, and leaves what the next one asks for."""
     built = {"phase": "implement", "needed_tags": ["implementer"]}
@@ -245,3 +266,23 @@ async def test_run_ends_when_every_agent_was_killed(make_run: MakeRun) -> None:
     assert made.record.partial_reason is not None
     assert made.record.partial_reason.startswith("the agents are gone and 3 of 3 tasks are open: ")
     assert "frail-2 was killed, as planned" in made.record.partial_reason
+
+
+async def test_push_without_its_coordinator_stands_still_and_says_so(
+    make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed, nobody takes its place: what was assigned is worked, the rest is told, all go."""
+    monkeypatch.setattr(observing, "STALLED_S", 3)  # it decides for a second
+    made = await make_run(
+        "mode: push, agents: 2, coordinator: {decision_s: 36000}",
+        [{"id": name} for name in "abcd"],
+        killed="coordinator",
+    )
+    left = 4 - made.figures["completed_count"]
+    assert 1 <= left <= 3
+    assert "run (push): coordinator ended by SIGKILL; the others go on" in made.said
+    assert made.record.partial_reason == (
+        f"{left:.0f} tasks are open and nothing moves: {left:.0f} are ready, but no agent takes "
+        "them; coordinator ended by SIGKILL"
+    )
+    assert made.record.agent_counters["coordinator"] == {"crashes": 1, "exit_code": -9}

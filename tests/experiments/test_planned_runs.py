@@ -171,7 +171,12 @@ def test_coordinator_has_costs(write_run: WriteRun) -> None:
         ),
         (
             "{name: r, mode: hybrid, agents: 1, coordinator: {}, agent_config: {max_claims: 1}}",
-            "runs[0]: is hybrid with a max_claims of 1",
+            "runs[0]: is hybrid with a max_claims of 1; write 2 or more",
+        ),
+        (
+            "{name: r, mode: hybrid, coordinator: {max_backlog: 3}, groups: ["
+            "{name: a, max_claims: 4}, {name: b, max_claims: 3}]}",
+            "runs[0]: is hybrid with a max_claims of 3; write 4 or more, for the tasks that",
         ),
         (
             "{name: r, agents: 1, decomposition: {parts: 2}}",

@@ -223,7 +223,7 @@ def test_sweep_shows_where_one_overtakes_another(file: Path, tmp_path: Path) -> 
     assert code == 0
     report = (output / "report.md").read_text()
     assert "![Throughput by time to decide" in report
-    assert "next leads at 600 s" in report
+    assert "next leads at 0 s and at 600 s" in report
     assert "| decision_s | next | push |" in report
     assert "## The hypotheses" not in report
     record = RunRecord.load(output / "push-decision_s-600-r1/run.json")

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +19,7 @@ from taskloom_experiments.made_templates import make_template
 from taskloom_experiments.pulls import PULLS
 from taskloom_experiments.runs import RunRecord
 from taskloom_experiments.virtual.loop import VirtualClock, VirtualLoop
+from taskloom_experiments.virtual.run import EPOCH
 from taskloom_server.graph.events import EventType
 
 Answer = TypeVar("Answer")
@@ -216,62 +218,92 @@ def test_a_template_that_is_refused_is_told(
     assert "CYCLE" in (RunRecord.load(tmp_path / "run/run.json").partial_reason or "")
 
 
-def test_simulation_and_processes_agree(tmp_path: Path) -> None:
-    """One case made both ways: makespan and throughput within 10 %, and the same distribution.
+_BUSY = 4
+"""From how many who want to run, for each core, processes are not what is measured. The tests
+themselves make two."""
 
-    What else a machine has to do only makes processes slower, so of five tries the best counts.
+_ALIKE: dict[str, tuple[dict[str, Any], float]] = {
+    "pull": ({"pull": "next", "agents": 4}, 0.10),
+    "push": (
+        {"mode": "push", "agents": 3, "coordinator": {"notice_s": 10, "decision_s": 30}},
+        0.10,
+    ),
+    "hybrid": (
+        {
+            "mode": "hybrid",
+            "agents": 3,
+            "coordinator": {"decision_s": 30},
+            "decomposition": {"parts": 2, "decision_s": 60},
+        },
+        0.15,
+    ),
+    "crash": (
+        {
+            "pull": "stream",
+            "groups": [
+                {"name": "frail", "crash_at": 1200, "restart_after": 600},
+                {"name": "sturdy", "count": 2},
+            ],
+        },
+        0.10,
+    ),
+}
+"""A small case of each mode, and how far its two ways may be apart: docs/simulation.md."""
+
+
+@pytest.mark.parametrize("mode", _ALIKE)
+def test_simulation_and_processes_agree(tmp_path: Path, mode: str) -> None:
+    """One case made both ways: the same work, as evenly spread, in about the same time.
+
+    What else a machine has to do only makes processes slower, so of five tries the best counts; and
+    one that has far too much to do tells nothing.
     """
-    template = write_template(tmp_path / "template.json", 13, estimate_ms=2_400_000)
-    assert make(template, tmp_path / "simulated", speed=3600) == 0
-    simulated = measured(tmp_path / "simulated").figures
+    case, tolerance = _ALIKE[mode]
+    write_template(tmp_path / "template.json", 7, estimate_ms=3_600_000)
+    file = write_definition(tmp_path, [{"name": "run", **case}])
+    assert make_all(file, tmp_path / "simulated", speed=3600) == 0
+    simulated = measured(tmp_path / "simulated/run").figures
     real: dict[str, float] = {}
     for _ in range(5):
-        assert make(template, tmp_path / "real", speed=3600, simulate=False) == 0
-        figures = dict(measured(tmp_path / "real").figures)
+        assert make_all(file, tmp_path / "real", speed=3600, simulate=False) == 0
+        figures = dict(measured(tmp_path / "real/run").figures)
         real = min(real or figures, figures, key=lambda one: one["makespan_ms"])
-        if real["makespan_ms"] == pytest.approx(simulated["makespan_ms"], rel=0.1):
+        if real["makespan_ms"] == pytest.approx(simulated["makespan_ms"], rel=tolerance):
             break
+    else:
+        load, cores = os.getloadavg()[0], os.cpu_count() or 1
+        if load > _BUSY * cores:
+            pytest.skip(f"the machine has other work: its load is {load:.0f}, on {cores} cores")
     for figure in ("makespan_ms", "tasks_per_hour", "simulated_tasks_per_hour"):
-        assert simulated[figure] == pytest.approx(real[figure], rel=0.1), figure
-    for figure in ("claims_lost", "completed_by_agents", "agent_count", "cost_usd"):
+        assert simulated[figure] == pytest.approx(real[figure], rel=tolerance), figure
+    for figure in ("completed_by_agents", "agent_count", "cost_usd", "rework_rate"):
         assert simulated[figure] == pytest.approx(real[figure]), figure
     for figure in ("gini_coefficient", "idle_time_ratio"):
         assert simulated[figure] == pytest.approx(real[figure], abs=0.1), figure
+    if mode != "hybrid":  # whose helpers race, both ways
+        assert simulated["claims_lost"] == real["claims_lost"] == 0
 
 
-def write_modes(folder: Path) -> Path:
-    """Push, hybrid, and agents that are killed and come back, on the same tasks."""
-    write_template(folder / "template.json", 13)
-    killed = {"crash_at": 300, "restart_after": 600, "lease_s": 300}
-    runs = [
-        {"name": "push", "mode": "push", "agents": 3, "coordinator": {"decision_s": 20}},
-        {
-            "name": "hybrid",
-            "mode": "hybrid",
-            "agents": 3,
-            "coordinator": {"decision_s": 20},
-            "decomposition": {"parts": 2, "decision_s": 30},
-        },
-        {"name": "killed", "pull": "stream", "agents": 3, "agent_config": killed},
-    ]
+def write_definition(folder: Path, runs: list[dict[str, Any]], **more: Any) -> Path:
+    """A definition of these runs of the template that is in the folder."""
     content = {
-        "experiment": {"name": "modes"},
+        "experiment": {"name": "runs"},
         "workflow": "swarm",
         "template": "template.json",
-        "simulation": {"call_s": 0.01},
         "runs": runs,
+        **more,
     }
-    file = folder / "modes.yaml"
+    file = folder / "runs.yaml"
     file.write_text(yaml.safe_dump(content))
     return file
 
 
-def test_all_modes_and_crashes_are_simulated(tmp_path: Path) -> None:
-    """A coordinator decides in virtual time; who is killed loses its task by its lease alone."""
-    code = run_command(
-        write_modes(tmp_path),
-        output=tmp_path / "results",
-        speed=None,
+def make_all(file: Path, output: Path, *, speed: float | None = None, simulate: bool = True) -> int:
+    """Make the runs of a definition as the command line does."""
+    return run_command(
+        file,
+        output=output,
+        speed=speed,
         seed=1,
         pull=(),
         runs=(),
@@ -280,12 +312,45 @@ def test_all_modes_and_crashes_are_simulated(tmp_path: Path) -> None:
         agents=None,
         timeout=None,
         charts=False,
-        simulate=True,
+        simulate=simulate,
     )
-    assert code == 0
+
+
+def write_modes(folder: Path) -> Path:
+    """Push, hybrid with tasks in store, and agents that are killed and come back."""
+    write_template(folder / "template.json", 13)
+    killed = {"crash_at": 300, "restart_after": 600, "lease_s": 300}
+    runs = [
+        {"name": "push", "mode": "push", "agents": 3, "coordinator": {"decision_s": 20}},
+        {
+            "name": "hybrid",
+            "mode": "hybrid",
+            "agents": 3,
+            "coordinator": {"decision_s": 20, "max_backlog": 2},
+            "decomposition": {"parts": 2, "decision_s": 30},
+        },
+        {"name": "killed", "pull": "stream", "agents": 3, "agent_config": killed},
+        {
+            "name": "back",
+            "mode": "hybrid",
+            "agents": 2,
+            "agent_config": {**killed, "restart_after": 60},
+            "coordinator": {},
+        },
+    ]
+    return write_definition(folder, runs, simulation={"call_s": 0.01})
+
+
+def test_all_modes_and_crashes_are_simulated(tmp_path: Path) -> None:
+    """A coordinator decides in virtual time; who is killed loses its task by its lease alone.
+
+    It comes back at its moment, and has cost a task a second attempt, also where it is back before
+    its lease has ended.
+    """
+    assert make_all(write_modes(tmp_path), tmp_path / "results") == 0
     records = {
         name: RunRecord.load(tmp_path / "results" / name / "run.json")
-        for name in ("push", "hybrid", "killed")
+        for name in ("push", "hybrid", "killed", "back")
     }
     assert {record.simulated["call_s"] for record in records.values()} == {0.01}
     assert "coordinator" in records["push"].agent_counters
@@ -295,6 +360,13 @@ def test_all_modes_and_crashes_are_simulated(tmp_path: Path) -> None:
     rows = contents(tmp_path / "results/killed/tasks.db")
     assert measured(tmp_path / "results/killed").figures["completed_by_agents"] == 13
     assert any(row[3] == EventType.TASK_LEASE_EXPIRED for row in rows["events"])
+    came = [row[2] - EPOCH for row in rows["events"] if row[3] == EventType.WORKER_CONNECTED]
+    assert [back for back in came if back > 1_000] == pytest.approx([900_000] * 3, abs=100)
+    assert measured(tmp_path / "results/push").figures["rework_rate"] == 0
+    assert measured(tmp_path / "results/killed").figures["rework_rate"] == 3 / 13
+    rows = contents(tmp_path / "results/back/tasks.db")
+    assert not any(row[3] == EventType.TASK_LEASE_EXPIRED for row in rows["events"])
+    assert measured(tmp_path / "results/back").figures["rework_rate"] == 2 / (13 * 3)
 
 
 # Templates that are made up

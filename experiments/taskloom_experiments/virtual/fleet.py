@@ -40,6 +40,7 @@ class Fleet:
         self._client = client
         self._agents: list[asyncio.Task[None]] = []
         self._coordinator: asyncio.Task[bool] | None = None
+        self._killed: list[asyncio.Task[None]] = []  # each with last words that nobody hears
         self._coordinator_leaves_s = _COORDINATOR_LEAVES_S
         self._done = asyncio.Event()  # one left in good order, so that nothing is left to do
         self._stopping = False
@@ -75,7 +76,7 @@ class Fleet:
             everybody.append(self._coordinator)
         for one in everybody:
             one.cancel()
-        await asyncio.wait(everybody, timeout=_LEAVING_S)
+        await asyncio.wait([*everybody, *self._killed], timeout=_LEAVING_S)
 
     async def _lives(self, worker_id: str, settings: AgentSettings) -> None:
         """One life after the other, as far as they end by being killed."""
@@ -105,7 +106,7 @@ class Fleet:
                 await asyncio.wait([living], timeout=crash_s)
                 if not living.done():
                     channel.cut()
-                    await _cancelled(living)
+                    self._killed.append(asyncio.create_task(_cancelled(living)))
                     self._note(worker_id, {}, _KILLED)
                     self.killed.append(f"{worker_id} was killed, as planned")
                     return True
