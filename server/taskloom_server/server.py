@@ -53,6 +53,7 @@ from taskloom_server.settings import Settings
 from taskloom_server.store.connections import exclusive
 from taskloom_server.store.inline import InlineReaders, InlineWriter
 from taskloom_server.store.ledger import Committed, WriterStopped
+from taskloom_server.store.life import Lock, begin_life, end_life, renew
 from taskloom_server.store.media import Media, media_folder
 from taskloom_server.store.queries import Queries
 from taskloom_server.store.readers import Readers
@@ -87,6 +88,7 @@ _OPTIONS = [
     ("grpc.keepalive_timeout_ms", 5_000),
 ]
 _FORGET_EVERY_MS = 60_000
+_RENEW_EVERY_MS = 60_000
 _TRY_AGAIN_MS = 10_000
 _LAST_WORD_SECONDS = 0.5
 
@@ -274,11 +276,17 @@ async def serving(
         stack.push_async_callback(server.stop, 0)
         # Before the file is touched: who cannot listen has no business with it.
         address = _listen(server, settings.listen)
-        stack.enter_context(exclusive(settings.db))
+        lock = Lock(stack.enter_context(exclusive(settings.db)))
         for migration in await asyncio.to_thread(prepare, settings.db):
             _log.info("migrated", migration=migration)
+        if await asyncio.to_thread(begin_life, settings.db, lock):
+            _log.warning("the file is not the one that was served last: a new incarnation begins")
+        stack.push_async_callback(asyncio.to_thread, end_life, settings.db, lock)
         house = await stack.enter_async_context(
             housed(settings, workflows, clock, random.Random(), THREADS)
+        )
+        stack.push_async_callback(
+            _cancel, asyncio.create_task(_renew_life(house, clock, lock), name="life")
         )
         house.furnish(server)
         health = HealthServicer()
@@ -332,3 +340,17 @@ async def _forget(writer: Writer | InlineWriter, clock: Clock, kept: Kept) -> No
             pass
         while await writer.run(compact, kept):
             pass
+
+
+async def _renew_life(house: House, clock: Clock, lock: Lock) -> None:
+    """Give the file another token while it changes, so that a copy of before is told apart."""
+    revision = house.feed.revision
+    while True:
+        await clock.until(clock.now() + _RENEW_EVERY_MS)
+        if house.feed.revision == revision:
+            continue
+        revision = house.feed.revision
+        try:
+            await asyncio.to_thread(lock.note, await house.writer.run(renew, lock))
+        except WriterStopped:
+            return
