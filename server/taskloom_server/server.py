@@ -45,6 +45,7 @@ from taskloom_server.service.claims import ClaimServicer
 from taskloom_server.service.files import FileServicer
 from taskloom_server.service.interceptors import Gate
 from taskloom_server.service.reflection import enable_reflection
+from taskloom_server.service.snapshots import Snapshots
 from taskloom_server.service.tasks import TaskServicer
 from taskloom_server.service.watches import WatchServicer
 from taskloom_server.service.work import OpenStreams
@@ -131,6 +132,7 @@ class House:
     streams: OpenStreams
     media: Media
     queries: Queries
+    max_snapshot: int  # bytes
     writer: Writer | InlineWriter
     failed: "asyncio.Future[Exception]"  # done when nothing can be written any more
     reload: Callable[[], Awaitable[bool]]  # as of Running
@@ -151,7 +153,14 @@ class House:
             AttachmentServicer(calls, self.media), server
         )
         admin_service_pb2_grpc.add_AdminServiceServicer_to_server(
-            AdminServicer(calls, self.in_force, lambda: feed.revision, calls.now(), self.queries),
+            AdminServicer(
+                calls,
+                in_force=self.in_force,
+                revision=lambda: feed.revision,
+                started_at=calls.now(),
+                queries=self.queries,
+                snapshots=Snapshots(calls, self.media, self.max_snapshot),
+            ),
             server,
         )
 
@@ -247,7 +256,19 @@ async def housed(
             _log.warning(sentence)
         calls = Calls(writer, readers, clock.now)
         queries = Queries(settings.db, settings.max_queries)
-        yield House(calls, in_force, feed, tail, streams, media, queries, writer, failed, reload)
+        yield House(
+            calls,
+            in_force,
+            feed,
+            tail,
+            streams,
+            media,
+            queries,
+            settings.max_snapshot_mib << 20,
+            writer,
+            failed,
+            reload,
+        )
 
 
 @contextlib.asynccontextmanager
