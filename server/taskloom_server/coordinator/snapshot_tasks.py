@@ -8,7 +8,7 @@ from typing import Any
 
 from taskloom_server.coordinator.snapshot_plan import Import, Plan
 from taskloom_server.graph.tasks import CONTAINS, START_BLOCKING, Task, Transition
-from taskloom_server.graph.temperature import born, settled
+from taskloom_server.graph.temperature import born, settled_heat
 from taskloom_server.graph.workers import Worker
 from taskloom_server.store.transaction import Transaction
 
@@ -140,7 +140,15 @@ class Starting:
         lease_ms = row.lease_ms or row.parked_lease_ms or _RESTORED_LEASE_MS
         return {
             "status": status,
-            "heat": settled(row.warmth, row.priority, tx.weights).heat,
+            "heat": settled_heat(
+                row.activity,
+                row.breakthrough,
+                row.boost,
+                row.active_at,
+                row.progressed_at,
+                row.priority,
+                tx.weights,
+            ),
             "claim_revision": tx.revision if held else None,
             "lease_ms": lease_ms if held and not state.parked else None,
             "lease_since": tx.now if held else None,

@@ -30,7 +30,10 @@ from taskloom_server.graph.snapshots import (
     Snapshot,
 )
 from taskloom_server.graph.tasks import Task, Transition
+from taskloom_server.store.collector import collector_at_rest
 from taskloom_server.store.transaction import Transaction
+
+_AT_ONCE = 1_000  # events between two looks at how many there are
 
 __all__ = [
     "DryRun",
@@ -106,6 +109,11 @@ def import_snapshot(tx: Transaction, ask: Import) -> Imported:
 
     Raises what ``plan`` does, NotEmpty, TaskClaimed; of a dry run that went well, DryRun.
     """
+    with collector_at_rest():
+        return _import(tx, ask)
+
+
+def _import(tx: Transaction, ask: Import) -> Imported:
     seen, incarnation = tx.seen, tx.incarnation
     removed: Counter[str] = Counter()
     if ask.mode is Mode.RESTORE and not tx.tasks.empty():
@@ -229,7 +237,7 @@ def _note(
     tx: Transaction, ask: Import, task: Task, ancestors: tuple[str, ...], written: _Written
 ) -> None:
     """Note of a task that was written what comes after it must know."""
-    if ask.keeps_the_past:
+    if ask.keeps_the_past and task.claimed:
         restore_worker(tx, task)
     if task.max_cost_usd is not None or task.max_subtree_attempts is not None:
         written.limited.append(task.id)
@@ -297,8 +305,9 @@ def _tell_dependencies(tx: Transaction, made: Plan, written: Mapping[str, Aspect
         (EventType.DEPENDENCY_REMOVED, made.dropped),
         (EventType.DEPENDENCY_ADDED, made.fresh),
     ):
-        for dependency in dependencies:
+        for n, dependency in enumerate(dependencies, 1):
             aspect = live.get(dependency.to_task_id)
             if aspect is not None and dependency.from_task_id in live:
                 tx.tell(type_, dependency, task_id=dependency.to_task_id, aspect=aspect)
+            if n % _AT_ONCE == 0:
                 tx.write_down()

@@ -52,6 +52,7 @@ _HEADER = {
 }
 _ATTACHMENTS_AT_ONCE = 8  # whose contents may have a MiB each
 _COLUMNS_OF_TASK = itemgetter(*Task._fields)
+_COLUMNS_OF_TRANSITION = itemgetter(*Transition._fields)
 _BLANK = new_task(
     id="", title="", description="", status="", workflow="", now=0, revision=0
 )._asdict()
@@ -247,24 +248,24 @@ class _Rows:
         task = Task._make(values)
         if None not in task[:3]:
             return task
-        return task._replace(
-            **{
-                column: self._tags[column].get(task.id, ())
-                for column in TAG_TABLES.values()
-                if getattr(task, column) is None
-            }
-        )
+        # A named tuple's changes cannot be made of a dict, for the type checker.
+        told: dict[str, Any] = {
+            column: self._tags[column].get(task.id, ())
+            for column in TAG_TABLES.values()
+            if getattr(task, column) is None
+        }
+        return task._replace(**told)
 
     def _add_tasks(self, rows: Iterator[tuple[str, dict[str, Any]]]) -> None:
         for place, row in rows:
-            task = _task(place, row, self._warnings)
-            self._ids.setdefault(task.id, task.id)
+            self._tasks.append(_task(place, row, self._warnings))
+            id_ = row["id"]
+            self._ids.setdefault(id_, id_)
             for table, column in TAG_TABLES.items():
                 if row[column] is None:
                     self._untagged.add(table)
-            deleted = task.deleted_at is not None
-            self._outlines.append(Outline(task.id, task.workflow, task.status, deleted))
-            self._tasks.append(task)
+            deleted = row["deleted_at"] is not None
+            self._outlines.append(Outline(id_, row["workflow"], row["status"], deleted))
 
     def _add_dependencies(self, rows: Iterator[tuple[str, dict[str, Any]]]) -> None:
         ids = self._ids
@@ -277,7 +278,7 @@ class _Rows:
     def _add_attachments(self, rows: Iterator[tuple[str, dict[str, Any]]]) -> None:
         for place, row in rows:
             attachment = _attachment(place, row)
-            self._attachments.append(attachment)
+            self._attachments.append(tuple(attachment))
             if (name := attachment.file_path) is not None:
                 first, size = self.files.setdefault(name, (place, attachment.size))
                 if size != attachment.size:
@@ -295,14 +296,15 @@ class _Rows:
         for _, row in rows:
             if row["id"] is None:
                 row["id"] = len(self._transitions) + 1
-            self._transitions.append(Transition(**row))
+            self._transitions.append(_COLUMNS_OF_TRANSITION(row))
 
     def _add_media(self, rows: Iterator[tuple[str, dict[str, Any]]]) -> None:
         for place, row in rows:
             self._arriving.append(place, row["file_path"], _unbased(place, row["content"]))
 
 
-def _task(place: str, row: dict[str, Any], warnings: list[str]) -> Task:
+def _task(place: str, row: dict[str, Any], warnings: list[str]) -> tuple[Any, ...]:
+    """The values of a task, of which those of tags are None where the row does not tell them."""
     priority = min(max(row["priority"], 0), 10)
     if priority != row["priority"]:
         warnings.append(f"{place}.priority: {row['priority']} put into the range, {priority}")
@@ -331,7 +333,8 @@ def _task(place: str, row: dict[str, Any], warnings: list[str]) -> Task:
         task["active_at"] = row["updated_at"]
     if row["progressed_at"] is None:
         task["progressed_at"] = row["updated_at"]
-    return Task._make(_COLUMNS_OF_TASK(task))
+    values: tuple[Any, ...] = _COLUMNS_OF_TASK(task)
+    return values
 
 
 def _attachment(place: str, row: dict[str, Any]) -> Attachment:

@@ -9,7 +9,15 @@ from collections.abc import Iterator
 from types import NoneType
 from typing import Annotated, Any, Literal, NotRequired, get_args, get_type_hints
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, create_model
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    create_model,
+    with_config,
+)
 from pydantic.fields import FieldInfo
 from typing_extensions import TypedDict
 
@@ -199,8 +207,8 @@ class Reading:
         plain = TypedDict(  # type: ignore[misc]
             form.__name__, {name: _annotation(field) for name, field in fields.items()}
         )
-        plain.__pydantic_config__ = ConfigDict(extra="forbid", strict=True)
-        self._plain = TypeAdapter(plain).validator
+        strictly = with_config(ConfigDict(extra="forbid", strict=True))
+        self._plain = TypeAdapter(strictly(plain)).validator
         self._rows = 0
         self.unknown: Counter[str] = Counter()  # keys, and in how many rows they are
 

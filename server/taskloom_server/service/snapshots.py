@@ -15,6 +15,7 @@ from taskloom_server.graph.errors import InvalidField, SnapshotTooLarge
 from taskloom_server.graph.snapshots import ATTACHMENTS, MEDIA, chosen_tables
 from taskloom_server.service import read, snapshot_files, snapshot_writing
 from taskloom_server.service.calls import Calls
+from taskloom_server.store.collector import collector_at_rest
 from taskloom_server.store.media import Arriving, Media
 
 _MAX_CHUNK = 1 << 20
@@ -188,7 +189,8 @@ def _import(
     tables = chosen_tables(
         "options.tables", options.tables, without_history=options.without_history
     )
-    parsed = snapshot_files.parse(file, tables, limit=limit, scratch=scratch, arriving=arriving)
+    with collector_at_rest():
+        parsed = snapshot_files.parse(file, tables, limit=limit, scratch=scratch, arriving=arriving)
     ask = snapshots.Import(
         parsed.snapshot,
         mode,

@@ -1,6 +1,7 @@
 """``events``: what happened, by revision, with images as JSON."""
 
 from collections.abc import Iterable
+from functools import lru_cache
 from itertools import groupby
 from operator import itemgetter
 from typing import Any
@@ -129,9 +130,15 @@ def _write_row(revision: int, ordinal: int, event: Event) -> Row:
         event.worker_id,
         event.reason,
         _write_after(event.after),
-        None if event.before is None else json_text.write(tuple(event.before)),
+        None if event.before is None else _write_aspect(event.before),
         None if not event.ancestors else json_text.write(event.ancestors),
     )
+
+
+@lru_cache(maxsize=256)
+def _write_aspect(aspect: Aspect) -> str:
+    """As an array. The many events of an import have the same few, hence the cache."""
+    return json_text.write(tuple(aspect))
 
 
 def _read_aspect(text: str) -> Aspect:

@@ -134,7 +134,7 @@ class _Scratch(tempfile.SpooledTemporaryFile):  # type: ignore[type-arg]
     """A file without a name in the folder, in memory while it is small."""
 
     def __init__(self, folder: Path) -> None:
-        super().__init__(max_size=_SCRATCH_IN_MEMORY, dir=folder)
+        super().__init__(max_size=_SCRATCH_IN_MEMORY, dir=str(folder))
         self._folder = folder
 
     def rollover(self) -> None:

@@ -11,7 +11,10 @@ Row = TypeVar("Row", bound=tuple[Any, ...])
 
 
 class Spool(Generic[Row]):
-    """Named tuples of plain values, in their order. The file is the caller's to close."""
+    """Rows, put aside as tuples of plain values, in their order.
+
+    The file is the caller's to close.
+    """
 
     def __init__(
         self, make: Callable[[Iterable[Any]], Row], file: IO[bytes], at_once: int = 1_000
@@ -20,16 +23,16 @@ class Spool(Generic[Row]):
         self._make = make
         self._file = file
         self._at_once = at_once
-        self._last: list[Row] = []
+        self._last: list[tuple[Any, ...]] = []
         self._sizes: list[int] = []  # of what is written, a batch after the other
         self._rows = 0
 
-    def append(self, row: Row) -> None:
-        """Add a row."""
-        self._last.append(row)
+    def append(self, values: tuple[Any, ...]) -> None:
+        """Add a row by its values, which are no named tuple."""
+        self._last.append(values)
         self._rows += 1
         if len(self._last) >= self._at_once:
-            self._sizes.append(self._file.write(marshal.dumps(list(map(tuple, self._last)))))
+            self._sizes.append(self._file.write(marshal.dumps(self._last)))
             self._last.clear()
 
     def __len__(self) -> int:

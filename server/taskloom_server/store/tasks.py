@@ -369,7 +369,10 @@ class TaskTable:
         try:
             _INSERT_MANY.many(
                 self._connection,
-                [(*map(write_tags, task[:3]), None, *task[4:-1]) for task in tasks],
+                [
+                    (*(write_tags(tags) if tags else "[]" for tags in task[:3]), None, *task[4:-1])
+                    for task in tasks
+                ],
             )
         finally:
             self._connection.config(apsw.SQLITE_DBCONFIG_ENABLE_TRIGGER, 1)
