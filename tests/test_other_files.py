@@ -61,9 +61,9 @@ async def test_a_copy_that_came_back(start_server: Callable[..., Any], tmp_path:
         assert caught.value.metadata["incarnation"] == now != before
         # Of its own life the watch hears everything, and of the one before nothing.
         assert (await resume(client, now, revision=1)).created.incarnation == now
-        watch = client.watches.WatchTasks(v1.WatchTasksRequest(start_revision=1))
+        messages = client.watches.WatchTasks(v1.WatchTasksRequest(start_revision=1))
         with pytest.raises(TaskloomError) as caught:
-            [_ async for _ in watch]
+            [_ async for _ in messages]
         assert caught.value.reason == "REVISION_COMPACTED"
     async with start_server(db=server.db) as server, Client(server.address) as client:
         assert await incarnation(client) == now
