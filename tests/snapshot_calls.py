@@ -45,8 +45,8 @@ async def take_out(client: Client, **options: Any) -> bytes:
 
 
 def headless(export: bytes) -> bytes:
-    """An export without the line of its header that says when it was made."""
-    return re.sub(rb'\n  "exported_at": "[^"]*",\n', b"\n", export, count=1)
+    """An export without the lines of its header that say when it was made, and hash that."""
+    return re.sub(rb'\n  "(?:exported_at|header_sha256)": "[^"]*",(?=\n)', b"", export, count=2)
 
 
 def tables_of(export: bytes) -> dict[str, list[Row]]:
@@ -59,10 +59,13 @@ def tables_of(export: bytes) -> dict[str, list[Row]]:
 
 
 def resealed(export: bytes) -> bytes:
-    """The file with the hash that its contents have."""
+    """The file with the hashes that its contents and its header have."""
     start = export.index(b'\n  "tables": ') + 1
     seal = hashlib.sha256(export[start:]).hexdigest().encode()
-    return re.sub(rb'"content_sha256": "[0-9a-f]*"', b'"content_sha256": "' + seal + b'"', export)
+    export = re.sub(rb'"content_sha256": "[0-9a-f]*"', b'"content_sha256": "' + seal + b'"', export)
+    end = export.index(b'\n  "header_sha256": ') + 1
+    seal = hashlib.sha256(export[:end]).hexdigest().encode()
+    return re.sub(rb'"header_sha256": "[0-9a-f]*"', b'"header_sha256": "' + seal + b'"', export)
 
 
 def document(**tables: Any) -> Document:

@@ -67,10 +67,12 @@ async def test_whole_files_are_verified(exported: bytes, client: Client, *, pack
     """An import says that it verified the file; without a hash it is taken, and not verified."""
     contents = gzip.compress(exported) if packed else exported
     assert (await bring_in(client, contents, REPLACE)).verified
-    without = re.sub(rb'  "content_sha256": .*\n', b"", exported)
+    without = re.sub(rb'  "(?:content|header)_sha256": .*\n', b"", exported)
     assert without != exported
     assert not (await bring_in(client, without, REPLACE)).verified
-    null = re.sub(rb'"content_sha256": .*,\n', b'"content_sha256": null,\n', exported)
+    null = re.sub(rb'"(content|header)_sha256": .*,\n', rb'"\1_sha256": null,\n', exported)
+    before = re.sub(rb'  "header_sha256": .*\n', b"", exported)  # by a server of before
+    assert (await bring_in(client, before, REPLACE)).verified
     assert not (await bring_in(client, null, REPLACE)).verified
 
 
@@ -85,12 +87,43 @@ async def test_every_damaged_byte_of_the_contents(exported: bytes, client: Clien
 
 async def test_a_value_that_is_another(exported: bytes, client: Client) -> None:
     """A file that is still whole JSON, with another title, is refused, and told how to be taken."""
-    changed = exported.replace(b'"title": "A"', b'"title": "Z"')
+    changed = exported.replace(b'"title":"A"', b'"title":"Z"')
+    assert changed != exported
     said = await refused(client, changed)
     assert "content_sha256" in said
     assert "remove content_sha256" in said
     await bring_in(client, resealed(changed), REPLACE)
-    assert b'"title": "Z"' in await take_out(client)
+    assert b'"title":"Z"' in await take_out(client)
+
+
+async def test_what_the_hash_of_the_header_is_of(exported: bytes, client: Client) -> None:
+    """It is the SHA-256 of the lines before its own, and another line is refused."""
+    lines = exported.splitlines(keepends=True)
+    end = next(n for n, line in enumerate(lines) if b"header_sha256" in line)
+    wanted = hashlib.sha256(b"".join(lines[:end])).hexdigest()
+    assert json.loads(exported)["header_sha256"] == wanted
+    for before, after in (
+        (b'"exported_by": "taskloom"', b'"exported_by": "somebody"'),
+        (b'"exported_at": "2', b'"exported_at": "1'),
+        (b'  "exported_by": "taskloom",\n', b""),
+    ):
+        changed = exported.replace(before, after)
+        assert changed != exported
+        assert "header_sha256" in await refused(client, changed)
+
+
+async def test_other_layouts(exported: bytes, client: Client) -> None:
+    """A file without hashes is taken whatever its layout is, as exports of before had another."""
+    whole = json.loads(re.sub(rb'  "(?:content|header)_sha256": .*\n', b"", exported))
+    layouts = [json.dumps(whole, indent=indent).encode() for indent in (None, 1, 2, 4)]
+    backwards = dict(reversed(whole["tables"].items()))
+    layouts.append(json.dumps({"tables": backwards} | whole | {"tables": backwards}).encode())
+    moved = json.dumps(whole, indent=2).replace("\n      {", "\n  {", 1)
+    layouts += [moved.encode(), json.dumps(whole, indent=2).replace("\n    ]", "]").encode()]
+    for contents in layouts:
+        answer = await bring_in(client, contents, REPLACE)
+        assert (list(answer.warnings), answer.verified) == ([], False)
+        assert headless(await take_out(client)) == headless(exported)
 
 
 async def test_other_damages(exported: bytes, client: Client) -> None:

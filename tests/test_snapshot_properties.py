@@ -52,7 +52,7 @@ async def restore(client: Client, contents: bytes) -> list[str]:
 
 def headless(export: bytes) -> bytes:
     """An export without the line of its header that says when it was made."""
-    return re.sub(rb'\n  "exported_at": "[^"]*",\n', b"\n", export, count=1)
+    return re.sub(rb'\n  "(?:exported_at|header_sha256)": "[^"]*",(?=\n)', b"", export, count=2)
 
 
 async def seen(client: Client) -> dict[str, tuple[v1.Task, bool]]:
@@ -73,6 +73,11 @@ async def seen(client: Client) -> dict[str, tuple[v1.Task, bool]]:
 IDS = st.sampled_from(["a", "b", "c", "d", "é/✓", "';--"])
 WORKERS = st.sampled_from(["ada", "bob"])
 TEXT = st.text(max_size=20)
+# Of attachments: nothing that looks like a path, or that cannot be shown.
+LABELS = st.text(
+    st.characters(exclude_categories=("Cc", "Cs", "Zl", "Zp"), exclude_characters="/\\"),
+    max_size=20,
+).filter(lambda name: name not in (".", ".."))
 TITLES = st.text(min_size=1, max_size=20).filter(str.strip)
 TAG_NAMES = ["x", "y", "ß", '"']
 TAGS = st.lists(st.sampled_from(TAG_NAMES), max_size=3)
@@ -324,7 +329,7 @@ def documents(draw: st.DrawFn) -> dict[str, list[Row]]:
             "task_id": st.sampled_from(ids),
             "attachment_type": NAMES,
             "sequence": st.integers(0, 2**31 - 1),
-            "name": TEXT,
+            "name": LABELS,
             "mime_type": st.sampled_from(["text/plain", "é"]),
             "content": TEXT,
             "created_at": TIMES,

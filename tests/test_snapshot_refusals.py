@@ -3,7 +3,7 @@
 import gzip
 import json
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import grpc
@@ -20,7 +20,6 @@ Document: TypeAlias = dict[str, Any]
 TEMPLATE = v1.IMPORT_MODE_TEMPLATE
 RESTORE = v1.IMPORT_MODE_RESTORE
 MIB = 1 << 20
-LIMIT = 256 * MIB  # unpacked
 
 
 async def bring_in(
@@ -41,7 +40,7 @@ async def take_out(client: Client) -> bytes:
     """Export the graph, without the line of the header that says when that was."""
     answers = client.admin.ExportSnapshot(v1.ExportSnapshotRequest())
     export = b"".join([answer.chunk async for answer in answers])
-    return re.sub(rb'\n  "exported_at": "[^"]*",\n', b"\n", export, count=1)
+    return re.sub(rb'\n  "(?:exported_at|header_sha256)": "[^"]*",(?=\n)', b"", export, count=2)
 
 
 async def ids_of(client: Client) -> set[str]:
@@ -279,6 +278,23 @@ REFUSED: list[Any] = [
         "INVALID_SNAPSHOT",
         "tables.attachments[0].file_path",
     ),
+    *(
+        (
+            f"attachment with {column} = {value!r}",
+            document(tasks=[A], attachments=[NOTE, NOTE | {"sequence": 1, column: value}]),
+            BOTH,
+            "INVALID_SNAPSHOT",
+            f"tables.attachments[1].{column}",
+        )
+        for column, value in [
+            ("attachment_type", "with blank"),
+            ("name", "../../x"),
+            ("name", "a\nb"),
+            ("name", "x" * 256),
+            ("mime_type", "text/\0"),
+            ("mime_type", "x" * 256),
+        ]
+    ),
     (
         "dangling tag",
         document(tasks=[A], task_tags=[{"task_id": "a", "tag": "x"}, {"task_id": "z", "tag": "x"}]),
@@ -462,20 +478,27 @@ async def test_refused_imports_leave_the_rest_alone(server: "Server", client: Cl
 # Sizes.
 
 
-async def test_a_bomb(server: "Server", client: Client) -> None:
+@pytest.fixture
+async def limited(start_server: Callable[..., Any]) -> AsyncIterator[Client]:
+    """A client of a server that takes no snapshot of more than a MiB."""
+    async with start_server(max_snapshot_mib=1) as server, Client(server.address) as client:
+        yield client
+
+
+async def test_a_bomb(limited: Client) -> None:
     """A small file that unpacks to more than the limit is refused, and unpacked no further."""
-    packed = gzip.compress(b" " * (LIMIT + 1), compresslevel=1) + gzip.compress(b" ") * 1_000
-    assert len(packed) < 4 * MIB
+    packed = gzip.compress(b" " * (MIB + 1), compresslevel=1) + gzip.compress(b" ") * 1_000
+    assert len(packed) < MIB // 8
     with pytest.raises(TaskloomError) as caught:
-        await bring_in(client, packed)
+        await bring_in(limited, packed)
     assert caught.value.code is grpc.StatusCode.RESOURCE_EXHAUSTED
     assert caught.value.reason == "SNAPSHOT_TOO_LARGE"
 
 
-async def test_a_file_beyond_the_limit(server: "Server", client: Client) -> None:
+async def test_a_file_beyond_the_limit(limited: Client) -> None:
     """A file that is larger than the limit is refused once it is, whatever would come then."""
-    large = b" " * (LIMIT + 1)
+    large = b" " * (MIB + 1)
     with pytest.raises(TaskloomError) as caught:
-        await bring_in(client, large)
+        await bring_in(limited, large)
     assert caught.value.code is grpc.StatusCode.RESOURCE_EXHAUSTED
     assert caught.value.reason == "SNAPSHOT_TOO_LARGE"

@@ -1,6 +1,6 @@
 """The columns of a snapshot follow the records of the graph."""
 
-from taskloom_server.graph.snapshots import NOT_IN_SNAPSHOTS, TABLES
+from taskloom_server.graph.snapshots import MEDIA, NOT_IN_SNAPSHOTS, TABLES
 from taskloom_server.graph.tasks import Dependency, Task, Transition
 from taskloom_server.service.snapshot_rows import FORMS, TASK_COLUMNS
 
@@ -13,6 +13,6 @@ def test_every_column_of_a_task_is_exported_or_left_out_by_name() -> None:
 
 def test_other_tables_have_the_columns_of_their_records() -> None:
     """Dependencies and history are exported as they are, and every column of them is read."""
-    assert tuple(FORMS) == TABLES
+    assert tuple(FORMS) == (*TABLES, MEDIA)
     assert tuple(FORMS["dependencies"].model_fields) == Dependency._fields
     assert tuple(FORMS["task_sequence"].model_fields) == Transition._fields

@@ -284,7 +284,7 @@ async def test_what_was_answered_is_read(server: "Server", client: Client) -> No
         (refuse, TaskNotFound),
         (break_down, ValueError),
         (break_a_rule, apsw.ConstraintError),
-        (tell_nonsense, AttributeError),
+        (tell_nonsense, KeyError),
     ],
 )
 async def test_neighbours_are_not_spoilt(

@@ -32,6 +32,8 @@ _TAG_COLUMNS = {
     "task_needed_tags": "needed_tags",
     "task_wanted_tags": "wanted_tags",
 }
+# Of large attachments, whose rows name their SHA-256.
+_CONTENTS = "media"
 _SEEN = b""  # in the place of the digest of a row that the other file has, too
 
 
@@ -89,7 +91,7 @@ def diff(a: SnapshotFile, b: SnapshotFile, *, ignore: Iterable[str] = ()) -> Dif
         digests[table, key] = _SEEN
         if digest != _digest(row):
             changed.add((table, key))
-    both = [table for table in b.tables if table in a.tables]
+    both = [table for table in b.tables if table in a.tables and table != _CONTENTS]
     tables = {table: TableDiff() for table in both}
     before: dict[tuple[str, Key], Row] = {}
     if changed or any(digest is not _SEEN for digest in digests.values()):
@@ -106,7 +108,7 @@ def diff(a: SnapshotFile, b: SnapshotFile, *, ignore: Iterable[str] = ()) -> Dif
                 fields = _fields(before[table, key], row)
                 tables[table].changed.append(Changed(key, fields))
     _leave_out_repeated_tags(tables)
-    return Difference(tables, sorted({*a.tables} ^ {*b.tables}))
+    return Difference(tables, sorted(({*a.tables} ^ {*b.tables}) - {_CONTENTS}))
 
 
 def _digests(file: SnapshotFile, ignored: frozenset[str]) -> dict[tuple[str, Key], bytes]:
@@ -124,6 +126,8 @@ def _twice(file: SnapshotFile, table: str, key: Key) -> BadSnapshot:
 
 def _rows(file: SnapshotFile, ignored: frozenset[str]) -> Iterator[tuple[str, Key, Row]]:
     for table, raw in file.rows():
+        if table == _CONTENTS:
+            continue
         row = _comparable(file, table, raw)
         names = KEYS.get(table)
         if names is None:

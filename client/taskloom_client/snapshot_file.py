@@ -16,6 +16,8 @@ Row = dict[str, Any]
 
 SCHEMA_VERSION = 3
 _HASHED_FROM = b'\n  "tables": '
+_HEADER_HASHED_TO = b'\n  "header_sha256": '
+_LONGEST_HEADER = 1 << 18  # bytes; what is longer is no export's
 _CHUNK = 1 << 16
 _BLANKS = " \t\r\n"
 _IN_NUMBERS = "0123456789.eE+-"
@@ -80,12 +82,16 @@ class SnapshotFile:
         version = self.header.get("schema_version")
         if version != SCHEMA_VERSION:
             raise self.bad(f"schema_version is {version!r}; this is for version {SCHEMA_VERSION}")
-        said = self.header.get("content_sha256")
-        if said is not None and said != text.sha256():
-            raise self.bad(
-                "was damaged or changed since its export: content_sha256 is of other contents; "
-                "to take it as it is, remove content_sha256"
-            )
+        for name, found in (
+            ("content_sha256", text.sha256()),
+            ("header_sha256", text.header_sha256()),
+        ):
+            said = self.header.get(name)
+            if said is not None and said != found:
+                raise self.bad(
+                    f"was damaged or changed since its export: {name} is of other contents; "
+                    f"to take it as it is, remove {name}"
+                )
 
 
 class _Broken(Exception):
@@ -102,11 +108,17 @@ class _Text:
         self._at = 0
         self._ended = False
         self._hash = hashlib.sha256()
-        self._before: bytes | None = b""  # what may hold the beginning of the tables; None: past
+        self._before: bytes | None = b""  # all before the tables; None: there is no such line
+        self._in_tables = False
 
     def sha256(self) -> str | None:
         """Of the bytes from the line of the tables on; None if there is no such line."""
-        return None if self._before is not None else self._hash.hexdigest()
+        return self._hash.hexdigest() if self._in_tables else None
+
+    def header_sha256(self) -> str | None:
+        """Of the bytes before the line with the hash of the header; None if there is none."""
+        end = (self._before or b"").find(_HEADER_HASHED_TO)
+        return hashlib.sha256((self._before or b"")[: end + 1]).hexdigest() if end >= 0 else None
 
     def object_keys(self) -> Iterator[str]:
         """The keys of the object that comes; the value of each is to be read before the next."""
@@ -185,13 +197,16 @@ class _Text:
         self._at = 0
 
     def _note(self, chunk: bytes) -> None:
-        if self._before is None:
+        if self._in_tables:
             self._hash.update(chunk)
+            return
+        if self._before is None:
             return
         self._before += chunk
         start = self._before.find(_HASHED_FROM)
         if start >= 0:
+            self._in_tables = True
             self._hash.update(self._before[start + 1 :])
+            self._before = self._before[: start + 1]
+        elif len(self._before) > _LONGEST_HEADER:
             self._before = None
-        else:
-            self._before = self._before[1 - len(_HASHED_FROM) :]

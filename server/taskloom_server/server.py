@@ -45,6 +45,7 @@ from taskloom_server.service.claims import ClaimServicer
 from taskloom_server.service.files import FileServicer
 from taskloom_server.service.interceptors import Gate
 from taskloom_server.service.reflection import enable_reflection
+from taskloom_server.service.snapshots import Snapshots
 from taskloom_server.service.tasks import TaskServicer
 from taskloom_server.service.watches import WatchServicer
 from taskloom_server.service.work import OpenStreams
@@ -53,6 +54,7 @@ from taskloom_server.settings import Settings
 from taskloom_server.store.connections import exclusive
 from taskloom_server.store.inline import InlineReaders, InlineWriter
 from taskloom_server.store.ledger import Committed, WriterStopped
+from taskloom_server.store.life import Lock, begin_life, end_life, renew
 from taskloom_server.store.media import Media, media_folder
 from taskloom_server.store.queries import Queries
 from taskloom_server.store.readers import Readers
@@ -87,6 +89,7 @@ _OPTIONS = [
     ("grpc.keepalive_timeout_ms", 5_000),
 ]
 _FORGET_EVERY_MS = 60_000
+_RENEW_EVERY_MS = 60_000
 _TRY_AGAIN_MS = 10_000
 _LAST_WORD_SECONDS = 0.5
 
@@ -129,6 +132,7 @@ class House:
     streams: OpenStreams
     media: Media
     queries: Queries
+    max_snapshot: int  # bytes
     writer: Writer | InlineWriter
     failed: "asyncio.Future[Exception]"  # done when nothing can be written any more
     reload: Callable[[], Awaitable[bool]]  # as of Running
@@ -149,7 +153,14 @@ class House:
             AttachmentServicer(calls, self.media), server
         )
         admin_service_pb2_grpc.add_AdminServiceServicer_to_server(
-            AdminServicer(calls, self.in_force, lambda: feed.revision, calls.now(), self.queries),
+            AdminServicer(
+                calls,
+                in_force=self.in_force,
+                revision=lambda: feed.revision,
+                started_at=calls.now(),
+                queries=self.queries,
+                snapshots=Snapshots(calls, self.media, self.max_snapshot),
+            ),
             server,
         )
 
@@ -245,7 +256,19 @@ async def housed(
             _log.warning(sentence)
         calls = Calls(writer, readers, clock.now)
         queries = Queries(settings.db, settings.max_queries)
-        yield House(calls, in_force, feed, tail, streams, media, queries, writer, failed, reload)
+        yield House(
+            calls,
+            in_force,
+            feed,
+            tail,
+            streams,
+            media,
+            queries,
+            settings.max_snapshot_mib << 20,
+            writer,
+            failed,
+            reload,
+        )
 
 
 @contextlib.asynccontextmanager
@@ -274,11 +297,17 @@ async def serving(
         stack.push_async_callback(server.stop, 0)
         # Before the file is touched: who cannot listen has no business with it.
         address = _listen(server, settings.listen)
-        stack.enter_context(exclusive(settings.db))
+        lock = Lock(stack.enter_context(exclusive(settings.db)))
         for migration in await asyncio.to_thread(prepare, settings.db):
             _log.info("migrated", migration=migration)
+        if await asyncio.to_thread(begin_life, settings.db, lock):
+            _log.warning("the file is not the one that was served last: a new incarnation begins")
+        stack.push_async_callback(asyncio.to_thread, end_life, settings.db, lock)
         house = await stack.enter_async_context(
             housed(settings, workflows, clock, random.Random(), THREADS)
+        )
+        stack.push_async_callback(
+            _cancel, asyncio.create_task(_renew_life(house, clock, lock), name="life")
         )
         house.furnish(server)
         health = HealthServicer()
@@ -332,3 +361,17 @@ async def _forget(writer: Writer | InlineWriter, clock: Clock, kept: Kept) -> No
             pass
         while await writer.run(compact, kept):
             pass
+
+
+async def _renew_life(house: House, clock: Clock, lock: Lock) -> None:
+    """Give the file another token while it changes, so that a copy of before is told apart."""
+    revision = house.feed.revision
+    while True:
+        await clock.until(clock.now() + _RENEW_EVERY_MS)
+        if house.feed.revision == revision:
+            continue
+        revision = house.feed.revision
+        try:
+            await asyncio.to_thread(lock.note, await house.writer.run(renew, lock))
+        except WriterStopped:
+            return

@@ -6,12 +6,13 @@ themselves is left out: the writer's thread, the readers' threads, the machine's
 
 import asyncio
 import random
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
 from taskloom_server.alarm import Alarm
+from taskloom_server.coordinator.attachments import used_files
 from taskloom_server.coordinator.deadlines import end_leases, meet_due
 from taskloom_server.coordinator.workers import LostStream, lose_stream
 from taskloom_server.graph.events import Revision
@@ -19,11 +20,13 @@ from taskloom_server.graph.workflows import InForce, Workflows
 from taskloom_server.service.admin import AdminServicer
 from taskloom_server.service.calls import Calls
 from taskloom_server.service.claims import ClaimServicer
+from taskloom_server.service.snapshots import Snapshots
 from taskloom_server.service.tasks import TaskServicer
 from taskloom_server.service.work import OpenStreams
 from taskloom_server.service.workers import WorkerServicer
 from taskloom_server.store.connections import writing
 from taskloom_server.store.ledger import Committed, WriterStopped
+from taskloom_server.store.media import Media, media_folder
 from taskloom_server.store.queries import Queries
 from taskloom_server.store.readers import Readers
 from taskloom_server.store.transaction import Transaction
@@ -149,13 +152,17 @@ class House:
             ClaimServicer(calls, self._streams),
             AdminServicer(
                 calls,
-                InForce(self._workflows, self.clock.now()),
-                lambda: self._revision,
-                self.clock.now(),
-                Queries(self._db, max_queries=1),
+                in_force=InForce(self._workflows, self.clock.now()),
+                revision=lambda: self._revision,
+                started_at=self.clock.now(),
+                queries=Queries(self._db, max_queries=1),
+                snapshots=Snapshots(calls, Media(media_folder(self._db), self._used), 1 << 20),
             ),
         )
         self._ringing = asyncio.create_task(self._alarm.run())
+
+    async def _used(self, names: Sequence[str]) -> frozenset[str]:
+        return await self._readers.run(used_files, names)
 
     async def _meet(self, worker_id: str) -> int | None:
         self.met.append(worker_id)

@@ -185,6 +185,13 @@ async def export_snapshot(
     ] = False,
     tables: Tables = "",
     without_history: WithoutHistory = False,
+    with_media: Annotated[
+        bool,
+        typer.Option(
+            "--with-media",
+            help="With the contents of large attachments, which else stay in the media folder.",
+        ),
+    ] = False,
 ) -> None:
     """Export the whole graph at one moment, as a snapshot.
 
@@ -192,7 +199,10 @@ async def export_snapshot(
     """
     gzip = gzip or file.suffix == ".gz"
     request = v1.ExportSnapshotRequest(
-        gzip=gzip, tables=_names(tables), without_history=without_history
+        gzip=gzip,
+        tables=_names(tables),
+        without_history=without_history,
+        with_media=with_media,
     )
     if str(file) == "-":
         if gzip and sys.stdout.isatty():

@@ -17,6 +17,7 @@ from taskloom_experiments.load.leases import LeaseSettings, measure_leases
 from taskloom_experiments.load.machine import describe_machine
 from taskloom_experiments.load.measured import Measured
 from taskloom_experiments.load.report import MARKDOWN_FILE, tables, write_report
+from taskloom_experiments.load.snapshots import SnapshotSettings, measure_snapshots
 from taskloom_experiments.load.wakeup import WakeUpSettings, measure_wakeup
 
 Scenario = Callable[[Path], Awaitable[Measured]]
@@ -32,6 +33,10 @@ def _idle(settings: IdleSettings) -> Scenario:
 
 def _leases(settings: LeaseSettings) -> Scenario:
     return lambda folder: measure_leases(settings, folder)
+
+
+def _snapshots(settings: SnapshotSettings) -> Scenario:
+    return lambda folder: measure_snapshots(settings, folder)
 
 
 SCENARIOS: dict[str, tuple[Scenario, ...]] = {
@@ -56,6 +61,7 @@ SCENARIOS: dict[str, tuple[Scenario, ...]] = {
         _leases(LeaseSettings(workers=1_000, claims_each=10)),
         _leases(LeaseSettings(workers=10_000, claims_each=1)),
     ),
+    "snapshots": (_snapshots(SnapshotSettings()),),
 }
 
 

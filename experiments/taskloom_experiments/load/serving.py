@@ -49,6 +49,11 @@ class Served:
         statm = Path(f"/proc/{self.process.pid}/statm").read_text(encoding="ascii")
         return int(statm.split()[1]) * _PAGE
 
+    def peak_bytes(self) -> int:
+        """The most memory that it ever had resident."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text(encoding="utf-8")
+        return int(status.partition("VmHWM:")[2].split()[0]) * 1024
+
     async def settled_bytes(self, client: Client) -> int:
         """Memory that is resident after it gave back what it does not need."""
         await settle(client.channel)(Empty())

@@ -616,10 +616,15 @@ class ExportSnapshotRequest(_message.Message):
     GZIP_FIELD_NUMBER: _builtins.int
     TABLES_FIELD_NUMBER: _builtins.int
     WITHOUT_HISTORY_FIELD_NUMBER: _builtins.int
+    WITH_MEDIA_FIELD_NUMBER: _builtins.int
     gzip: _builtins.bool
     """Gzip the file."""
     without_history: _builtins.bool
     """Leave the history (task_sequence) out."""
+    with_media: _builtins.bool
+    """With the contents that are kept in the media folder, in a table `media`. Without it the
+    file has their names, sizes and hashes alone.
+    """
     @_builtins.property
     def tables(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The tables to export, as in ImportOptions. Empty: all."""
@@ -630,10 +635,11 @@ class ExportSnapshotRequest(_message.Message):
         gzip: _builtins.bool = ...,
         tables: _abc.Iterable[_builtins.str] | None = ...,
         without_history: _builtins.bool = ...,
+        with_media: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["gzip", b"gzip", "tables", b"tables", "without_history", b"without_history"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["gzip", b"gzip", "tables", b"tables", "with_media", b"with_media", "without_history", b"without_history"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -133,9 +133,9 @@ class AdminServiceServicer:
         order, in chunks of any size up to 1 MiB; JSON or gzipped JSON is told by its
         first bytes. An import is one revision.
 
-        A file that carries a hash (`content_sha256`, as every export does) is compared
-        with it before anything is changed. One that carries none, as files made by hand
-        and by older servers, is taken as it is.
+        A file that carries hashes (`content_sha256` and `header_sha256`, as every export does)
+        is compared with them before anything is changed. One that carries none, as files made
+        by hand and by older servers, is taken as it is.
 
         With `dry_run` everything is done and then taken back: the answer, or the refusal,
         is the one that the real import would get at this moment.
@@ -155,7 +155,16 @@ class AdminServiceServicer:
         task to be overwritten that somebody works on
         FAILED_PRECONDITION / TASK_DELETED    a task to be overwritten is deleted
         FAILED_PRECONDITION / PARENT_EXISTS   a merge would give a task a second parent
-        RESOURCE_EXHAUSTED / SNAPSHOT_TOO_LARGE   beyond 256 MiB, unpacked
+        RESOURCE_EXHAUSTED / SNAPSHOT_TOO_LARGE   larger, packed or unpacked, than the server
+        takes (setting max_snapshot_mib, 4 GiB)
+        RESOURCE_EXHAUSTED / STORAGE_FULL         the file, or a content in it, cannot be kept
+
+        The file is put aside on the server's disk and read from there a part at a time. One
+        that is laid out otherwise than an export is read whole, and may have 256 MiB.
+
+        Contents of large attachments come with it where it was exported with_media, each
+        compared with its SHA-256. Of one that neither came nor is in the media folder a
+        warning tells; to download it answers CONTENT_DAMAGED.
 
         Do not retry blindly: after a success a template and a merge answer TASK_EXISTS, a
         restore NOT_EMPTY. A replacement is made twice, unless the request_id is the same.
@@ -168,14 +177,17 @@ class AdminServiceServicer:
         """Exports the graph at one moment, in chunks to be put together in order.
 
         Two exports of equal graphs are equal byte for byte, but for the header's line that
-        says when they were made. The header's `content_sha256` is the SHA-256, in hex, of
-        all bytes (unpacked) from the line of "tables" to the end of the file.
+        says when they were made, and its hash. `content_sha256` is the SHA-256, in hex, of
+        all bytes (unpacked) from the line of "tables" to the end of the file, `header_sha256`
+        that of all bytes before its own line.
 
         Neither advisory claims, pauses, workers, file marks nor events are exported.
 
         Errors:
         INVALID_ARGUMENT / INVALID_FIELD   `tables` names one that is none, or not what
         it goes with
+        DATA_LOSS / CONTENT_DAMAGED        with_media: a content is missing in the media folder
+        RESOURCE_EXHAUSTED / STORAGE_FULL  there is no room to put the export together
 
         Retry freely.
         """

@@ -7,9 +7,16 @@ from taskloom_server.coordinator.dependencies import set_parent
 from taskloom_server.coordinator.lookup import blocker_ids, open_child_ids, require_task
 from taskloom_server.coordinator.snapshot_plan import Import, Plan
 from taskloom_server.coordinator.transitions import recount
-from taskloom_server.graph.events import EventType
+from taskloom_server.graph.events import Aspect, EventType
 from taskloom_server.graph.snapshots import HISTORY
-from taskloom_server.graph.tasks import CONTAINS, START_BLOCKING, Task, TaskChanges, Transition
+from taskloom_server.graph.tasks import (
+    CONTAINS,
+    START_BLOCKING,
+    Attachment,
+    Task,
+    TaskChanges,
+    Transition,
+)
 from taskloom_server.store.transaction import Transaction
 
 # Columns that an overwritten task keeps: who it is and where it stands, and its open history.
@@ -56,36 +63,35 @@ def overwrite(tx: Transaction, before: Task, task: Task, ask: Import) -> Task:
 
 
 def clear_attachments(
-    tx: Transaction, made: Plan, live: Mapping[str, Task]
+    tx: Transaction, made: Plan, attachments: Iterable[Attachment], live: Mapping[str, Aspect]
 ) -> tuple[frozenset[tuple[str, str, int]], int]:
     """Remove the attachments of overwritten tasks that the snapshot has otherwise, or not at all.
 
     Those that stand because they are equal, by their task, type and sequence, and how many went.
     """
-    listed = {attachment[:3]: attachment for attachment in made.attachments}
     standing: set[tuple[str, str, int]] = set()
+    for listed in attachments:
+        if listed.task_id in made.overwritten and tx.attachments.get(*listed[:3]) == listed:
+            standing.add(listed[:3])
     removed = 0
     for task_id in made.overwritten:
         for info in tx.attachments.page(task_id, "", ("", -1), -1):
-            place = info[:3]
-            there = tx.attachments.get(*place)
-            if there is not None and listed.get(place) == there:
-                standing.add(place)
+            if info[:3] in standing:
                 continue
             tx.attachments.delete(info)
             if info.file_path is not None:
                 tx.drop_file(info.file_path)
             removed += 1
             if task_id in live:
-                tx.tell(EventType.ATTACHMENT_REMOVED, info, task_id=task_id, task=live[task_id])
+                tx.tell(EventType.ATTACHMENT_REMOVED, info, task_id=task_id, aspect=live[task_id])
     return frozenset(standing), removed
 
 
-def settle(tx: Transaction, made: Plan, written: Iterable[Task]) -> None:
+def settle(tx: Transaction, made: Plan) -> None:
     """Let the graph's tasks follow: those that have another parent, wait for more, or for less."""
     if not (made.there or made.overwritten):
         return
-    ours = {task.id for task in written}
+    ours = {row.id for row in made.rows}
     for dependency in made.dropped:
         if dependency.dep_type == CONTAINS and dependency.to_task_id not in made.parents:
             set_parent(tx, require_task(tx, dependency.to_task_id), None, None)

@@ -24,9 +24,10 @@ from taskloom_server.graph.snapshots import (
     TASKS,
     Mode,
     OnClash,
+    Outline,
     Snapshot,
 )
-from taskloom_server.graph.tasks import CONTAINS, Attachment, Dependency, Task, Transition
+from taskloom_server.graph.tasks import CONTAINS, Dependency, Task
 from taskloom_server.store.transaction import Transaction
 
 
@@ -52,7 +53,7 @@ class Import:
 class Plan:
     """What is to be written, and what of the graph it meets. Tasks are by id."""
 
-    rows: list[Task] = field(default_factory=list)  # of the snapshot, to be written
+    rows: list[Outline] = field(default_factory=list)  # of the snapshot, to be written
     clashing: dict[str, Task] = field(default_factory=dict)  # there already, as they are
     overwritten: dict[str, Task] = field(default_factory=dict)  # those of them that change
     there: dict[str, Task] = field(default_factory=dict)  # others that dependencies lead to
@@ -60,9 +61,13 @@ class Plan:
     kept: list[Dependency] = field(default_factory=list)  # those on what is overwritten that stay
     dropped: list[Dependency] = field(default_factory=list)  # those of them that go
     parents: dict[str, str] = field(default_factory=dict)  # of each child, by what is fresh
-    attachments: list[Attachment] = field(default_factory=list)
-    transitions: list[Transition] = field(default_factory=list)
+    attachments: int = 0  # how many are to be written
+    transitions: int = 0  # likewise
     skipped: Counter[str] = field(default_factory=Counter)  # rows left out, by table
+
+    def left_as_it_is(self, task_id: str) -> bool:
+        """Whether a task of the snapshot is there already, and stays."""
+        return task_id in self.clashing and task_id not in self.overwritten
 
 
 def plan(tx: Transaction, ask: Import) -> Plan:
@@ -78,20 +83,20 @@ def plan(tx: Transaction, ask: Import) -> Plan:
         made.clashing = _clashing(tx, ask)
     if ask.on_clash is OnClash.OVERWRITE:
         made.overwritten = made.clashing
-        _check_overwriting(snapshot.tasks, made.overwritten)
-        made.rows = list(snapshot.tasks)
+        _check_overwriting(snapshot.outlines, made.overwritten)
+        made.rows = list(snapshot.outlines)
     else:
         made.there = dict(made.clashing)
-        made.rows = [row for row in snapshot.tasks if row.id not in made.clashing]
+        made.rows = [row for row in snapshot.outlines if row.id not in made.clashing]
         made.skipped[TASKS] = len(made.clashing)
     _plan_dependencies(tx, ask, known, made)
     _plan_what_hangs_on_tasks(snapshot, known, made)
     return made
 
 
-def _rows_by_id(tx: Transaction, ask: Import) -> dict[str, Task]:
-    known: dict[str, Task] = {}
-    for n, row in enumerate(ask.snapshot.tasks):
+def _rows_by_id(tx: Transaction, ask: Import) -> dict[str, Outline]:
+    known: dict[str, Outline] = {}
+    for n, row in enumerate(ask.snapshot.outlines):
         if row.id in known:
             raise InvalidSnapshot(f"tables.tasks[{n}].id: {row.id!r} stands there twice")
         if row.workflow and row.workflow not in tx.workflows.by_name:
@@ -110,7 +115,7 @@ def _rows_by_id(tx: Transaction, ask: Import) -> dict[str, Task]:
 
 def _clashing(tx: Transaction, ask: Import) -> dict[str, Task]:
     """The tasks of the snapshot that are there. Raises TaskExists where there is to be none."""
-    rows = ask.snapshot.tasks
+    rows = ask.snapshot.outlines
     clashing = {row.id: task for row in rows if (task := tx.tasks.get(row.id)) is not None}
     if clashing and (ask.mode is not Mode.MERGE or ask.on_clash is OnClash.FAIL):
         first, *others = clashing
@@ -127,7 +132,7 @@ def _clashing(tx: Transaction, ask: Import) -> dict[str, Task]:
     return clashing
 
 
-def _check_overwriting(rows: Sequence[Task], overwritten: Mapping[str, Task]) -> None:
+def _check_overwriting(rows: Sequence[Outline], overwritten: Mapping[str, Task]) -> None:
     for n, row in enumerate(rows):
         task = overwritten.get(row.id)
         if task is None:
@@ -141,75 +146,76 @@ def _check_overwriting(rows: Sequence[Task], overwritten: Mapping[str, Task]) ->
                 "be overwritten meanwhile",
                 subjects=workers,
             )
-        if task.deleted_at is not None and row.deleted_at is None:
+        if task.deleted_at is not None and not row.deleted:
             raise TaskDeleted(
                 f"tables.tasks[{n}].id: task {row.id!r} is deleted, and overwriting does not bring "
                 "it back",
                 subjects=(row.id,),
             )
-        if task.deleted_at is None and row.deleted_at is not None:
+        if task.deleted_at is None and row.deleted:
             raise InvalidSnapshot(
                 f"tables.tasks[{n}].deleted_at: task {row.id!r} is there, and overwriting deletes "
                 "nothing"
             )
 
 
-def _plan_dependencies(tx: Transaction, ask: Import, known: Mapping[str, Task], made: Plan) -> None:
+def _plan_dependencies(
+    tx: Transaction, ask: Import, known: Mapping[str, Outline], made: Plan
+) -> None:
     """Find out which dependencies come, stay and go. Raises as ``plan`` does, naming the row."""
     listed = ask.snapshot.dependencies
     is_merge = ask.mode is Mode.MERGE
-    in_file = set(listed)
     # All of the graph's, for a cycle may lead through any of them.
     standing = set(tx.dependencies.all()) if is_merge else set()
     if DEPENDENCIES in ask.snapshot.tables:
-        inner = (d for d in standing if made.overwritten.keys() >= {d[0], d[1]})
-        made.dropped = sorted(d for d in inner if d not in in_file)
+        inner = {d for d in standing if made.overwritten.keys() >= {d[0], d[1]}}
+        made.dropped = sorted(inner.difference(listed)) if inner else []
         standing.difference_update(made.dropped)
     has_parent = {d.to_task_id: d.from_task_id for d in standing if d.dep_type == CONTAINS}
     written = {row.id for row in made.rows}
     parents: dict[str, str] = {}
     seen: set[Dependency] = set()
-    row_of: dict[tuple[str, str], int] = {}
     for n, dependency in enumerate(listed):
-        row = f"tables.dependencies[{n}]"
-        for column, task_id in zip(dependency._fields, dependency[:2], strict=False):
-            if task_id not in known and task_id not in made.there:
-                _meet(tx, made, task_id, f"{row}.{column}", is_merge=is_merge)
-        _check_dependency(row, dependency, seen, parents)
         from_, to, type_ = dependency
+        if from_ not in known or to not in known:
+            for column, task_id in zip(dependency._fields, (from_, to), strict=False):
+                if task_id not in known and task_id not in made.there:
+                    where = f"tables.dependencies[{n}].{column}"
+                    _meet(tx, made, task_id, where, is_merge=is_merge)
+        if dependency in seen or from_ == to or type_ == CONTAINS:
+            _check_dependency(f"tables.dependencies[{n}]", dependency, seen, parents)
+        seen.add(dependency)
         comes = from_ in written or to in written or not (from_ in known or to in known)
-        if dependency in standing or not comes:
+        if not comes or dependency in standing:
             made.skipped[DEPENDENCIES] += 1
             continue
         if type_ == CONTAINS:
             if to in has_parent:
                 raise ParentExists(
-                    f"{row}: task {to!r} has a parent already, {has_parent[to]!r}; unlink it first",
+                    f"tables.dependencies[{n}]: task {to!r} has a parent already, "
+                    f"{has_parent[to]!r}; unlink it first",
                     subjects=(has_parent[to],),
                 )
             made.parents[to] = from_
         made.fresh.append(dependency)
-        if arrow := cycles.arrow(*dependency):
-            row_of[arrow] = n
     made.kept = sorted(d for d in standing if d[0] in made.overwritten or d[1] in made.overwritten)
     for dependency in made.kept:
         for task_id in dependency[:2]:
             if task_id not in known and task_id not in made.there:
                 _meet(tx, made, task_id, "", is_merge=True)
     gone = tx.tasks.deleted_ids() if standing else set()
-    gone.update(row.id for row in made.rows if row.deleted_at is not None)
+    gone.update(row.id for row in made.rows if row.deleted)
     gone.update(task.id for task in made.there.values() if task.deleted_at is not None)
-    _check_acyclic((*standing, *made.fresh) if made.fresh else (), gone, row_of)
+    _check_acyclic((*standing, *made.fresh) if made.fresh else (), gone, listed)
 
 
 def _check_dependency(
     row: str, dependency: Dependency, seen: set[Dependency], parents: dict[str, str]
 ) -> None:
-    """Check one row for itself and against those before it, which are noted in the last two."""
+    """Check one row for itself and against those before it."""
     from_, to, type_ = dependency
     if dependency in seen:
         raise InvalidSnapshot(f"{row}: stands there twice")
-    seen.add(dependency)
     if from_ == to:
         raise Cycle(f"{row}: task {to!r} cannot depend on itself", subjects=(to,))
     if type_ == CONTAINS:
@@ -228,16 +234,17 @@ def _meet(tx: Transaction, made: Plan, task_id: str, where: str, *, is_merge: bo
 
 
 def _check_acyclic(
-    dependencies: Iterable[Dependency], gone: set[str], row_of: Mapping[tuple[str, str], int]
+    dependencies: Iterable[Dependency], gone: set[str], listed: Sequence[Dependency]
 ) -> None:
     """Raise Cycle, naming the row that closes it. A ring through a deleted task is none."""
     waits: dict[str, list[str]] = defaultdict(list)
     for dependency in dependencies:
         arrow = cycles.arrow(*dependency)
-        if arrow is not None and gone.isdisjoint(arrow):
+        if arrow is not None and (not gone or gone.isdisjoint(arrow)):
             waits[arrow[1]].append(arrow[0])
     ring = cycles.find_cycle(waits)
     if ring is not None:
+        row_of = {cycles.arrow(*dependency): n for n, dependency in enumerate(listed)}
         # The sorter lists a cycle's nodes so that each is a predecessor of the next.
         closing = max(row_of.get(step, -1) for step in pairwise(ring))
         raise Cycle(
@@ -245,8 +252,7 @@ def _check_acyclic(
         )
 
 
-def _plan_what_hangs_on_tasks(snapshot: Snapshot, known: Mapping[str, Task], made: Plan) -> None:
-    left_as_they_are = made.clashing.keys() - made.overwritten.keys()
+def _plan_what_hangs_on_tasks(snapshot: Snapshot, known: Mapping[str, Outline], made: Plan) -> None:
     places = set()
     for n, attachment in enumerate(snapshot.attachments):
         row = f"tables.attachments[{n}]"
@@ -256,10 +262,8 @@ def _plan_what_hangs_on_tasks(snapshot: Snapshot, known: Mapping[str, Task], mad
         if place in places:
             raise InvalidSnapshot(f"{row}: task, type and sequence stand there twice")
         places.add(place)
-        if attachment.task_id in left_as_they_are:
-            made.skipped[ATTACHMENTS] += 1
-        else:
-            made.attachments.append(attachment)
+        made.skipped[ATTACHMENTS] += made.left_as_it_is(attachment.task_id)
+    made.attachments = len(snapshot.attachments) - made.skipped[ATTACHMENTS]
     ids = set()
     for n, transition in enumerate(snapshot.transitions):
         row = f"tables.task_sequence[{n}]"
@@ -268,7 +272,5 @@ def _plan_what_hangs_on_tasks(snapshot: Snapshot, known: Mapping[str, Task], mad
         if transition.id in ids:
             raise InvalidSnapshot(f"{row}.id: {transition.id} stands there twice")
         ids.add(transition.id)
-        if transition.task_id in left_as_they_are:
-            made.skipped[HISTORY] += 1
-        else:
-            made.transitions.append(transition)
+        made.skipped[HISTORY] += made.left_as_it_is(transition.task_id)
+    made.transitions = len(snapshot.transitions) - made.skipped[HISTORY]

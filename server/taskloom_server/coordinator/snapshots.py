@@ -6,28 +6,38 @@ what a merge does to tasks that are there in snapshot_merge.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import count
+from typing import Any
 
-from taskloom_server.coordinator import budgets, snapshot_merge, snapshot_tasks, system
+from taskloom_server.coordinator import budgets, snapshot_merge, system
+from taskloom_server.coordinator.lookup import require_task
 from taskloom_server.coordinator.snapshot_plan import Import, Plan, plan
+from taskloom_server.coordinator.snapshot_tasks import Starting, restore_worker
 from taskloom_server.graph.errors import NotEmpty, TaskClaimed
-from taskloom_server.graph.events import EventType
+from taskloom_server.graph.events import Aspect, EventType, aspect_of
 from taskloom_server.graph.snapshots import (
     ATTACHMENTS,
     DEPENDENCIES,
     HISTORY,
     TABLES,
+    TAG_TABLES,
     TASKS,
     Mode,
     OnClash,
     Snapshot,
 )
 from taskloom_server.graph.tasks import Task, Transition
+from taskloom_server.store.collector import collector_at_rest
 from taskloom_server.store.transaction import Transaction
+
+_AT_ONCE = 1_000  # events between two looks at how many there are
 
 __all__ = [
     "DryRun",
+    "Export",
     "Exported",
     "Import",
     "Imported",
@@ -61,25 +71,37 @@ class DryRun(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Exported:
-    """The graph at one moment."""
+class Export:
+    """What is to be exported, and who takes it: each table once, in the order of ``TABLES``."""
 
-    snapshot: Snapshot
+    tables: frozenset[str] | None  # None: all
+    write: Callable[[str, Iterator[tuple[Any, ...]]], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """The moment of which an export is."""
+
     exported_at: int  # Unix ms
     revision: int
 
 
-def export_snapshot(tx: Transaction, tables: frozenset[str] | None) -> Exported:
-    """The whole graph, deleted tasks included, or of it the tables that are chosen."""
-    chosen = frozenset(TABLES) if tables is None else tables
-    snapshot = Snapshot(
-        list(tx.tasks.all()),
-        list(tx.dependencies.all()) if DEPENDENCIES in chosen else [],
-        list(tx.attachments.all()) if ATTACHMENTS in chosen else [],
-        list(tx.transitions.all()) if HISTORY in chosen else [],
-        chosen,
-    )
-    return Exported(snapshot, tx.now, tx.seen)
+def export_snapshot(tx: Transaction, ask: Export) -> Exported:
+    """The whole graph, deleted tasks included, or of it the tables that are chosen.
+
+    Rows are as their records, those of a table of tags the id of the task and a tag.
+    """
+    rows: dict[str, Callable[[], Iterator[tuple[Any, ...]]]] = {
+        TASKS: tx.tasks.all,
+        DEPENDENCIES: tx.dependencies.all,
+        ATTACHMENTS: tx.attachments.all,
+        **{table: partial(tx.tasks.tags, column) for table, column in TAG_TABLES.items()},
+        HISTORY: tx.transitions.all,
+    }
+    for table in TABLES:
+        if ask.tables is None or table in ask.tables:
+            ask.write(table, rows[table]())
+    return Exported(tx.now, tx.seen)
 
 
 def import_snapshot(tx: Transaction, ask: Import) -> Imported:
@@ -87,6 +109,11 @@ def import_snapshot(tx: Transaction, ask: Import) -> Imported:
 
     Raises what ``plan`` does, NotEmpty, TaskClaimed; of a dry run that went well, DryRun.
     """
+    with collector_at_rest():
+        return _import(tx, ask)
+
+
+def _import(tx: Transaction, ask: Import) -> Imported:
     seen, incarnation = tx.seen, tx.incarnation
     removed: Counter[str] = Counter()
     if ask.mode is Mode.RESTORE and not tx.tasks.empty():
@@ -94,32 +121,27 @@ def import_snapshot(tx: Transaction, ask: Import) -> Imported:
     if ask.mode is Mode.REPLACE:
         removed.update(_clear(tx, force=ask.force))
     made = plan(tx, ask)
-    starting = {row.id: snapshot_tasks.starting(tx, row, ask) for row in made.rows}
-    tasks = snapshot_tasks.counted(tx, starting, made)
     snapshot_merge.drop_dependencies(tx, made)
-    for dependency in made.fresh:
-        tx.dependencies.insert(dependency)
-    written, changed = _write_tasks(tx, ask, made, tasks)
-    history = _write_history(tx, ask, made, written)
-    if ask.keeps_the_past:
-        snapshot_tasks.restore_workers(tx, written)
-    removed.update(history)
-    _tell_tasks(tx, made, written, changed)
-    _tell_dependencies(tx, made, written)
-    removed.update(_write_attachments(tx, ask, made, written))
-    removed[DEPENDENCIES] += len(made.dropped)
-    removed[TASKS] += len(changed)
-    snapshot_merge.settle(tx, made, written)
-    for task in written:
-        if task.max_cost_usd is not None or task.max_subtree_attempts is not None:
-            budgets.set_limits(tx, task)
+    tx.dependencies.insert_many(made.fresh)
     keeps_history = ask.keeps_the_past and HISTORY in ask.snapshot.tables
+    latest: dict[str, int] = {}
+    if keeps_history:
+        removed[HISTORY] += sum(tx.transitions.forget(task_id) for task_id in made.overwritten)
+        latest = _write_history(tx, ask, made)
+    written = _write_tasks(tx, ask, made, latest if keeps_history else None)
+    _tell_dependencies(tx, made, written.live)
+    removed[ATTACHMENTS] += _write_attachments(tx, ask, made, written.live)
+    removed[DEPENDENCIES] += len(made.dropped)
+    removed[TASKS] += written.changed
+    snapshot_merge.settle(tx, made)
+    for task_id in written.limited:
+        budgets.set_limits(tx, require_task(tx, task_id))
     imported = Imported(
         rows={
             TASKS: len(made.rows),
             DEPENDENCIES: len(made.fresh),
-            ATTACHMENTS: len(made.attachments),
-            HISTORY: len(made.transitions)
+            ATTACHMENTS: made.attachments,
+            HISTORY: made.transitions
             if keeps_history
             else 0
             if ask.keeps_the_past
@@ -152,105 +174,140 @@ def _clear(tx: Transaction, *, force: bool) -> dict[str, int]:
     return counts
 
 
+@dataclass(slots=True)
+class _Written:
+    """What of the tasks that were written is needed by what comes after them."""
+
+    live: dict[str, Aspect] = field(default_factory=dict)  # of those that are not deleted
+    limited: list[str] = field(default_factory=list)  # that have a budget
+    changed: int = 0  # of those that were there, how many are another now
+    _aspects: dict[Aspect, Aspect] = field(default_factory=dict)
+
+    def alike(self, aspect: Aspect) -> Aspect:
+        """The same aspect, one of all tasks that are alike."""
+        return self._aspects.setdefault(aspect, aspect)
+
+
 def _write_tasks(
-    tx: Transaction, ask: Import, made: Plan, tasks: Iterable[Task]
-) -> tuple[list[Task], dict[str, Task]]:
-    """Write the rows; the tasks as they are then, and those that were another before."""
-    written: list[Task] = []
-    changed: dict[str, Task] = {}
-    for task in tasks:
-        before = made.overwritten.get(task.id)
-        if before is None:
-            written.append(_insert(tx, task, ask))
-            continue
-        after = snapshot_merge.overwrite(tx, before, task, ask)
-        if after != before:
-            changed[task.id] = before
-        written.append(after)
-    return written, changed
+    tx: Transaction, ask: Import, made: Plan, latest: dict[str, int] | None
+) -> _Written:
+    """Write and tell the tasks. ``latest``: the open row of their history, where that comes."""
+    written = _Written()
+    starting = Starting(tx, ask, made)
+    number = first = tx.tasks.next_number()
+    overwritten: list[tuple[Task, Task, bool]] = []  # before, after, and whether they differ
+    for rows in ask.snapshot.tasks.batches():
+        tasks: list[Task] = []
+        for row in rows:
+            if made.left_as_it_is(row.id):
+                continue
+            before = made.overwritten.get(row.id)
+            task = starting.task(row, number, latest)
+            if before is None:
+                tasks.append(task)
+                number += 1
+                continue
+            after = snapshot_merge.overwrite(tx, before, task, ask)
+            is_another = after != before
+            if latest is not None and after.sequence_id != latest.get(task.id):
+                after = tx.tasks.change(after, sequence_id=latest.get(task.id))
+            overwritten.append((before, after, is_another))
+        tx.tasks.insert_many(tasks)
+        if not ask.keeps_the_past:
+            tx.transitions.restore(starting.begun)
+            starting.begun.clear()
+        for task in tasks:
+            if task.not_before is not None:
+                tx.wake_at(task.not_before)
+            ancestors = starting.ancestors(task.parent_id)
+            _note(tx, ask, task, ancestors, written)
+            if task.deleted_at is None:
+                tx.tell_task(EventType.TASK_CREATED, _shown(tx, task), None, ancestors=ancestors)
+        tx.write_down()
+    tx.tasks.index_from(first)
+    for before, after, is_another in overwritten:
+        _note(tx, ask, after, tx.tasks.ancestors(after.parent_id), written)
+        written.changed += is_another
+        if is_another and after.deleted_at is None:
+            tx.tell_task(EventType.TASK_UPDATED, _shown(tx, after), before)
+    return written
 
 
-def _insert(tx: Transaction, task: Task, ask: Import) -> Task:
-    if not ask.keeps_the_past:
-        if task.deleted_at is None:
-            row = Transition(0, task.id, None, task.status, task.phase, None, tx.now, None)
-            task = task._replace(sequence_id=tx.transitions.append(row, closes=None))
-        if task.ready:
-            task = task._replace(ready_at=tx.now)
-    if task.not_before is not None:
-        tx.wake_at(task.not_before)
-    return tx.tasks.insert(task)
+def _note(
+    tx: Transaction, ask: Import, task: Task, ancestors: tuple[str, ...], written: _Written
+) -> None:
+    """Note of a task that was written what comes after it must know."""
+    if ask.keeps_the_past and task.claimed:
+        restore_worker(tx, task)
+    if task.max_cost_usd is not None or task.max_subtree_attempts is not None:
+        written.limited.append(task.id)
+    if task.deleted_at is None:
+        written.live[task.id] = written.alike(aspect_of(task, ancestors))
 
 
-def _write_history(tx: Transaction, ask: Import, made: Plan, tasks: list[Task]) -> dict[str, int]:
-    """Write the transitions as they were, in place of those that were there; how many went.
+def _shown(tx: Transaction, task: Task) -> Task:
+    """A task as its event shows it."""
+    if not (task.claimed and task.lease_ms):
+        return task
+    return task._replace(lease_expires_at=tx.now + task.lease_ms)
+
+
+def _write_history(tx: Transaction, ask: Import, made: Plan) -> dict[str, int]:
+    """Write the transitions as they were; the open one of each task.
 
     They keep their ids where none is taken, and else get new ones in their order.
     """
-    if not ask.keeps_the_past or HISTORY not in ask.snapshot.tables:
-        return {}
-    removed = sum(tx.transitions.forget(task_id) for task_id in made.overwritten)
-    is_taken = bool(made.clashing or ask.mode is Mode.MERGE) and any(
-        tx.transitions.exists(transition.id) for transition in made.transitions
-    )
+    rows: Iterable[Transition] = ask.snapshot.transitions
+    if made.clashing:
+        rows = (row for row in rows if not made.left_as_it_is(row.task_id))
+    if ask.mode is Mode.MERGE:
+        rows = list(rows)
+        if any(tx.transitions.exists(row.id) for row in rows):
+            ids = count(tx.transitions.next_id())
+            rows = (row._replace(id=next(ids)) for row in sorted(rows))
     latest: dict[str, int] = {}
-    for transition in sorted(made.transitions) if is_taken else made.transitions:
-        if is_taken:
-            id_ = tx.transitions.append(transition, closes=None)
-        else:
-            tx.transitions.restore(transition)
-            id_ = transition.id
-        if transition.end_timestamp is None:
-            latest[transition.task_id] = id_
-    for n, task in enumerate(tasks):
-        sequence_id = latest.get(task.id)
-        if sequence_id != task.sequence_id:
-            tasks[n] = tx.tasks.change(task, sequence_id=sequence_id)
-    return {HISTORY: removed}
+
+    def noting() -> Iterator[Transition]:
+        for row in rows:
+            if row.end_timestamp is None:
+                latest[row.task_id] = row.id
+            yield row
+
+    tx.transitions.restore(noting())
+    return latest
 
 
-def _write_attachments(
-    tx: Transaction, ask: Import, made: Plan, tasks: Sequence[Task]
-) -> dict[str, int]:
+def _write_attachments(tx: Transaction, ask: Import, made: Plan, live: Mapping[str, Aspect]) -> int:
     """Write the attachments, in place of those of what is overwritten; how many went."""
-    live = {task.id: task for task in tasks if task.deleted_at is None}
     standing: frozenset[tuple[str, str, int]] = frozenset()
     removed = 0
+    rows = ask.snapshot.attachments
     if ATTACHMENTS in ask.snapshot.tables and made.overwritten:
-        standing, removed = snapshot_merge.clear_attachments(tx, made, live)
-    for attachment in made.attachments:
-        if attachment[:3] in standing:
+        standing, removed = snapshot_merge.clear_attachments(tx, made, rows, live)
+    for attachment in rows:
+        if attachment[:3] in standing or made.left_as_it_is(attachment.task_id):
             continue
         created_at = attachment.created_at if ask.keeps_the_past else tx.now
         tx.attachments.insert(attachment._replace(created_at=created_at))
-        if (owner := live.get(attachment.task_id)) is not None:
+        if (aspect := live.get(attachment.task_id)) is not None:
             info = attachment._replace(content=None, created_at=created_at)
-            tx.tell(EventType.ATTACHMENT_ADDED, info, task_id=owner.id, task=owner)
-    return {ATTACHMENTS: removed}
+            tx.tell(EventType.ATTACHMENT_ADDED, info, task_id=attachment.task_id, aspect=aspect)
+            tx.write_down()
+    return removed
 
 
-def _tell_tasks(
-    tx: Transaction, made: Plan, tasks: Iterable[Task], changed: Mapping[str, Task]
-) -> None:
-    for task in tasks:
-        if task.deleted_at is not None:
-            continue
-        lease = tx.now + task.lease_ms if task.claimed and task.lease_ms else None
-        shown = task._replace(lease_expires_at=lease)
-        if task.id not in made.overwritten:
-            tx.tell_task(EventType.TASK_CREATED, shown, None)
-        elif task.id in changed:
-            tx.tell_task(EventType.TASK_UPDATED, shown, changed[task.id])
-
-
-def _tell_dependencies(tx: Transaction, made: Plan, tasks: Iterable[Task]) -> None:
-    known = {**made.there, **{task.id: task for task in tasks}}
-    live = {task.id for task in known.values() if task.deleted_at is None}
+def _tell_dependencies(tx: Transaction, made: Plan, written: Mapping[str, Aspect]) -> None:
+    live = dict(written)
+    for task in made.there.values():
+        if task.deleted_at is None and task.id not in live:
+            live[task.id] = aspect_of(task, tx.tasks.ancestors(task.parent_id))
     for type_, dependencies in (
         (EventType.DEPENDENCY_REMOVED, made.dropped),
         (EventType.DEPENDENCY_ADDED, made.fresh),
     ):
-        for dependency in dependencies:
-            if live.issuperset(dependency[:2]):
-                to = known[dependency.to_task_id]
-                tx.tell(type_, dependency, task_id=to.id, task=to)
+        for n, dependency in enumerate(dependencies, 1):
+            aspect = live.get(dependency.to_task_id)
+            if aspect is not None and dependency.from_task_id in live:
+                tx.tell(type_, dependency, task_id=dependency.to_task_id, aspect=aspect)
+            if n % _AT_ONCE == 0:
+                tx.write_down()

@@ -101,7 +101,10 @@ class Event(NamedTuple):
 
 
 class Revision(NamedTuple):
-    """One committed change: its number and all its events, in the order they happened."""
+    """One committed change: its number and all its events, in the order they happened.
+
+    None where they are too many to be kept in memory: they are in the table, then.
+    """
 
     number: int
     events: tuple[Event, ...]

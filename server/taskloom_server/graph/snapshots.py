@@ -1,8 +1,9 @@
 """What a snapshot is, of which tables, and what an import may make of it."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import NamedTuple, Protocol, TypeVar
 
 from taskloom_server.graph.errors import InvalidField
 from taskloom_server.graph.tasks import Attachment, Dependency, Task, Transition
@@ -19,6 +20,8 @@ TAG_TABLES = {
 }
 # In the order in which a file has them.
 TABLES = (TASKS, DEPENDENCIES, ATTACHMENTS, *TAG_TABLES, HISTORY)
+# Contents of attachments that are files of the media folder, where they are asked for.
+MEDIA = "media"
 # Columns of a task that a snapshot does not have, since they follow from the others or are of
 # the life that ends with it. Whatever else a task has is in every snapshot.
 NOT_IN_SNAPSHOTS = frozenset(
@@ -63,17 +66,43 @@ class OnClash(Enum):
     OVERWRITE = "overwrite"
 
 
+Row_co = TypeVar("Row_co", covariant=True)
+
+
+class Rows(Protocol[Row_co]):
+    """Rows that need not be in memory, and can be read as often as one likes."""
+
+    def __len__(self) -> int:
+        """How many there are."""
+
+    def __iter__(self) -> Iterator[Row_co]:
+        """One after the other."""
+
+    def batches(self) -> Iterator[Sequence[Row_co]]:
+        """Some at a time."""
+
+
+class Outline(NamedTuple):
+    """What an import must know of all tasks at once; an empty workflow or status: any."""
+
+    id: str
+    workflow: str
+    status: str
+    deleted: bool
+
+
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """The whole graph, or the tables of it that were chosen.
 
-    Tasks stand in the order of their creation; an empty workflow: any.
+    Tasks stand in the order of their creation, and ``outlines`` in the same.
     """
 
-    tasks: Sequence[Task]
+    tasks: Rows[Task]
+    outlines: Sequence[Outline]
     dependencies: Sequence[Dependency]
-    attachments: Sequence[Attachment]
-    transitions: Sequence[Transition]
+    attachments: Rows[Attachment]
+    transitions: Rows[Transition]
     tables: frozenset[str] = field(default_factory=lambda: frozenset(TABLES))
 
 

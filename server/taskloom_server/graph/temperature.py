@@ -84,15 +84,28 @@ def warmed(
 
 def settled(warmth: Warmth, priority: int, weights: Weights) -> Warmth:
     """A warmth with the heat that follows from the rest of it."""
-    silent_days = (warmth.active_at - warmth.progressed_at) / HALF_LIFE_MS
+    return warmth._replace(heat=settled_heat(*warmth[:-1], priority, weights))
+
+
+def settled_heat(  # noqa: PLR0917 - the columns, in their order
+    activity: float,
+    breakthrough: float,
+    boost: float,
+    active_at: int,
+    progressed_at: int,
+    priority: int,
+    weights: Weights,
+) -> float:
+    """The heat that follows from the rest of a warmth."""
+    silent_days = (active_at - progressed_at) / HALF_LIFE_MS
     value = (
         priority / _MAX_PRIORITY
-        + weights.activity * warmth.activity
-        + weights.breakthrough * warmth.breakthrough
+        + weights.activity * activity
+        + weights.breakthrough * breakthrough
         - weights.silence * silent_days
-        + weights.boost * warmth.boost
+        + weights.boost * boost
     )
-    return warmth._replace(heat=heat_of(min(1.0, max(_COLDEST, value)), warmth.active_at))
+    return heat_of(min(1.0, max(_COLDEST, value)), active_at)
 
 
 def temperature(heat: float, now: int) -> float:

@@ -8,32 +8,15 @@ from taskloom.v1 import admin_service_pb2 as pb
 from taskloom.v1 import admin_service_pb2_grpc
 
 from taskloom_server import __version__
-from taskloom_server.coordinator import snapshots, system
-from taskloom_server.graph.errors import InvalidField, SnapshotTooLarge
+from taskloom_server.coordinator import system
+from taskloom_server.graph.errors import InvalidField
 from taskloom_server.graph.overlays import MAX_OVERLAYS
-from taskloom_server.graph.snapshots import chosen_tables
 from taskloom_server.graph.workers import Pause
 from taskloom_server.graph.workflows import InForce
-from taskloom_server.service import query_values, read, show, show_workflows, snapshot_files
+from taskloom_server.service import query_values, read, show, show_workflows
 from taskloom_server.service.calls import Calls
+from taskloom_server.service.snapshots import Snapshots
 from taskloom_server.store.queries import Queries
-
-_CHUNK = 256 << 10
-_MAX_CHUNK = 1 << 20
-_MODES = {
-    pb.IMPORT_MODE_UNSPECIFIED: snapshots.Mode.TEMPLATE,
-    pb.IMPORT_MODE_TEMPLATE: snapshots.Mode.TEMPLATE,
-    pb.IMPORT_MODE_RESTORE: snapshots.Mode.RESTORE,
-    pb.IMPORT_MODE_MERGE: snapshots.Mode.MERGE,
-    pb.IMPORT_MODE_REPLACE: snapshots.Mode.REPLACE,
-}
-_CLASH_POLICIES = {
-    pb.CLASH_POLICY_UNSPECIFIED: snapshots.OnClash.FAIL,
-    pb.CLASH_POLICY_FAIL: snapshots.OnClash.FAIL,
-    pb.CLASH_POLICY_SKIP: snapshots.OnClash.SKIP,
-    pb.CLASH_POLICY_OVERWRITE: snapshots.OnClash.OVERWRITE,
-}
-_CLASHES_SHOWN = 1_000
 
 
 class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
@@ -42,16 +25,19 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
     def __init__(
         self,
         calls: Calls,
+        *,
         in_force: InForce,
         revision: Callable[[], int],
         started_at: int,
         queries: Queries,
+        snapshots: Snapshots,
     ) -> None:
         self._calls = calls
         self._in_force = in_force
         self._revision = revision
         self._started_at = started_at
         self._queries = queries
+        self._snapshots = snapshots
 
     async def GetStatus(self, request: pb.GetStatusRequest, context: Any) -> pb.GetStatusResponse:  # noqa: D102
         status = await self._calls.read(system.get_status, None)
@@ -118,55 +104,13 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
     async def ImportSnapshot(  # noqa: D102
         self, request_iterator: AsyncIterator[pb.ImportSnapshotRequest], context: Any
     ) -> pb.ImportSnapshotResponse:
-        options: pb.ImportOptions | None = None
-        contents = bytearray()
-        async for request in request_iterator:
-            if request.HasField("options"):
-                if options is not None:
-                    raise InvalidField("options", "came twice; only the first message has them")
-                options = request.options
-                continue
-            if options is None:
-                raise InvalidField("options", "must come in the first message")
-            if len(request.chunk) > _MAX_CHUNK:
-                raise InvalidField("chunk", f"is larger than {_MAX_CHUNK:,} bytes")
-            contents += request.chunk
-            if len(contents) > snapshot_files.MAX_BYTES:
-                raise SnapshotTooLarge(
-                    f"the snapshot is larger than {snapshot_files.MAX_BYTES:,} bytes"
-                )
-        if options is None:
-            raise InvalidField("options", "must come in the first message")
-        ask, verified = await asyncio.to_thread(_import, options, bytes(contents))
-
-        def answer(imported: snapshots.Imported) -> pb.ImportSnapshotResponse:
-            return _imported(imported, verified=verified, dry_run=ask.dry_run)
-
-        try:
-            return await self._calls.write(
-                options,
-                snapshots.import_snapshot,
-                ask,
-                pb.ImportSnapshotResponse,
-                answer,
-                body=bytes(contents),
-            )
-        except snapshots.DryRun as tried:
-            return answer(tried.imported)
+        return await self._snapshots.bring_in(request_iterator)
 
     async def ExportSnapshot(  # noqa: D102
         self, request: pb.ExportSnapshotRequest, context: Any
     ) -> AsyncIterator[pb.ExportSnapshotResponse]:
-        tables = chosen_tables("tables", request.tables, without_history=request.without_history)
-        exported = await self._calls.read(snapshots.export_snapshot, tables)
-        contents = await asyncio.to_thread(
-            snapshot_files.render, exported.snapshot, exported.exported_at, gzipped=request.gzip
-        )
-        revision = exported.revision
-        for start in range(0, len(contents), _CHUNK):
-            chunk = contents[start : start + _CHUNK]
-            yield pb.ExportSnapshotResponse(chunk=chunk, revision=revision)
-            revision = 0
+        async for response in self._snapshots.take_out(request):
+            yield response
 
     async def Query(self, request: pb.QueryRequest, context: Any) -> pb.QueryResponse:  # noqa: D102
         answer = await self._queries.run(query_values.read_query(request, context))
@@ -190,48 +134,3 @@ def _resumed(revision: int) -> pb.ResumeResponse:
 
 def _reset(answer: tuple[str, int]) -> pb.ResetResponse:
     return pb.ResetResponse(incarnation=answer[0], revision=answer[1])
-
-
-def _import(options: pb.ImportOptions, contents: bytes) -> tuple[snapshots.Import, bool]:
-    """What is asked for, and whether the file's hash was there and right."""
-    if options.mode not in _MODES:
-        raise InvalidField("options.mode", f"is {options.mode}, which is no mode")
-    if options.on_clash not in _CLASH_POLICIES:
-        raise InvalidField("options.on_clash", f"is {options.on_clash}, which is no policy")
-    mode = _MODES[options.mode]
-    if options.on_clash and mode is not snapshots.Mode.MERGE:
-        raise InvalidField("options.on_clash", "goes with a merge only")
-    if options.force and mode is not snapshots.Mode.REPLACE:
-        raise InvalidField("options.force", "goes with a replacement only")
-    workflow = read.identifier("options.workflow", options.workflow, optional=True)
-    tables = chosen_tables(
-        "options.tables", options.tables, without_history=options.without_history
-    )
-    parsed = snapshot_files.parse(contents, tables)
-    ask = snapshots.Import(
-        parsed.snapshot,
-        mode,
-        workflow,
-        parsed.warnings,
-        _CLASH_POLICIES[options.on_clash],
-        dry_run=options.dry_run,
-        force=options.force,
-    )
-    return ask, parsed.verified
-
-
-def _imported(
-    answer: snapshots.Imported, *, verified: bool, dry_run: bool
-) -> pb.ImportSnapshotResponse:
-    return pb.ImportSnapshotResponse(
-        rows=answer.rows,
-        warnings=answer.warnings,
-        skipped_rows=answer.skipped,
-        removed_rows=answer.removed,
-        clashing_tasks=len(answer.clashing),
-        clashing_task_ids=answer.clashing[:_CLASHES_SHOWN],
-        dry_run=dry_run,
-        verified=verified,
-        incarnation=answer.incarnation,
-        revision=answer.revision,
-    )

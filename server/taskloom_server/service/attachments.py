@@ -45,8 +45,8 @@ class AttachmentServicer(attachment_service_pb2_grpc.AttachmentServiceServicer):
             worker_id=read.identifier("worker_id", request.worker_id, optional=True),
             claim_revision=read.revision("claim_revision", request.claim_revision),
             type=read.identifier("type", request.type),
-            name=_name("name", request.name),
-            mime_type=_mime_type("mime_type", request.mime_type),
+            name=attachment_name("name", request.name),
+            mime_type=mime_type("mime_type", request.mime_type),
             content=request.content,
         )
         return await self._calls.write(
@@ -127,7 +127,7 @@ class AttachmentServicer(attachment_service_pb2_grpc.AttachmentServiceServicer):
         if part.content is not None:
             return await write(replace(ask, content=part.content))
         kept = replace(ask, file=attachments.StoredFile(part.sha256, part.size))
-        return await self._media.keep(part, lambda: write(kept))
+        return await self._media.keep([part], lambda: write(kept))
 
     async def DownloadAttachment(  # noqa: D102
         self, request: pb.DownloadAttachmentRequest, context: Any
@@ -146,7 +146,7 @@ class AttachmentServicer(attachment_service_pb2_grpc.AttachmentServiceServicer):
             yield pb.DownloadAttachmentResponse(chunk=content[start : start + CHUNK])
 
 
-def _name(field: str, value: str) -> str:
+def attachment_name(field: str, value: str) -> str:
     """A display name: nothing that looks like a place in a file system."""
     read.text(field, value, _MAX_NAME)
     if "/" in value or "\\" in value or value in (".", ".."):
@@ -160,7 +160,8 @@ def _name(field: str, value: str) -> str:
     return value
 
 
-def _mime_type(field: str, value: str) -> str:
+def mime_type(field: str, value: str) -> str:
+    """A MIME type, or nothing: any printable text."""
     _check_printable(field, read.text(field, value, _MAX_NAME))
     return value
 
@@ -187,14 +188,14 @@ def _upload(options: pb.UploadOptions) -> attachments.Attach:
         _check_size(options.size)
     if options.sha256 and not _SHA256.fullmatch(options.sha256):
         raise InvalidField("options.sha256", "is not 64 hexadecimal digits")
-    mime_type = _mime_type("options.mime_type", options.mime_type)
+    mime = mime_type("options.mime_type", options.mime_type)
     return attachments.Attach(
         task_id=read.identifier("options.task_id", options.task_id),
         worker_id=read.identifier("options.worker_id", options.worker_id, optional=True),
         claim_revision=read.revision("options.claim_revision", options.claim_revision),
         type=read.identifier("options.type", options.type),
-        name=_name("options.name", options.name),
-        mime_type=mime_type or "application/octet-stream",
+        name=attachment_name("options.name", options.name),
+        mime_type=mime or "application/octet-stream",
         content=b"",
     )
 

@@ -32,6 +32,8 @@ def identifier(field: str, value: str, *, optional: bool = False) -> str:
         raise InvalidField(field, "is required")
     if len(value) > MAX_ID:
         raise InvalidField(field, f"has {len(value)} characters; at most {MAX_ID} are allowed")
+    if value.isascii() and value.isprintable() and " " not in value:
+        return value  # as nearly all: a tenth of the time
     for character in value:
         # Separators, and everything that prints as nothing or as a puzzle.
         if unicodedata.category(character)[0] in "ZC":
@@ -53,6 +55,8 @@ def text(field: str, value: str, limit: int, *, required: bool = False) -> str:
 
 def description(field: str, value: str) -> str:
     """A description of at most 64 KiB."""
+    if len(value) * 4 <= MAX_DESCRIPTION:  # of UTF-8 a character takes no more
+        return value
     size = len(value.encode())
     if size > MAX_DESCRIPTION:
         raise InvalidField(field, f"has {size} bytes; at most {MAX_DESCRIPTION} are allowed")
@@ -70,6 +74,8 @@ def identifiers(field: str, values: Sequence[str], limit: int) -> tuple[str, ...
 
 def tags(field: str, values: Sequence[str]) -> tuple[str, ...]:
     """Distinct tags, sorted."""
+    if not values:
+        return ()
     return tuple(sorted(identifiers(field, values, MAX_TAGS)))
 
 

@@ -78,8 +78,10 @@ def open_reader(path: Path) -> apsw.Connection:
 
 
 @contextlib.contextmanager
-def exclusive(path: Path) -> Iterator[None]:
-    """Hold the file for this process alone. Raises CannotOpen when another one has or may have it.
+def exclusive(path: Path) -> Iterator[int]:
+    """Hold the file for this process alone: the descriptor of its lock file.
+
+    Raises CannotOpen when another process has or may have it.
 
     A lock of our own beside the file: SQLite's are given up between transactions, and
     opening the database itself to lock it would drop them.
@@ -103,6 +105,6 @@ def exclusive(path: Path) -> Iterator[None]:
             raise CannotOpen(
                 f"{path} is in use by another taskloom server; stop it, or serve another --db"
             ) from error
-        yield
+        yield descriptor
     finally:
         os.close(descriptor)

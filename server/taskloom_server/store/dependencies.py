@@ -1,6 +1,6 @@
 """``dependencies``: the edges, and what they say about who waits for whom."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import apsw
 
@@ -84,6 +84,10 @@ class DependencyTable:
     def insert(self, dependency: Dependency) -> None:
         """Add one that is not there."""
         _INSERT.run(self._connection, *dependency)
+
+    def insert_many(self, dependencies: Iterable[Dependency]) -> None:
+        """Add some that are not there."""
+        _INSERT.many(self._connection, dependencies)
 
     def delete(self, dependency: Dependency) -> None:
         """Remove one."""

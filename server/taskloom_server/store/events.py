@@ -1,6 +1,7 @@
 """``events``: what happened, by revision, with images as JSON."""
 
 from collections.abc import Iterable
+from functools import lru_cache
 from itertools import groupby
 from operator import itemgetter
 from typing import Any
@@ -82,19 +83,24 @@ _NOUNS: dict[str, Any] = {
     "attachment": Attachment,
     "pause": Pause,
 }
-_NOUN_OF = {record: noun for noun, record in _NOUNS.items()}
+_SHOWN = {
+    record: (
+        noun,
+        tuple(column for column in record._fields if column not in _LEFT_OUT),
+        itemgetter(*(n for n, column in enumerate(record._fields) if column not in _LEFT_OUT)),
+    )
+    for noun, record in _NOUNS.items()
+}
 
 
 def _write_after(after: After) -> str | None:
     """As ``{"task": {column: value, …}}``, without the columns that are NULL."""
     if after is None:
         return None
-    image = {
-        column: value
-        for column, value in zip(after._fields, after, strict=True)
-        if value is not None and column not in _LEFT_OUT
-    }
-    return json_text.write({_NOUN_OF[type(after)]: image})
+    noun, shown, take = _SHOWN[type(after)]
+    values = zip(shown, take(after), strict=True)
+    image = {column: value for column, value in values if value is not None}
+    return json_text.write({noun: image})
 
 
 def _read_after(text: str | None) -> After:
@@ -124,9 +130,15 @@ def _write_row(revision: int, ordinal: int, event: Event) -> Row:
         event.worker_id,
         event.reason,
         _write_after(event.after),
-        None if event.before is None else json_text.write(tuple(event.before)),
+        None if event.before is None else _write_aspect(event.before),
         None if not event.ancestors else json_text.write(event.ancestors),
     )
+
+
+@lru_cache(maxsize=256)
+def _write_aspect(aspect: Aspect) -> str:
+    """As an array. The many events of an import have the same few, hence the cache."""
+    return json_text.write(tuple(aspect))
 
 
 def _read_aspect(text: str) -> Aspect:
@@ -161,9 +173,9 @@ class EventTable:
     def __init__(self, connection: apsw.Connection) -> None:
         self._connection = connection
 
-    def insert(self, revision: int, events: Iterable[Event]) -> None:
-        """Add the events of one revision, in their order."""
-        rows = [_write_row(revision, n, event) for n, event in enumerate(events)]
+    def insert(self, revision: int, events: Iterable[Event], after: int = 0) -> None:
+        """Add the events of one revision, in their order, after so many that are there."""
+        rows = [_write_row(revision, n, event) for n, event in enumerate(events, after)]
         _INSERT.many(self._connection, rows)
 
     def step(self, events: int) -> tuple[int, int] | None:

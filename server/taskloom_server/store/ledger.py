@@ -203,7 +203,7 @@ class Ledger:
             noted = tx.noted
             events = noted.events
             if events and (waiting is None or self.dismissing):
-                tx.events.insert(group.revision + 1, events)
+                tx.events.insert(group.revision + 1, events, after=noted.written_down)
         except Exception as error:
             if isinstance(error, apsw.Error) and not isinstance(error, apsw.ConstraintError):
                 raise  # the disk, not the verb
@@ -229,9 +229,10 @@ class Ledger:
             job.error = WriterStopped()
         group.answered.append(job)
         job.taken = noted.taken
-        if events:
+        if events or noted.written_down:
             group.revision += 1
-            group.revisions.append(Revision(group.revision, tuple(events)))
+            kept = () if noted.written_down else tuple(events)
+            group.revisions.append(Revision(group.revision, kept))
         if len(self._line):
             self._call_up(tx, group, noted)
         return True

@@ -14,20 +14,30 @@ import os
 import re
 import tempfile
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import AsyncExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import IO, Any, TypeVar, cast
 from weakref import WeakValueDictionary
 
 import structlog
 
-from taskloom_server.graph.errors import ContentDamaged, StorageFull
+from taskloom_server.graph.errors import ContentDamaged, InvalidSnapshot, StorageFull
 
 CHUNK = 256 << 10  # bytes read at once
 _NAME = re.compile(r"[0-9a-f]{64}")
 _PART = ".part"  # what a file's name ends with until it is whole
+_SCRATCH_IN_MEMORY = 4 << 20
 _AT_ONCE = 500  # names looked up together
 
 T = TypeVar("T")
@@ -61,6 +71,12 @@ class Part:
         if self._file is not None or self.size > self._in_memory:
             await self._media.run(self._write)
 
+    def write(self, chunk: bytes) -> None:
+        """Take the next bytes, at once. Raises OSError."""
+        self.size += len(chunk)
+        self._buffer += chunk
+        self._write()
+
     def _write(self) -> None:
         with self._writing:
             if self._discarded:
@@ -74,11 +90,12 @@ class Part:
     async def finish(self) -> None:
         """All has come: bring what is in a file to the disk. Raises StorageFull."""
         if self._file is not None:
-            await self._media.run(self._sync)
+            await self._media.run(self.sync)
         else:
             self._hash.update(self._buffer)
 
-    def _sync(self) -> None:
+    def sync(self) -> None:
+        """Bring what is in a file to the disk. Raises OSError."""
         assert self._file is not None
         with self._writing:
             if not self._discarded:
@@ -113,6 +130,57 @@ class Part:
                     Path(self._file.name).unlink()
 
 
+class _Scratch(tempfile.SpooledTemporaryFile):  # type: ignore[type-arg]
+    """A file without a name in the folder, in memory while it is small."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(max_size=_SCRATCH_IN_MEMORY, dir=str(folder))
+        self._folder = folder
+
+    def rollover(self) -> None:
+        """It has become too large for the memory."""
+        self._folder.mkdir(mode=0o755, exist_ok=True)
+        super().rollover()
+
+
+class Arriving:
+    """Contents that come with a snapshot, a piece after the other. For one thread."""
+
+    def __init__(self, media: "Media") -> None:
+        self._media = media
+        self.parts: dict[str, Part] = {}
+        self._last = ""
+
+    def append(self, place: str, name: str, piece: bytes) -> None:
+        """Take the next piece of a file of this name. Raises InvalidSnapshot, OSError."""
+        if name != self._last:
+            self.finish()
+            if name in self.parts:
+                raise InvalidSnapshot(f"{place}.file_path: has come already, and ended")
+            self.parts[name] = self._media.part(in_memory=0)
+            self._last, self._place = name, place
+        self.parts[name].write(piece)
+
+    def finish(self) -> None:
+        """The last file is whole. Raises InvalidSnapshot where it is another than its name says."""
+        if self._last:
+            part = self.parts[self._last]
+            part.sync()
+            if part.sha256 != self._last:
+                raise InvalidSnapshot(
+                    f"{self._place}.content: is not the content of that file, its SHA-256 is "
+                    f"{part.sha256}"
+                )
+            self._last = ""
+
+    def begin_anew(self) -> None:
+        """Forget what has come."""
+        for part in self.parts.values():
+            part.discard()
+        self.parts.clear()
+        self._last = ""
+
+
 class Media:
     """The folder. ``used`` tells which of some names the database refers to."""
 
@@ -127,8 +195,14 @@ class Media:
 
     async def run(self, work: Callable[..., T], *args: Any) -> T:
         """Do work on files in a thread. Raises StorageFull where the folder cannot be written."""
-        try:
+        with self.storing():
             return await asyncio.get_running_loop().run_in_executor(self._threads, work, *args)
+
+    @contextmanager
+    def storing(self) -> Iterator[None]:
+        """Raise StorageFull where what is done within cannot write to the folder."""
+        try:
+            yield
         except OSError as error:
             self._log.error("cannot write", folder=str(self._folder), error=str(error))
             raise StorageFull(
@@ -147,23 +221,66 @@ class Media:
 
     async def discard(self, part: Part) -> None:
         """Remove what is left of a content that came, also when the call was cancelled."""
-        await self._see_through(self.run(part.discard))
+        await self.see_through(self.run(part.discard))
 
-    async def keep(self, part: Part, write: Callable[[], Awaitable[T]]) -> T:
-        """Give a finished file its name, and write what refers to it; the answer of that.
+    async def keep(
+        self, parts: Iterable[Part], write: Callable[[], Awaitable[T]], others: Iterable[str] = ()
+    ) -> T:
+        """Give finished files their names, and write what refers to them; the answer of that.
 
-        Once begun this goes on without its caller: the file stays exactly if a row refers to it.
+        ``others``: files that are there already, to which it refers as well. Once begun this goes
+        on without its caller: a file stays exactly if a row refers to it.
         """
-        return await self._see_through(self._keep(part, write))
+        return await self.see_through(self._keep(list(parts), write, others))
 
-    async def _keep(self, part: Part, write: Callable[[], Awaitable[T]]) -> T:
-        name = part.sha256
-        async with self._lock(name):
-            await self.run(part.move_to, self._folder / name)
+    async def _keep(
+        self, parts: list[Part], write: Callable[[], Awaitable[T]], others: Iterable[str]
+    ) -> T:
+        named = {part.sha256: part for part in parts}
+        async with AsyncExitStack() as stack:
+            # In one order, so that two who want the same files do not wait for each other.
+            for name in sorted({*named, *others}):
+                await stack.enter_async_context(self._lock(name))
             try:
+                for name, part in named.items():
+                    await self.run(part.move_to, self._folder / name)
                 return await write()
             finally:
-                await self._remove_unused(name)
+                for name in named:
+                    await self._remove_unused(name)
+
+    def scratch(self) -> IO[bytes]:
+        """A file for what is of use for a while, gone when it is closed; a small one is in memory.
+
+        Raises OSError, not here but when it is written.
+        """
+        return cast(IO[bytes], _Scratch(self._folder))
+
+    async def missing(self, files: Mapping[str, int]) -> list[str]:
+        """Those of these files, given with their sizes, that are not in the folder as such."""
+        return await self.run(self._missing, files)
+
+    def _missing(self, files: Mapping[str, int]) -> list[str]:
+        paths = {name: self._folder / name for name in files}
+        return [
+            name
+            for name, path in paths.items()
+            if not path.is_file() or path.stat().st_size != files[name]
+        ]
+
+    def pieces(self, name: str, size: int) -> Iterator[bytes]:
+        """The content of a file, in pieces, read on the thread that asks. Raises ContentDamaged."""
+        digest = hashlib.sha256()
+        try:
+            with self._open(name, size) as file:
+                while chunk := self._read(file, digest):
+                    yield chunk
+        except FileNotFoundError as error:
+            raise _damaged(name, "is missing") from error
+        except OSError as error:
+            raise _damaged(name, f"cannot be read: {error.strerror or error}") from error
+        if digest.hexdigest() != name:
+            raise _damaged(name, "is not what was attached")
 
     def forget(self, names: Iterable[str]) -> None:
         """Remove these files where nothing refers to them any more. Does not wait for it."""
@@ -269,7 +386,7 @@ class Media:
         task.add_done_callback(self._tasks.discard)
         return task
 
-    async def _see_through(self, work: Coroutine[Any, Any, T]) -> T:
+    async def see_through(self, work: Coroutine[Any, Any, T]) -> T:
         """Do it to its end, also when the caller is cancelled meanwhile."""
         task = self._begin(work)
         # Or an error of which nobody hears any more would be logged as never retrieved.

@@ -5,7 +5,7 @@ compiled some 50 µs. So a query is written with ``arg("name")`` where its value
 when its module is imported, and called with the values.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import apsw
@@ -69,8 +69,8 @@ class Statement:
         """The rows as they come."""
         return iter(connection.execute(self.sql, args + self._constants))
 
-    def many(self, connection: apsw.Connection, rows: Sequence[Row]) -> None:
+    def many(self, connection: apsw.Connection, rows: Iterable[Row]) -> None:
         """Execute once for each row of arguments."""
         constants = self._constants
-        bindings = [row + constants for row in rows] if constants else rows
+        bindings = (row + constants for row in rows) if constants else rows
         connection.executemany(self.sql, bindings)

@@ -49,6 +49,15 @@ _ADVANCE = Statement(
 _FORGET_HISTORY = Statement(
     System.update({System.oldest_revision: arg("oldest")}).where(System.id == 1), "oldest"
 )
+_OTHER_LIFE = Statement(
+    System.update(
+        {
+            System.incarnation: arg("incarnation"),
+            System.oldest_revision: System.revision + 1,
+        }
+    ).where(System.id == 1),
+    "incarnation",
+)
 _PAUSE = Statement(
     System.update(
         {
@@ -116,6 +125,22 @@ class SystemTable:
         """Note the oldest revision that is kept."""
         _FORGET_HISTORY.run(self._connection, oldest)
         self.forget()
+
+    def begin_incarnation(self) -> bool:
+        """Begin another incarnation with what there is; False: nothing has begun in the file."""
+        if _GET.one(self._connection) is None:
+            return False
+        _OTHER_LIFE.run(self._connection, uuid.uuid4().hex)
+        return True
+
+    def token(self) -> int:
+        """The token of the file; 0: it never had one. See store.life."""
+        token: int = self._connection.pragma("user_version")
+        return token
+
+    def put_token(self, token: int) -> None:
+        """Give the file another token, of 31 bits."""
+        self._connection.pragma("user_version", token)
 
     def pause(self, pause: Pause | None) -> None:
         """Note who stopped new claims, or that nobody does."""

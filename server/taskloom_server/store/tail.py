@@ -24,7 +24,10 @@ class Tail:
         self._first = revision + 1  # nothing before is here
 
     def append(self, revision: Revision) -> None:
-        """Add the next revision."""
+        """Add the next revision; where its events are in the table alone, begin anew after it."""
+        if not revision.events:
+            self.forget(revision.number)
+            return
         self._revisions.append(revision)
         self._events += len(revision.events)
         self._text += sum(map(_text, revision.events))

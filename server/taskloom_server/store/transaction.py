@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import apsw
 
-from taskloom_server.graph.events import Event, EventType, aspect_of
+from taskloom_server.graph.events import Aspect, Event, EventType, aspect_of
 from taskloom_server.graph.tasks import Attachment, Dependency, FileMark, Task
 from taskloom_server.graph.temperature import DEFAULT_WEIGHTS, Weights
 from taskloom_server.graph.workers import Pause, Worker
@@ -30,12 +30,15 @@ from taskloom_server.store.tasks import TaskTable
 from taskloom_server.store.transitions import TransitionTable
 from taskloom_server.store.workers import WorkerTable
 
+_KEPT_EVENTS = 10_000  # as many as the tail keeps at the most
+
 
 @dataclass(slots=True)
 class Noted:
     """What one verb left to be done at its end. Deadlines in Unix ms."""
 
     events: list[Event] = field(default_factory=list)
+    written_down: int = 0  # events before those, which are in the table already
     deadline: int | None = None
     leases: list[tuple[str, int]] = field(default_factory=list)  # a worker, and when one may end
     readied: list[int] = field(default_factory=list)  # groups of tasks that can be taken since
@@ -99,7 +102,7 @@ class Transaction:
     @property
     def seen(self) -> int:
         """The revision for the answer: the one made, or else the one seen."""
-        return self.committed + bool(self.noted.events)
+        return self.committed + bool(self.noted.events or self.noted.written_down)
 
     def begin(self, now: int, committed: int, *, again: bool = False) -> None:
         """Get ready for the next verb."""
@@ -118,12 +121,15 @@ class Transaction:
         worker_id: str | None = None,
         reason: str | None = None,
         was_below: tuple[str, ...] | None = None,
+        ancestors: tuple[str, ...] | None = None,
     ) -> None:
         """Append an event about a task, as it is and as it was, to this verb's revision.
 
-        ``was_below``: its ancestors before, where one of them has moved.
+        ``was_below``: its ancestors before, where one of them has moved; ``ancestors``: those it
+        has now, where the caller knows them.
         """
-        ancestors = self.tasks.ancestors(task.parent_id)
+        if ancestors is None:
+            ancestors = self.tasks.ancestors(task.parent_id)
         aspect = None
         found_as = None  # by what, and below which tasks, it was found by those who look for one
         if before is not None:
@@ -169,19 +175,29 @@ class Transaction:
         *,
         task_id: str | None = None,
         task: Task | None = None,
+        aspect: Aspect | None = None,
         worker_id: str | None = None,
         reason: str | None = None,
     ) -> None:
         """Append an event about anything else; ``task_id`` names the task that it hangs on.
 
-        ``task`` is that task, where the caller has it at hand.
+        ``task`` is that task, or ``aspect`` that of it, where the caller has either at hand.
         """
-        if task is None and task_id is not None:
-            task = self.tasks.get(task_id)
-        aspect = task and aspect_of(task, self.tasks.ancestors(task.parent_id))
+        if aspect is None:
+            if task is None and task_id is not None:
+                task = self.tasks.get(task_id)
+            aspect = task and aspect_of(task, self.tasks.ancestors(task.parent_id))
         self.noted.events.append(
             Event(type_, self.now, task_id, worker_id, reason or None, after, aspect)
         )
+
+    def write_down(self) -> None:
+        """Write the events so far to the table, where they are too many to be kept in memory."""
+        noted = self.noted
+        if len(noted.events) >= _KEPT_EVENTS:
+            self.events.insert(self.revision, noted.events, after=noted.written_down)
+            noted.written_down += len(noted.events)
+            noted.events = []
 
     def wake_at(self, deadline: int) -> None:
         """Something that is no lease will be due then, in Unix ms."""

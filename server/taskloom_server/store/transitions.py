@@ -1,10 +1,11 @@
 """``task_sequence``: the history of each task's status and phase."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
 import apsw
+from peewee import fn
 
 from taskloom_server.graph.tasks import Transition
 from taskloom_server.store.statements import Statement, arg
@@ -22,6 +23,7 @@ _INSERT = Statement(
     TaskSequence.insert({f: arg(f.name) for f in _FIELDS[1:]}), *Transition._fields[1:]
 )
 _RESTORE = Statement(TaskSequence.insert({f: arg(f.name) for f in _FIELDS}), *Transition._fields)
+_LAST = Statement(TaskSequence.select(fn.MAX(TaskSequence.id)))
 _EXISTS = Statement(TaskSequence.select(TaskSequence.id).where(TaskSequence.id == arg("id")), "id")
 _FORGET = Statement(TaskSequence.delete().where(TaskSequence.task_id == arg("task_id")), "task_id")
 
@@ -77,9 +79,14 @@ class TransitionTable:
         _INSERT.run(self._connection, *transition[1:])
         return self._connection.last_insert_rowid()
 
-    def restore(self, transition: Transition) -> None:
-        """Add a row as it was, with its id."""
-        _RESTORE.run(self._connection, *transition)
+    def next_id(self) -> int:
+        """The id that the next row gets."""
+        row = _LAST.one(self._connection)
+        return ((row and row[0]) or 0) + 1
+
+    def restore(self, transitions: Iterable[Transition]) -> None:
+        """Add rows as they were, with their ids."""
+        _RESTORE.many(self._connection, transitions)
 
     def exists(self, transition_id: int) -> bool:
         """Whether the id is taken."""
