@@ -3,7 +3,7 @@
 ``taskloom load`` measures (`make bench`): ``commands`` runs what ``scenarios`` lists. A scenario
 has a server process (``serving`` starts ``server``), on a graph of any size (``graphs``), and
 processes that call it: load generators (``generators`` starts ``generator``, which carries out
-``orders`` by ``operations``), or crowds of agents who wait (``crowd`` starts ``waiting_agents``). It
-gives back what it ``Measured``; ``report`` writes that down, and ``compared`` compares two of them.
-Times are taken by the monotonic clock, which is one for all processes on Linux.
+``orders`` by ``operations``), or crowds of agents who wait (``crowd`` starts ``waiting_agents``).
+It gives back what it ``Measured``; ``report`` writes that down, with ``charts``, and ``compared``
+compares two of them. Times are taken by the monotonic clock, which is one for all processes.
 """

@@ -35,7 +35,6 @@ OPERATIONS = {
     "choose": Compared("list + claim + complete", 3),
     "create": Compared("CreateTask", 1),
     "update": Compared("UpdateTask", 1),
-    "mixed": Compared("mixed calls", 1),
 }
 WORK_BAR = 2.2
 BARE_BAR = 1.15

@@ -1,9 +1,10 @@
-"""A measurement written down: JSON for programs, Markdown tables for people."""
+"""A measurement written down: JSON for programs, Markdown tables and charts for people."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from taskloom_experiments.load.charts import draw
 from taskloom_experiments.load.measured import Figure, Measured
 
 JSON_FILE = "bench.json"
@@ -12,11 +13,14 @@ VERDICTS = {True: "met", False: "**missed**", None: ""}
 
 
 def write_report(folder: Path, machine: Mapping[str, str], measured: Sequence[Measured]) -> None:
-    """Write both files into the folder."""
+    """Write both files into the folder, and the charts."""
     document = {"machine": dict(machine), "measured": [one.to_dict() for one in measured]}
     text = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
     (folder / JSON_FILE).write_text(text, encoding="utf-8")
-    markdown = f"# Benchmark\n\n{machine_table(machine)}\n\n{tables(measured)}\n"
+    told = " · ".join(filter(None, (machine.get("processor"), machine.get("durability"))))
+    charts = [f"![{file.stem}]({file.name})" for file in draw(measured, told, folder)]
+    parts = ["# Benchmark", machine_table(machine), tables(measured), *charts]
+    markdown = "\n\n".join(parts) + "\n"
     (folder / MARKDOWN_FILE).write_text(markdown, encoding="utf-8")
 
 

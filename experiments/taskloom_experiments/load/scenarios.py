@@ -1,7 +1,7 @@
 """Which scenarios there are, about how long each takes, and what is measured for it."""
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -11,9 +11,14 @@ from taskloom_experiments.load.calls import (
     measure_calls,
     measure_interceptors,
 )
+from taskloom_experiments.load.fanout import FanOutSettings, measure_fanout
+from taskloom_experiments.load.graphs import Graph
 from taskloom_experiments.load.idle import IdleSettings, measure_idle
 from taskloom_experiments.load.leases import LeaseSettings, measure_leases
 from taskloom_experiments.load.measured import Measured
+from taskloom_experiments.load.rates import RateSettings, measure_rates
+from taskloom_experiments.load.sizes import CLAIM_BAR, LIST_BAR, SizeSettings, measure_sizes
+from taskloom_experiments.load.startup import StartSettings, measure_start
 from taskloom_experiments.load.store import (
     DependentsSettings,
     StoreSettings,
@@ -21,6 +26,7 @@ from taskloom_experiments.load.store import (
     measure_store,
 )
 from taskloom_experiments.load.wakeup import WakeUpSettings, measure_wakeup
+from taskloom_experiments.load.watched import WatchedSettings, measure_watched
 
 # With a folder for its files, and one in which graphs are kept.
 Measurement = Callable[[Path, Path], Awaitable[Measured]]
@@ -92,6 +98,67 @@ def _dependents(_choice: Choice) -> list[Measurement]:
     return [partial(measure_dependents, DependentsSettings())]
 
 
+def _rates(choice: Choice) -> list[Measurement]:
+    settings = RateSettings(
+        choice.agents,
+        max(choice.sizes, default=2 * TASKS),
+        rounds=max(1, choice.rounds // 2),
+        seconds=5 * choice.seconds,
+    )
+    return [partial(measure_rates, settings)]
+
+
+def _graphs(choice: Choice, settings: SizeSettings) -> Measurement:
+    rounds = max(1, choice.rounds // 2)
+    chosen = replace(settings, agents=choice.agents, rounds=rounds, seconds=choice.seconds)
+    return partial(measure_sizes, chosen)
+
+
+def _sizes(choice: Choice) -> list[Measurement]:
+    graphs = {float(tasks): Graph(tasks, ready=0.1) for tasks in choice.sizes or SIZES}
+    bars = {"turn": CLAIM_BAR, "claim-any": CLAIM_BAR, "list": LIST_BAR}
+    return [_graphs(choice, SizeSettings("tasks", graphs, bars=bars))]
+
+
+def _shares(choice: Choice) -> list[Measurement]:
+    graphs = {share: Graph(choice.tasks, ready=share) for share in (0.01, 0.1, 0.5, 1.0)}
+    return [_graphs(choice, SizeSettings("ready share", graphs))]
+
+
+def _requirements(choice: Choice) -> list[Measurement]:
+    graphs = {
+        float(number): Graph(choice.tasks, requirements=number) for number in (1, 10, 50, 200)
+    }
+    bars = {"turn": CLAIM_BAR}
+    return [_graphs(choice, SizeSettings("tag requirements", graphs, ("turn", "list"), bars))]
+
+
+def _shapes(choice: Choice) -> list[Measurement]:
+    shapes = ("flat", "chains", "fan-in")
+    graphs = {float(n): Graph(choice.tasks, 0.5, 1, shape) for n, shape in enumerate(shapes, 1)}
+    settings = SizeSettings("shape (1 flat, 2 chains, 3 fan-in)", graphs, ("claim",))
+    return [_graphs(choice, settings)]
+
+
+def _start(choice: Choice) -> list[Measurement]:
+    return [partial(measure_start, StartSettings(max(choice.sizes, default=SIZES[-1])))]
+
+
+def _watched(settings: WatchedSettings, choice: Choice) -> list[Measurement]:
+    chosen = replace(
+        settings,
+        agents=choice.agents,
+        tasks=choice.tasks,
+        rounds=choice.rounds,
+        seconds=choice.seconds,
+    )
+    return [partial(measure_watched, chosen)]
+
+
+def _fanout(_choice: Choice) -> list[Measurement]:
+    return [partial(measure_fanout, FanOutSettings())]
+
+
 def _wakeup(_choice: Choice) -> list[Measurement]:
     settings = (WakeUpSettings("claim"), WakeUpSettings("stream"))
     return [_without_graph(partial(measure_wakeup, one)) for one in settings]
@@ -135,6 +202,21 @@ SCENARIOS: dict[str, Scenario] = {
     "update": Scenario("UpdateTask", 0.5, partial(_calls, "update")),
     "interceptors": Scenario("a no-op with and without interceptors", 0.5, _interceptors),
     "agents": Scenario("claim + complete by 1 to 256 agents", 1, _agents),
+    "rates": Scenario("claim + complete by rate, up to the knee", 3, _rates),
+    "sizes": Scenario("claims and lists at 1,000 to 1,000,000 tasks", 2, _sizes),
+    "shares": Scenario("the same, with 1 % to 100 % of them ready", 2, _shares),
+    "requirements": Scenario("the same, with 1 to 200 tag requirements", 1.5, _requirements),
+    "shapes": Scenario("claims of flat graphs, chains and wide fan-in", 0.5, _shapes),
+    "start": Scenario("to the first answered call, 1,000,000 tasks", 0.5, _start),
+    "watches": Scenario(
+        "claims while 1,000 watch in vain", 1, partial(_watched, WatchedSettings())
+    ),
+    "mixed": Scenario(
+        "calls of all kinds while 1,000 watch",
+        1,
+        partial(_watched, WatchedSettings("mixed", "watch, part", 1, None)),
+    ),
+    "fanout": Scenario("one event to 1 to 1,000 who watch", 1, _fanout),
     "store": Scenario("claim + complete without gRPC", 0.5, _store),
     "dependents": Scenario("the end of what 10,000 tasks wait for", 0.5, _dependents),
     "wakeup": Scenario("from the last blocker's end to who waits", 1, _wakeup),
