@@ -105,4 +105,4 @@ def _scale(axes: Axes, chart: Chart, places: Sequence[float]) -> None:
         axes.set_yscale("log")
         axes.yaxis.set_major_formatter("{x:g}")
     else:
-        axes.set_ylim(bottom=0)
+        axes.set_ylim(0, 1.1 * axes.get_ylim()[1])

@@ -39,6 +39,10 @@ class Period:
     unfinished: int
     latencies: Mapping[str, Histogram] = field(default_factory=dict)
 
+    def percentile_us(self, call: str, percent: float) -> float:
+        """Of a call's latencies, in µs; 0 where there was none."""
+        return self.latencies.get(call, Histogram()).percentile_us(percent)
+
 
 class Generators:
     """Processes that make load on one server."""
@@ -88,7 +92,7 @@ def _together(parts: Sequence[Done], cpu_s: float) -> Period:
     return Period(
         count,
         sum(part.in_time for part in parts),
-        sum(part.count / part.seconds for part in parts),
+        sum(part.count / part.seconds for part in parts if part.count),
         cpu_s * 1e6 / max(count, 1),
         sum(part.lost for part in parts),
         sum(part.unfinished for part in parts),

@@ -7,7 +7,7 @@ median of the rounds. Every second round goes backwards, so that none is always 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from taskloom_experiments.load.generators import Generators, Period
+from taskloom_experiments.load.generators import Generators, LoadFailed, Period
 from taskloom_experiments.load.histogram import Histogram
 from taskloom_experiments.load.latencies import Summary
 from taskloom_experiments.load.measured import Figure, median_of
@@ -26,7 +26,12 @@ class Rounds:
     def ratios(
         self, of: Callable[[Period], float], turn: str, base: str, times: float = 1.0
     ) -> list[float]:
-        """Of each round: something of a turn, ``times`` over, by the same of another turn."""
+        """Of each round: something of a turn, ``times`` over, by the same of another turn.
+
+        Raises LoadFailed where there is nothing to divide by.
+        """
+        if not all(map(of, self.periods[base])):
+            raise LoadFailed(f"a turn of {base} was too short to be measured; give it --seconds")
         return [
             times * of(one) / of(other)
             for one, other in zip(self.periods[turn], self.periods[base], strict=True)

@@ -31,9 +31,10 @@ _TOLD = {
 
 @dataclass(frozen=True, slots=True)
 class SizeSettings:
-    """Which graphs, each by the value that makes it different; the first is the one to compare with.
+    """Which graphs, each by the value that makes it different.
 
-    ``bars``: of the last graph's operations, how much dearer than the first's they may be.
+    The others are compared with the first. ``bars``: how much dearer the last one's operations
+    may be.
     """
 
     by: str
