@@ -66,11 +66,10 @@ async def measure_fanout(settings: FanOutSettings, folder: Path, _kept: Path) ->
                 f"{number:,}: event / no-op message, all have it", times, "x", BAR if last else None
             )
         )
-        cpu = [one.cpu_us / max(other.cpu_us, 1) for one, other in pairs]
-        if number >= 100:  # below, the clock's ticks are longer than what they measure
-            figures.append(median_of(f"{number:,}: server CPU", cpu, "x"))
-            each = [one.cpu_us / number for one in events]
-            figures.append(median_of(f"{number:,}: server CPU, event and watcher", each, "µs"))
+        cpu = [one.cpu_us / other.cpu_us for one, other in pairs]
+        figures.append(median_of(f"{number:,}: server CPU", cpu, "x"))
+        each = [one.cpu_us / number for one in events]
+        figures.append(median_of(f"{number:,}: server CPU, event and watcher", each, "µs"))
         for what, told in (("event", events), ("no-op message", messages)):
             samples = Latencies(took for one in told for took in one.took_ns)
             latencies[f"{what}, {number:,} have it"] = samples.summary()

@@ -37,10 +37,11 @@ CONNECTED = "connected"
 _MAX_CLAIMS = 1_000  # in open loop a worker begins a task whatever it holds
 _LEASE = timedelta(hours=2)
 _DRAIN_S = 5.0
+IN_TIME_S = 0.1
 
 
 class _Period:
-    """The time for which an order lasts, and how many operations were done, in it and besides."""
+    """The time for which an order lasts, and how many operations were done, of them in time."""
 
     def __init__(self, seconds: float) -> None:
         self.began = time.monotonic()
@@ -51,9 +52,9 @@ class _Period:
     def done(self) -> bool:
         """Count one; whether there is time for another."""
         self.count += 1
-        going = time.monotonic() < self.until
-        self.in_time += going
-        return going
+        now = time.monotonic()
+        self.in_time += now < self.until + IN_TIME_S
+        return now < self.until
 
 
 async def _carry_out(hands: Sequence[Hand], order: Order) -> Done:

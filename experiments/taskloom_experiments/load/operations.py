@@ -251,7 +251,7 @@ async def work(hand: Hand, until_ns: int, record: Record) -> int:
                 await stream.done_writing()
         elif content == "completed":
             count += 1
-        elif content == "waiting" and message.waiting.outcome == v1.CLAIM_OUTCOME_ALL_DONE:
+        elif content == "waiting":
             raise OutOfTasks
         elif content == "refused":
             raise RuntimeError(message.refused.message)

@@ -62,9 +62,10 @@ class Order:
 class Done:
     """What came of an order at one generator.
 
-    ``in_time`` of the ``count`` operations were done before the period was over. ``lost``: refusals
-    that belong to the game, such as of a task that another worker took. ``failure``: why the order
-    could not be carried out, empty: it could. ``latencies`` are encoded histograms, by call.
+    ``in_time`` of the ``count`` operations were done when the period had been over for a tenth of a
+    second. ``lost``: refusals that belong to the game, such as of a task that another worker took.
+    ``failure``: why the order could not be carried out, empty: it could. ``latencies`` are encoded
+    histograms, by call.
     """
 
     count: int

@@ -3,10 +3,10 @@
 Operations begin at random times (a Poisson process), and each latency counts from the time at
 which its operation was to begin. The rates are shares of the most that a closed loop came to just
 before, from low to high, up to the *knee*: the highest rate of the sweep at which, as at all rates
-below, no more than 3 % of what was to begin in a period was not done when the period was over (in
-one of two tries: a machine may have its hiccup). Beyond it the queue grows for as long as the load
-lasts. Then the load stands at 70 % of the knee. Beside each rate goes the no-op call, at as many
-calls a second.
+below, no more than 3 % of what was to begin in a period was not done a tenth of a second after its
+end (in one of two tries: a machine may have its hiccup). Beyond it the queue grows for as long as
+the load lasts. Then the load stands at 70 % of the knee. Beside each rate goes the no-op call, at
+as many calls a second.
 """
 
 import statistics
