@@ -6,6 +6,7 @@ and the answers kept for retries, which are of calls that nobody made. So a grap
 whatever tables this version of the server has; the file's name says for which.
 """
 
+import asyncio
 import hashlib
 import shutil
 import tempfile
@@ -114,7 +115,7 @@ async def graph_file(graph: Graph, kept: Path) -> Path:
         file = kept / f"graph-{graph.name}-{_schema(database)}.db"
         if not file.exists():
             await _make_examples(graph, folder)
-            _multiply(graph, database)
+            await _multiply(graph, database)
             with written_whole(file) as whole:
                 shutil.move(database, whole)
     return file
@@ -122,7 +123,7 @@ async def graph_file(graph: Graph, kept: Path) -> Path:
 
 async def lay_out(graph: Graph, kept: Path, folder: Path) -> None:
     """Put a copy of a graph's file where ``serving`` looks for the database."""
-    shutil.copyfile(await graph_file(graph, kept), folder / DATABASE)
+    await asyncio.to_thread(shutil.copyfile, await graph_file(graph, kept), folder / DATABASE)
 
 
 def _schema(database: Path) -> str:
@@ -156,19 +157,31 @@ async def _make_examples(graph: Graph, folder: Path) -> None:
             await make(f"blocked-{index}", pair, GATE)
 
 
-def _multiply(graph: Graph, path: Path) -> None:
+async def _multiply(graph: Graph, path: Path) -> None:
+    """Make many of the examples; cancelled, it stops at once."""
     database: Database = writing(path)
     database.connect()
+    connection: apsw.Connection = database.connection()
+    making = asyncio.ensure_future(asyncio.to_thread(_copy_all, graph, connection))
     try:
-        connection: apsw.Connection = database.connection()
-        connection.pragma("synchronous", 0)
-        with connection:
-            _copy_rows(graph, connection)
-        connection.execute("INSERT INTO task_search (task_search) VALUES ('optimize')")
-        connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
-        connection.pragma("journal_mode", "delete")  # one file to copy
+        await asyncio.shield(making)
+    except asyncio.CancelledError:
+        connection.interrupt()
+        await asyncio.wait((making,))
+        making.exception()  # that it was interrupted
+        raise
     finally:
         database.close()
+
+
+def _copy_all(graph: Graph, connection: apsw.Connection) -> None:
+    connection.pragma("synchronous", 0)
+    connection.execute("BEGIN")
+    _copy_rows(graph, connection)
+    connection.execute("COMMIT")
+    connection.execute("INSERT INTO task_search (task_search) VALUES ('optimize')")
+    connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+    connection.pragma("journal_mode", "delete")  # one file to copy
 
 
 def _copy_rows(graph: Graph, connection: apsw.Connection) -> None:
