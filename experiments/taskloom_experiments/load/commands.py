@@ -88,7 +88,7 @@ class _Session:
                 try:
                     one = await measure(Path(place), self._output / _GRAPHS)
                 except (ExperimentError, TaskloomError, TimeoutError) as error:
-                    tell(f"{name}: {error or 'nothing came within the time that it may take'}")
+                    tell(f"{name}: {str(error) or 'nothing came within the time that it may take'}")
                     return FAILED
             self.measured.append(one)
             write_report(self._output, self._machine, self.measured)

@@ -60,7 +60,7 @@ class Generators:
             raise LoadFailed(f"a load generator did not connect; its log: {tail(self._log)}")
 
     async def carry_out(self, order: Order) -> Period:
-        """Have all generators do their part, at once. Raises LoadFailed, TimeoutError."""
+        """Have all generators do their part, at once. Raises LoadFailed."""
         cpu = self._server.cpu_seconds()
         number = len(self._members)
         for index, member in enumerate(self._members):
@@ -72,8 +72,14 @@ class Generators:
             )
             assert member.stdin is not None
             member.stdin.write(f"{part.to_json()}\n".encode())
-        async with asyncio.timeout(order.seconds + _OVERTIME_S):
-            lines = await asyncio.gather(*map(processes.read_line, self._members))
+        try:
+            async with asyncio.timeout(order.seconds + _OVERTIME_S):
+                lines = await asyncio.gather(*map(processes.read_line, self._members))
+        except TimeoutError:
+            raise LoadFailed(
+                f"{order.operation} was not answered {_OVERTIME_S:.0f} s after the end of its "
+                f"{order.seconds:g} s; try fewer --agents"
+            ) from None
         cpu = self._server.cpu_seconds() - cpu
         if None in lines:
             raise LoadFailed(f"a load generator ended; its log: {tail(self._log)}")
