@@ -153,6 +153,21 @@ async def test_an_order_for_more_than_there_is_fails(kept: Path, tmp_path: Path)
                 await generators.carry_out(loop)
 
 
+async def test_any_ready_task_is_ready(kept: Path, tmp_path: Path) -> None:
+    """A claim of any ready task names one that is, so that one worker alone is never refused."""
+    graph = Graph(300, ready=0.1)
+    await lay_out(graph, kept, tmp_path)
+    async with (
+        serving(tmp_path) as server,
+        generating(
+            server, tmp_path, workers=1, tags=graph.tags, tasks=graph.tasks, ready=graph.ready
+        ) as generators,
+    ):
+        period = await generators.carry_out(Order("claim-any", 0.5, 1))
+    assert period.count > 0
+    assert period.lost == 0
+
+
 async def test_open_loop_charges_for_the_wait(kept: Path, tmp_path: Path) -> None:
     """While the server stands still, all who were to call are late by the time they had to wait."""
     await lay_out(Graph(1_000), kept, tmp_path)

@@ -171,6 +171,7 @@ async def _connect(station: Station) -> list[Hand]:
             f"worker-{number}",
             station.tags,
             station.tasks,
+            station.ready,
             random.Random(number),
         )
         for number in numbers

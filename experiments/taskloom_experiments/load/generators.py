@@ -116,6 +116,7 @@ async def generating(
     connections: int = 8,
     tags: Sequence[str] = (),
     tasks: int = 0,
+    ready: float = 1.0,
 ) -> AsyncIterator[Generators]:
     """So many generators with their workers and connections shared out among them."""
     members: list[Process] = []
@@ -131,6 +132,7 @@ async def generating(
                 first=sum(share(workers, number, before) for before in range(index)),
                 tags=tuple(tags),
                 tasks=tasks,
+                ready=ready,
             )
             members.append(await processes.start(_command(station), log=log))
         together = Generators(server, members, log)

@@ -61,12 +61,13 @@ class Stubs:
 
 @dataclass(frozen=True, slots=True)
 class Hand:
-    """One worker, as a generator plays it. ``tasks``: how many ``task-N`` there are."""
+    """One worker, as a generator plays it. ``tasks`` and ``ready``: as in ``Station``."""
 
     stubs: Stubs
     worker_id: str
     tags: Sequence[str]
     tasks: int
+    ready: float
     luck: random.Random
     _numbers: "itertools.count[int]" = field(default_factory=lambda: itertools.count(1))
 
@@ -77,6 +78,11 @@ class Hand:
     def any_task(self) -> str:
         """The id of one of the tasks that were there in the beginning."""
         return f"task-{self.luck.randint(1, self.tasks)}"
+
+    def any_ready(self) -> str:
+        """The id of one of those that were ready in the beginning."""
+        nth = self.luck.randrange(max(1, int(self.tasks * self.ready)))
+        return f"task-{int(nth / self.ready) + 1}"
 
 
 Operation = Callable[[Hand, int, Record], Awaitable[None]]
@@ -142,9 +148,9 @@ async def turn(hand: Hand, began: int, record: Record) -> None:
 
 
 async def claim_any(hand: Hand, began: int, record: Record) -> None:
-    """ClaimTask of a task anywhere in the file, and ReleaseTask; another worker may be first."""
+    """ClaimTask of any ready task in the file, and ReleaseTask; another worker may be first."""
     request = v1.ClaimTaskRequest(
-        worker_id=hand.worker_id, task_id=hand.any_task(), request_id=hand.request_id()
+        worker_id=hand.worker_id, task_id=hand.any_ready(), request_id=hand.request_id()
     )
     try:
         answer = await hand.stubs.claims.ClaimTask(request)

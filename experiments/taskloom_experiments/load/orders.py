@@ -11,7 +11,7 @@ class Station:
 
     Its workers are ``worker-K`` from ``first`` on, shared out among so many connections. They may
     do any task that asks for one of ``tags`` only. ``tasks``: how many ``task-N`` there are to be
-    read or changed.
+    read or changed; ``ready``: the share of them that is ready, as in ``Graph``.
     """
 
     target: str
@@ -21,6 +21,7 @@ class Station:
     first: int = 0
     tags: tuple[str, ...] = ()
     tasks: int = 0
+    ready: float = 1.0
 
     def to_json(self) -> str:
         """As the command line carries it."""
