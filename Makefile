@@ -21,8 +21,8 @@ test: $(VENV)/installed ## Set up, and run all tests
 robustness: $(VENV)/installed ## Attack a server for 20 minutes and 1,000,000 calls, and check its history
 	$(BIN)/python -m tests.robustness --calls 1000000 --minutes 20 --round-calls 50000 --faults 36
 
-bench: $(VENV)/installed ## Measure wake-ups, idle agents and leases on this machine, into results/bench
-	$(BIN)/python -m taskloom_experiments.load --output results/bench
+bench: $(VENV)/installed ## Measure how fast the server is on this machine, into results/bench
+	$(BIN)/taskloom load --output results/bench
 
 lint: $(VENV)/installed ## Check protos, code style and types
 	$(BIN)/buf lint

@@ -84,7 +84,11 @@ def new_figure(width: float, height: float) -> Figure:
 
 def entitle(figure: Figure, title: str, comparison: Comparison) -> None:
     """What the chart shows, and under it of what: to be called when all else is drawn."""
-    told = subtitle(comparison)
+    head(figure, title, subtitle(comparison))
+
+
+def head(figure: Figure, title: str, told: str) -> None:
+    """A title, and a line in another manner under it: to be called when all else is drawn."""
     # The empty second line keeps the place of the subtitle, which is written in another manner.
     heading = figure.suptitle(
         f"{title}\n", ha="left", fontsize=12.5, fontweight="bold", color=INK, linespacing=1.35

@@ -21,6 +21,7 @@ from taskloom_client.cli import (
     experiments,
     files,
     gates,
+    load,
     output,
     search,
     snapshots,
@@ -192,6 +193,7 @@ _add_group(
         "template": experiments.template,
     },
 )
+_add("Experiments", {"load": load.load})
 
 
 def main() -> None:

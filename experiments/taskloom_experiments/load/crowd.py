@@ -11,14 +11,17 @@ from dataclasses import replace
 from pathlib import Path
 
 from taskloom_experiments import processes
+from taskloom_experiments.errors import ExperimentError
+from taskloom_experiments.load.generators import share
+from taskloom_experiments.load.serving import tail
 from taskloom_experiments.load.waiting_agents import CONNECTED, WAITING, CrowdSettings
 from taskloom_experiments.load.ways_to_wait import Received
 
 _STARTUP_S = 300.0
 
 
-class CrowdFailed(Exception):
-    """A process of the crowd ended or said something else; the text says where its log is."""
+class CrowdFailed(ExperimentError):
+    """A process of the crowd ended or said something else; the text has the end of its log."""
 
 
 class Crowd:
@@ -50,7 +53,7 @@ class Crowd:
         async with asyncio.timeout(within_s):
             one = await self._received.get()
         if one is None:
-            raise CrowdFailed(f"a process of waiting agents has ended; see {self._log}")
+            raise CrowdFailed(f"a process of waiting agents has ended; its log: {tail(self._log)}")
         return one
 
     def rest(self) -> list[Received]:
@@ -68,7 +71,7 @@ class Crowd:
         async with asyncio.timeout(_STARTUP_S):
             said = await asyncio.gather(*map(processes.read_line, self._members))
         if any(line != word for line in said):
-            raise CrowdFailed(f"a process did not come to be {word}; see {self._log}")
+            raise CrowdFailed(f"a process did not come to be {word}; its log: {tail(self._log)}")
 
     async def _read(self, member: Process) -> None:
         while (line := await processes.read_line(member)) is not None:
@@ -84,9 +87,9 @@ async def crowd(settings: CrowdSettings, number: int, log: Path) -> AsyncIterato
         for index in range(number):
             part = replace(
                 settings,
-                agents=_share(settings.agents, number, index),
-                connections=_share(settings.connections, number, index),
-                first=sum(_share(settings.agents, number, before) for before in range(index)),
+                agents=share(settings.agents, number, index),
+                connections=share(settings.connections, number, index),
+                first=sum(share(settings.agents, number, before) for before in range(index)),
             )
             members.append(await processes.start(_command(part), log=log))
         together = Crowd(members, log)
@@ -97,10 +100,6 @@ async def crowd(settings: CrowdSettings, number: int, log: Path) -> AsyncIterato
     except BaseException:
         await processes.stop(members, grace_s=0)
         raise
-
-
-def _share(whole: int, number: int, index: int) -> int:
-    return whole // number + (index < whole % number)
 
 
 def _command(settings: CrowdSettings) -> list[str]:

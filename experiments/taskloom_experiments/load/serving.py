@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import sys
+import time
 from asyncio.subprocess import Process
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -13,17 +14,18 @@ from google.protobuf.empty_pb2 import Empty
 from taskloom_client import Client
 
 from taskloom_experiments import processes
+from taskloom_experiments.errors import ExperimentError
 from taskloom_experiments.load.noop import settle
-from taskloom_experiments.load.server import LISTENING
+from taskloom_experiments.load.server import BARE, LISTENING
 
-_STARTUP_S = 30.0
+DATABASE = "tasks.db"
+_STARTUP_S = 60.0
 _SHUTDOWN_S = 15.0
-_TICKS = os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
-class ServerFailed(Exception):
-    """The server did not come up; the text says where its log is."""
+class ServerFailed(ExperimentError):
+    """The server did not come up; the text has the end of its log."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,13 +33,13 @@ class Served:
     """A server that serves, and what the operating system (Linux: /proc) knows of its process."""
 
     target: str
+    bare: str  # where the same process serves the no-op calls without taskloom's interceptors
     process: Process
 
     def cpu_seconds(self) -> float:
         """Processor time that it has used so far, in user and kernel mode, by all threads."""
-        stat = Path(f"/proc/{self.process.pid}/stat").read_text(encoding="ascii")
-        user, system = stat.rpartition(")")[2].split()[11:13]
-        return (int(user) + int(system)) / _TICKS
+        # What clock_getcpuclockid(3) gives for a process: to the nanosecond, not to /proc's ticks.
+        return time.clock_gettime((~self.process.pid << 3) | 2)
 
     def waited_seconds(self) -> float:
         """Time for which its threads could have run and had to wait for a processor."""
@@ -69,19 +71,27 @@ class Served:
 
 @contextlib.asynccontextmanager
 async def serving(folder: Path, **settings: object) -> AsyncIterator[Served]:
-    """Serve a new database in ``folder``, by settings given by name; its log lies there, too.
+    """Serve the database in ``folder``, a new one unless there is one; its log lies there, too.
+
+    Settings are given by name.
 
     Raises ServerFailed, or TimeoutError where it says nothing.
     """
-    database, log = folder / "tasks.db", folder / "server.log"
+    database, log = folder / DATABASE, folder / "server.log"
     process = await processes.start(_command(database, settings), log=log)
     try:
-        line = await asyncio.wait_for(processes.read_line(process), _STARTUP_S)
-        if line is None or not line.startswith(LISTENING):
-            raise ServerFailed(f"the server did not come up; see {log}")
-        yield Served(line.removeprefix(LISTENING), process)
+        async with asyncio.timeout(_STARTUP_S):
+            lines = [await processes.read_line(process) or "" for _ in (LISTENING, BARE)]
+        if not (lines[0].startswith(LISTENING) and lines[1].startswith(BARE)):
+            raise ServerFailed(f"the server did not come up; its log: {tail(log)}")
+        yield Served(lines[0].removeprefix(LISTENING), lines[1].removeprefix(BARE), process)
     finally:
         await processes.stop([process], grace_s=_SHUTDOWN_S)
+
+
+def tail(log: Path) -> str:
+    """The end of a log, which goes with its folder when a measurement ends."""
+    return log.read_text(encoding="utf-8", errors="replace")[-2_000:].strip() or "empty"
 
 
 def _command(database: Path, settings: dict[str, object]) -> list[str]:

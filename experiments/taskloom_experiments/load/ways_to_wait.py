@@ -17,7 +17,8 @@ from taskloom import v1
 from taskloom_client import Agent, Client
 from taskloom_client.durations import proto_duration
 
-from taskloom_experiments.load.noop import noop
+from taskloom_experiments.load.graphs import GATE_TAG
+from taskloom_experiments.load.noop import listen, noop
 
 AGENT_TAG = "agent"
 LEASE = timedelta(hours=1)
@@ -145,10 +146,54 @@ async def wait_as_client(pull: str, agent: WaitingAgent) -> None:
     raise RuntimeError(f"{agent.worker_id} went home instead of waiting")
 
 
+async def wait_by_stub(
+    filter_of: Callable[[str], v1.WatchFilter], tells: bool, agent: WaitingAgent
+) -> None:
+    """Wait with a watch by the bare stub; of what comes it tells, or only reads it."""
+    request = v1.WatchTasksRequest(filter=filter_of(agent.worker_id))
+    async for message in agent.client.watches.WatchTasks(request):
+        content = message.WhichOneof("content")
+        if content == "created":
+            agent.waits()
+        elif content == "events" and tells:
+            event = message.events.events[0]
+            if event.type == v1.EVENT_TYPE_TASK_CREATED:
+                agent.tell(Received(agent.worker_id, event.task_id, time.monotonic_ns()))
+
+
+def _nothing(_worker_id: str) -> v1.WatchFilter:
+    return v1.WatchFilter(tags=[GATE_TAG])
+
+
+def _a_part(worker_id: str) -> v1.WatchFilter:
+    """A hundredth of the tasks that ``operations.create`` makes."""
+    return v1.WatchFilter(tags=[f"part-{int(worker_id.rpartition('-')[2]) % 100}"])
+
+
+def _all(_worker_id: str) -> v1.WatchFilter:
+    return v1.WatchFilter()
+
+
+async def wait_by_listening(agent: WaitingAgent) -> None:
+    """Wait for messages of the benchmark's own service, and tell of each."""
+    stream = listen(agent.client.channel)(Empty())
+    first = True
+    async for _ in stream:
+        if first:
+            agent.waits()
+        else:
+            agent.tell(Received(agent.worker_id, "", time.monotonic_ns()))
+        first = False
+
+
 WAYS: dict[str, Callable[[WaitingAgent], Awaitable[None]]] = {
     "claim": wait_by_claim,
     "stream": wait_by_stream,
     "watch": wait_by_watch,
+    "watch, all": partial(wait_by_stub, _all, True),
+    "watch, idle": partial(wait_by_stub, _nothing, False),
+    "watch, part": partial(wait_by_stub, _a_part, False),
+    "listen": wait_by_listening,
     "agent, next": partial(wait_as_client, "next"),
     "agent, stream": partial(wait_as_client, "stream"),
     "agent, watch": partial(wait_as_client, "watch"),
