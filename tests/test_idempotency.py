@@ -13,6 +13,8 @@ from grpc import aio
 from taskloom import v1
 from taskloom_client import Client, TaskloomError
 
+from tests.snapshot_calls import headless
+
 if TYPE_CHECKING:
     from tests.conftest import Server, TestClock
 
@@ -190,7 +192,7 @@ async def everything(client: Client) -> list[Any]:
     every = v1.ListWorkersRequest(include_disconnected=True)
     status = await client.admin.GetStatus(v1.GetStatusRequest())
     return [
-        exported.partition(b'"exported_by"')[2],
+        headless(exported),
         list((await client.workers.ListWorkers(every)).workers),
         list((await client.files.ListFileMarks(v1.ListFileMarksRequest())).marks),
         (status.revision, status.incarnation, status.paused),
