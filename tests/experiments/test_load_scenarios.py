@@ -168,6 +168,17 @@ async def test_any_ready_task_is_ready(kept: Path, tmp_path: Path) -> None:
     assert period.lost == 0
 
 
+async def test_sessions_are_added_up(kept: Path, tmp_path: Path) -> None:
+    """All that all streams completed is counted: as many as were assigned on any of them."""
+    await lay_out(Graph(5_000), kept, tmp_path)
+    async with (
+        serving(tmp_path) as server,
+        generating(server, tmp_path, workers=4, tags=Graph(1).tags) as generators,
+    ):
+        period = await generators.carry_out(Order("work", 0.5, 4))
+    assert period.count == len(period.latencies["next task"]) > 4
+
+
 async def test_open_loop_charges_for_the_wait(kept: Path, tmp_path: Path) -> None:
     """While the server stands still, all who were to call are late by the time they had to wait."""
     await lay_out(Graph(1_000), kept, tmp_path)

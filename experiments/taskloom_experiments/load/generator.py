@@ -99,7 +99,8 @@ async def _hold_sessions(
     session, until_ns = SESSIONS[order.operation], int(period.until * 1e9)
 
     async def hold(hand: Hand) -> None:
-        period.count += await session(hand, until_ns, record)
+        done = await session(hand, until_ns, record)
+        period.count += done  # read after the wait, in which others have added theirs
 
     await _together(map(hold, hands))
     period.in_time = period.count
