@@ -15,9 +15,6 @@ from jinja2 import StrictUndefined, nodes
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.visitor import NodeTransformer
 
-MAX_PROMPT = 64 << 10
-"""Characters of a prompt that is filled in."""
-
 _MAX_VALUE = 1 << 20  # characters of a value on the way; a description has at most 64 Ki
 _MAX_BITS = 1_024  # of a whole number
 _MAX_WIDTH = 1_000  # of what is indented or centred

@@ -11,11 +11,10 @@ from dataclasses import dataclass, field
 
 from jinja2 import Template, TemplateSyntaxError, meta, nodes
 
-from taskloom_server.graph.prompts import VARIABLES
+from taskloom_server.graph.prompts import MAX_PROMPT, VARIABLES
 from taskloom_server.prompt_sandbox import (
     ENVIRONMENT,
     FILTERS,
-    MAX_PROMPT,
     bounded,
     guarded,
     misfit,

@@ -8,6 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+MAX_PROMPT = 64 << 10
+"""Characters of a prompt that is filled in."""
+
 
 class Prompt(Protocol):
     """A template that was read, and speaks of nothing but VARIABLES."""

@@ -5,8 +5,8 @@ from collections.abc import Iterable
 import structlog
 from taskloom.v1 import prompt_pb2
 
+from taskloom_server.graph.prompts import MAX_PROMPT
 from taskloom_server.graph.steps import Start, Step
-from taskloom_server.prompt_sandbox import MAX_PROMPT
 
 MAX_PROMPTS = 1 << 20
 """Characters of all the prompts of an answer: one that is too large for the wire is lost."""
