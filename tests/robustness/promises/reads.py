@@ -193,15 +193,17 @@ def _attachments(call: Call, model: Model) -> tuple[Any, Any]:
 
 
 def _passes(call: Call, model: Model) -> tuple[Any, Any]:
-    """Whether gates keep the task, for the worker that asks, from being completed."""
+    """Whether the worker that asks could complete the task: by a move there is, past its gates."""
     image = model.tasks[call.ask.task_id].image
+    workflow = model.rules.of(image)
     completed = v1.Task()
     completed.CopyFrom(image)
-    completed.status = model.rules.of(image).completed
+    completed.status = workflow.completed
+    leads = completed.status in (image.status, *workflow.exits[image.status])
     overlays = model.worker(call.worker_id).image.overlays
     asked = model.rules.gates(image, completed, image.status, overlays)
     there = {type_ for task_id, type_, _ in model.attachments if task_id == image.id}
-    return call.answer.passes, asked <= there
+    return call.answer.passes, leads and asked <= there
 
 
 def _costs(call: Call, model: Model) -> tuple[Any, Any]:
