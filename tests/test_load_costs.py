@@ -133,7 +133,6 @@ async def test_a_completion_that_frees_another_is_no_dearer_either(setting: Sett
     assert many <= CLAIM_BAR * few
 
 
-@pytest.mark.xfail(reason="each of the groups that a worker may draw on is looked at", strict=True)
 async def test_a_claim_is_no_dearer_with_200_requirements(setting: Setting) -> None:
     """Whether tasks ask the same tags or 200 different pairs of them, a claim takes as long."""
     graphs = (Graph(SMALL), Graph(SMALL, requirements=200))
@@ -141,7 +140,6 @@ async def test_a_claim_is_no_dearer_with_200_requirements(setting: Setting) -> N
     assert many <= CLAIM_BAR * one
 
 
-@pytest.mark.xfail(reason="all ready tasks are sorted for the first page of them", strict=True)
 async def test_a_page_of_ready_tasks_is_no_dearer_among_many(setting: Setting) -> None:
     """The first 50 ready tasks take as many steps to list among 5,000 as among 100, to the bar."""
     graphs = (Graph(SMALL, ready=0.1), Graph(LARGE, ready=0.1))

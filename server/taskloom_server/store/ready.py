@@ -32,6 +32,16 @@ _FIRST = {
     )
     for order, rank in _RANKS.items()
 }
+_OF_ALL = Statement(
+    Tasks.select(Tasks.ready_as, Tasks.id)
+    .where(Tasks.ready_as.is_null(False))
+    .order_by(Tasks.priority.desc(), Tasks.number)
+    .limit(arg("limit")),
+    "limit",
+)
+# Whoever may take tasks of more groups than this is likely to find one among the first of all.
+_MANY_GROUPS = 4
+_LOOK_AT = 16
 
 
 _BELOW = subtree(arg("parent_id"))
@@ -66,6 +76,11 @@ class ReadyTasks:
 
         Those on which somebody works by an advisory claim come last.
         """
+        if order is ClaimOrder.PRIORITY and limit == 1 and len(groups) > _MANY_GROUPS:
+            wanted = frozenset(groups)
+            for group, task_id in _OF_ALL.all(self._connection, _LOOK_AT):
+                if group in wanted:
+                    return [task_id]
         best = self._first(groups, order, limit)
         if len(best) < limit:
             best += self._first([-group for group in groups], order, limit - len(best))

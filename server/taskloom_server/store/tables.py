@@ -132,6 +132,14 @@ Tasks.add_index(
     where=Tasks.ready_as.is_null(False),
     name="tasks_hottest",
 )
+# Of all groups, in the order in which they are listed. Its last column is only looked at.
+Tasks.add_index(
+    Tasks.priority.desc(),
+    Tasks.number,
+    Tasks.ready_as,
+    where=Tasks.ready_as.is_null(False),
+    name="tasks_ready_first",
+)
 # Of the workflow, too: how many tasks are in a state with a limit is counted in the index alone.
 Tasks.add_index(Tasks.status, Tasks.workflow, where=Tasks.deleted_at.is_null(), name="tasks_status")
 Tasks.add_index(Tasks.parent_id, where=Tasks.parent_id.is_null(False), name="tasks_parent")
