@@ -1,5 +1,7 @@
 """Leases: none ends before its time, and none long after it."""
 
+from dataclasses import replace
+
 from taskloom import v1
 
 from tests.robustness.story import Story
@@ -13,6 +15,19 @@ def test_lease_that_ends_too_soon(story: Story) -> None:
     story.wait(600)
     story.expire("t1")
     assert story.broken() == {"leases"}
+
+
+def test_lease_that_ends_on_the_millisecond(story: Story) -> None:
+    """A lease counts from the whole millisecond in which the server heard of its worker."""
+    story.claim("ann", "t1")
+    story.wait(500)
+    story.found_nothing("ann", v1.CLAIM_OUTCOME_LIMIT_REACHED)
+    attempts = story.calls[-1].attempts
+    heard = attempts[0].start
+    attempts[0] = replace(attempts[0], start=heard + 0.6)
+    story.now = int(heard) + 1_000
+    story.expire("t1")
+    assert story.judge() == []
 
 
 def test_lease_that_does_not_end(story: Story) -> None:

@@ -3,6 +3,7 @@
 from bisect import bisect_left
 from collections import defaultdict
 from dataclasses import dataclass
+from math import floor
 from typing import Any
 
 from taskloom import v1
@@ -179,7 +180,8 @@ class Leases(Promise):
         for call in step.calls:
             # Answered, so done after it was sent: a sign of life at that time at the earliest.
             if call.worker_id and call.verb not in _NO_SIGN and not call.in_stream:
-                self._saw(call.worker_id, call.start)
+                # The server's clock has whole milliseconds.
+                self._saw(call.worker_id, floor(call.start))
         for worker_id, time in self._heartbeats.get(step.revision, ()):
             self._saw(worker_id, time)
 

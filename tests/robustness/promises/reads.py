@@ -84,6 +84,7 @@ class Reads(Promise):
             and worker.connected
             and not model.paused
             and model.admits(worker, task)
+            and model.may_claim(worker, task)
             and model.room(task.image.workflow) > 0
             and model.begun(worker) - (task.id in worker.shares) < worker.image.max_claims
         )
