@@ -203,7 +203,7 @@ SIGNS_OF_LIFE: dict[str, Callable[[Client], Awaitable[object]]] = {
     "ClaimTask": lambda c: _claim(c, "w", "free"),
     "ClaimTask-again": lambda c: _claim(c, "w", "task"),
     "ClaimTask-refused": lambda c: _refused(_claim(c, "w", "blocked")),
-    "CompleteTask-refused": lambda c: _refused(_complete(c, "w", "free")),
+    "CompleteTask-refused": lambda c: _refused(_complete(c, "w", "parent")),
     "UpdateTask-refused": lambda c: _refused(_update(c, "task", worker_id="w", status="nowhere")),
     "MarkFiles-refused": lambda c: _refused(
         c.files.MarkFiles(v1.MarkFilesRequest(worker_id="w", paths=["a"], task_id="nowhere"))
@@ -268,8 +268,10 @@ async def test_any_sign_of_life_renews(
     await _create(client, "blocked", blocked_by=["task"])
     old = v1.AttachRequest(task_id="free", type="old")
     await client.attachments.Attach(old)
-    for worker, id in (("w", "task"), ("w", "also"), ("silent", "silent's")):
+    await _create(client, "parent")
+    for worker, id in (("w", "task"), ("w", "also"), ("w", "parent"), ("silent", "silent's")):
         await _claim(client, worker, id)
+    await _create(client, "child", parent_id="parent")
     clock.advance(LEASE - 1)
     await sign(client)
     task = await _show(client, "task")
@@ -278,6 +280,19 @@ async def test_any_sign_of_life_renews(
     await _expiry(client, "silent's")
     assert await _show(client, "task") == task, "its old lease has ended, and it is still held"
     clock.advance(LEASE - 1)
+    await _expiry(client, "task")
+
+
+async def test_lost_claim_is_no_sign_of_life(timed_client: Client, clock: "TestClock") -> None:
+    """Who shows a claim that is lost may be an earlier life of the worker, and renews nothing."""
+    client = timed_client
+    await _connect(client, "w")
+    for id in ("task", "lost"):
+        await _create(client, id)
+    await _claim(client, "w", "task")
+    clock.advance(LEASE - 1)
+    await _refused(_complete(client, "w", "lost"))
+    clock.advance(1)
     await _expiry(client, "task")
 
 

@@ -189,7 +189,8 @@ class Pair:
             )
         except Refused as refused:
             call.expected = str(refused)
-            self._outlive(getattr(call.request, "worker_id", ""))
+            if call.expected != "CLAIM_LOST":
+                self._outlive(getattr(call.request, "worker_id", ""))
             return
         call.expected = None if answer is WAITS else answer
         call.answered_at = self.world.now

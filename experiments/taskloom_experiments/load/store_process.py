@@ -56,9 +56,12 @@ class Store:
         self.claims = ClaimServicer(calls, OpenStreams(begun.incarnation))
         self.workers = WorkerServicer(calls)
 
-    async def run(self, verb: Any, ask: Any, idempotent: Any = None, undo: Any = None) -> Any:
+    async def run(
+        self, verb: Any, ask: Any, idempotent: Any = None, undo: Any = None, worker_id: str = ""
+    ) -> Any:
         """What the writer has: the verb joins the group."""
-        job = Job(verb, ask, idempotent, asyncio.get_running_loop().create_future(), undo)
+        future = asyncio.get_running_loop().create_future()
+        job = Job(verb, ask, idempotent, future, undo, worker_id)
         self._jobs.append(job)
         return await job.future
 

@@ -93,7 +93,8 @@ class Worker(_message.Message):
     @_builtins.property
     def heartbeat_time(self) -> _timestamp_pb2.Timestamp:
         """Its last sign of life: any call that names it as the worker and may change something, also
-        one that is refused, unless it could not even be read (INVALID_ARGUMENT) or was not let in.
+        one that is refused, unless for a claim that is lost, or because it could not even be read
+        (INVALID_ARGUMENT) or was not let in.
         """
 
     @_builtins.property

@@ -94,9 +94,9 @@ class WorkerServiceStub:
     was spent, so that the work at hand can be ended or given back, and run out then like
     any lease.
 
-    Every mutation that names a worker does the same, also one that is refused, so only an
-    agent at work on one long task needs it; a third of the lease is a good interval. The time
-    in which the server is down counts as silence, too.
+    Every mutation that names a worker does the same, also one that is refused but for
+    CLAIM_LOST, so only an agent at work on one long task needs it; a third of the lease is a
+    good interval. The time in which the server is down counts as silence, too.
 
     Errors:
       NOT_FOUND / WORKER_NOT_FOUND   unknown or disconnected: connect again
@@ -203,9 +203,9 @@ class WorkerServiceAsyncStub(WorkerServiceStub):
     was spent, so that the work at hand can be ended or given back, and run out then like
     any lease.
 
-    Every mutation that names a worker does the same, also one that is refused, so only an
-    agent at work on one long task needs it; a third of the lease is a good interval. The time
-    in which the server is down counts as silence, too.
+    Every mutation that names a worker does the same, also one that is refused but for
+    CLAIM_LOST, so only an agent at work on one long task needs it; a third of the lease is a
+    good interval. The time in which the server is down counts as silence, too.
 
     Errors:
       NOT_FOUND / WORKER_NOT_FOUND   unknown or disconnected: connect again
@@ -327,9 +327,9 @@ class WorkerServiceServicer(metaclass=_abc_1.ABCMeta):
         was spent, so that the work at hand can be ended or given back, and run out then like
         any lease.
 
-        Every mutation that names a worker does the same, also one that is refused, so only an
-        agent at work on one long task needs it; a third of the lease is a good interval. The time
-        in which the server is down counts as silence, too.
+        Every mutation that names a worker does the same, also one that is refused but for
+        CLAIM_LOST, so only an agent at work on one long task needs it; a third of the lease is a
+        good interval. The time in which the server is down counts as silence, too.
 
         Errors:
           NOT_FOUND / WORKER_NOT_FOUND   unknown or disconnected: connect again

@@ -95,13 +95,14 @@ class Calls:
         body: bytes = b"",
         undo: Callable[[Transaction, Result], object] | None = None,
         worth_it: Callable[[Response], bool] = _always,
+        free: str = "",
     ) -> Response:
         """The answer to a mutation, the same one again for the same request_id.
 
         ``answer`` makes the ``response`` of what the verb returned. ``body``: what belongs to
         the request besides its message. ``undo``: run if the caller has gone before the answer;
         with a request_id he finds it by asking again. ``worth_it``: whether an answer needs
-        to be remembered for that.
+        to be remembered for that. ``free``: a field that may differ when it is asked again.
         """
         request_id = read.identifier("request_id", request.request_id, optional=True)
         worker_id: str = getattr(request, "worker_id", "")
@@ -117,14 +118,23 @@ class Calls:
             perform,
             ask,
             Idempotent(
-                request_id, _fingerprint(request, body), _encode, response.FromString, worth_it
+                request_id,
+                _fingerprint(request, body, free),
+                _encode,
+                response.FromString,
+                worth_it,
             ),
             worker_id=worker_id,
         )
 
 
-def _fingerprint(request: Message, body: bytes) -> bytes:
+def _fingerprint(request: Message, body: bytes, free: str) -> bytes:
     """Of the request's type and contents: all that must be equal in a retry."""
+    if free and request.HasField(free):
+        fixed = type(request)()
+        fixed.CopyFrom(request)
+        fixed.ClearField(free)
+        request = fixed
     contents = request.SerializeToString(deterministic=True)
     name = request.DESCRIPTOR.name.encode()
     return hashlib.blake2b(name + b"\0" + contents + body, digest_size=16).digest()

@@ -74,7 +74,6 @@ class ClaimServicer(claim_service_pb2_grpc.ClaimServiceServicer):
         )
         if ask.files and ask.max_tasks > 1:
             raise InvalidField("files", "are marked for one task; max_tasks must be one with them")
-        request.ClearField("wait")  # the same request may be repeated with another one
         return await self._calls.write(
             request,
             claims.claim_next,
@@ -83,6 +82,7 @@ class ClaimServicer(claim_service_pb2_grpc.ClaimServiceServicer):
             _claimed,
             undo=claims.give_back,
             worth_it=_gives,
+            free="wait",
         )
 
     async def ReleaseTask(  # noqa: D102

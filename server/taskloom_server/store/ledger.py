@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import apsw
 
-from taskloom_server.graph.errors import DomainError, RequestIdReused, Superseded
+from taskloom_server.graph.errors import ClaimLost, DomainError, RequestIdReused, Superseded
 from taskloom_server.graph.events import EventType, Revision
 from taskloom_server.store.requests import Answer
 from taskloom_server.store.transaction import Noted, Transaction
@@ -120,6 +120,11 @@ def answer(jobs: Iterable[Job], take_back: Callable[[Job], None]) -> None:
             job.future.set_result(job.answer)
 
 
+def _shows_life(error: Exception) -> bool:
+    """Whether who is refused with this is who it says: a lost claim may be an earlier life's."""
+    return isinstance(error, DomainError) and not isinstance(error, ClaimLost)
+
+
 def _is_same(job: Job, other: Job) -> bool:
     """Whether two requests of one request_id are the same request."""
     one, two = job.idempotent, other.idempotent
@@ -208,7 +213,7 @@ class Ledger:
             if isinstance(error, apsw.Error) and not isinstance(error, apsw.ConstraintError):
                 raise  # the disk, not the verb
             execute("ROLLBACK TO verb")
-            if job.worker_id and not again and isinstance(error, DomainError):
+            if job.worker_id and not again and _shows_life(error):
                 tx.workers.still_lives(job.worker_id, tx.now)
             execute("RELEASE verb")
             tx.requirements.forget()
