@@ -253,7 +253,12 @@ async def test_who_begins_only_what_is_assigned(serve: Serving) -> None:
         for mode in (v1.CLAIM_MODE_EXCLUSIVE, v1.CLAIM_MODE_ADVISORY):
             error = await refusal(claim(client, "hand", "a", mode=mode))
             assert (error.reason, error.code.name) == ("ROLE_FORBIDS", "PERMISSION_DENIED")
-            assert error.metadata == {"role": "hand", "right": "claim", "roles": "lead"}
+            assert error.metadata == {
+                "role": "hand",
+                "right": "claim",
+                "workflow": "board",
+                "roles": "lead",
+            }
             answer = await claim_next(client, "hand", mode=mode)
             assert answer.outcome == v1.CLAIM_OUTCOME_ROLE_FORBIDS
         await update(client, "a", worker_id="lead", assignee="hand")
@@ -272,7 +277,12 @@ async def test_a_role_that_all_lack_or_have(serve: Serving) -> None:
         await connect(client, "stranger")
         await create(client, "t")
         error = await refusal(claim(client, "stranger", "t"))
-        assert error.metadata == {"role": "", "right": "claim", "roles": "lead"}
+        assert error.metadata == {
+            "role": "",
+            "right": "claim",
+            "workflow": "board",
+            "roles": "lead",
+        }
     async with serve(board(roles=(LEAD, CODER))) as client:
         await connect(client, "stranger")
         await create(client, "u")
@@ -326,7 +336,7 @@ async def test_why_says_so(serve: Serving) -> None:
         await connect(client, "hand", tags=["x"])
         (one,) = await explained(client, "t", "hand")
         assert (one.type, list(one.worker_ids)) == (v1.OBSTACLE_TYPE_ROLE, ["hand"])
-        assert "role 'hand' of worker 'hand' may not claim" in one.message
+        assert "role 'hand' of worker 'hand' in workflow 'board' may not claim" in one.message
         (everybody,) = await explained(client, "t")
         assert everybody.type == v1.OBSTACLE_TYPE_ROLE
         await connect(client, "lead", tags=["lead", "x"])

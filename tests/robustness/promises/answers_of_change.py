@@ -31,6 +31,8 @@ def _stands(model: Model, task: v1.Task) -> bool:
 @judges("RenameTask")
 def _renamed(call: Call, step: Step, model: Model) -> str:
     old, new = call.ask.task_id, call.ask.new_task_id
+    if old == new:  # which changes nothing
+        return "" if _stands(model, call.answer.task) else f"{old} is not as it was answered"
     event = event_of(step, v1.EVENT_TYPE_TASK_RENAMED, task_id=old, reason=call.tag)
     if event is None or event.task.id != new:
         return f"{old} did not become {new} by it"
