@@ -285,7 +285,7 @@ async def test_what_a_cancelled_call_was_given_is_given_back(
             await asyncio.sleep(0)
         call.cancel()
         await created
-        [given] = await asyncio.gather(call, return_exceptions=True)
+        given = (await asyncio.gather(call, return_exceptions=True))[0]
     shown = (await graph.tasks.GetTask(v1.GetTaskRequest(task_id="new"))).task
     if isinstance(given, asyncio.CancelledError):
         # Who is known to have gone is undone by the server, in its own time.
