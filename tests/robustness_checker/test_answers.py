@@ -67,6 +67,22 @@ def test_claim_of_which_the_answer_was_lost(story: Story) -> None:
     assert story.judge() == []
 
 
+def test_effect_of_a_claim_of_which_the_answer_was_lost(story: Story) -> None:
+    """The marks of such a claim are made at another revision than the answer of before."""
+    tag = story.next_tag
+    ask = v1.ClaimNextTaskRequest(worker_id="ann", files=["a"], mark_reason=tag, request_id="r")
+    call = story.call("ClaimNextTask", ask, v1.ClaimNextTaskResponse(revision=story.revision))
+    first = call.attempts[0]
+    call.attempts.append(Attempt(first.start, first.end, "UNAVAILABLE", "", "", b""))
+    claimed = story.claimed("ann", "t1")
+    mark = v1.FileMark(path="a", worker_id="ann", task_id="t1", reason=tag)
+    marked = story.event(v1.EVENT_TYPE_FILE_MARKED, worker="ann", reason=tag, file_mark=mark)
+    story.happen(claimed, marked)
+    assert story.judge() == []
+    call.attempts.pop()
+    assert "once" in story.broken()
+
+
 def test_metrics_that_count_twice(story: Story) -> None:
     """A sum that is more than what was reported."""
     event = story.moved(v1.EVENT_TYPE_TASK_UPDATED, "t1")

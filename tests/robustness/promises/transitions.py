@@ -246,12 +246,14 @@ class Explained(Promise):
         problem = ""
         if made != step.revision:
             problem = f"took effect twice, at revisions {made} and {step.revision}"
+        elif call.unknown:
+            pass  # also after an answer that is not remembered
         elif call.answer is not None and call.answer.revision != step.revision:
             problem = (
                 f"was answered with revision {call.answer.revision}, "
                 f"but took effect at {step.revision}"
             )
-        elif call.answer is None and not call.unknown:
+        elif call.answer is None:
             problem = f"was refused, but took effect at revision {step.revision}"
         if problem:
             self.violated(
