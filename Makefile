@@ -6,7 +6,7 @@ PROTOS := $(wildcard protos/taskloom/v1/*.proto)
 STUBS ?= protos
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test robustness bench lint proto format tools clean
+.PHONY: help demo test robustness soak bench lint proto format tools clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -20,6 +20,9 @@ test: $(VENV)/installed ## Set up, and run all tests
 
 robustness: $(VENV)/installed ## Attack a server for 20 minutes and 1,000,000 calls, and check its history
 	$(BIN)/python -m tests.robustness --calls 1000000 --minutes 20 --round-calls 50000 --faults 36
+
+soak: $(VENV)/installed ## Let clients come and go for an hour, and see whether the server grows
+	$(BIN)/taskloom soak --output results/soak
 
 bench: $(VENV)/installed ## Measure how fast the server is on this machine, into results/bench
 	$(BIN)/taskloom load --output results/bench

@@ -276,3 +276,17 @@ async def test_an_attachment_leaves_its_task_as_it_is(client: Client) -> None:
     before = (await client.tasks.GetTask(request)).task
     await attach(client, "a", "note", b"x")
     assert (await client.tasks.GetTask(request)).task == before
+
+
+async def test_an_upload_that_breaks_is_no_attachment(client: Client) -> None:
+    """What came before a call was cancelled is never taken for all of it."""
+    await create(client, "a")
+    for _ in range(40):
+        call = client.attachments.UploadAttachment()
+        options = v1.UploadOptions(task_id="a", type="t")
+        await call.write(v1.UploadAttachmentRequest(options=options))
+        await call.write(v1.UploadAttachmentRequest(chunk=b"half of it"))
+        await client.admin.GetStatus(v1.GetStatusRequest())  # so that it has come
+        call.cancel()
+    await client.upload("a", "whole", b"all of it")
+    assert await listed(client, "a") == [("whole", 0)]

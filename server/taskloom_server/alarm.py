@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from taskloom_server.clock import Clock
 
 EVERYTHING_ELSE = ""
+_SPARE = 100  # times that nothing is due at any more, beside one for each that counts
 _AT_ONCE = 100  # names seen to together, so that other calls come between them
 
 
@@ -34,6 +35,9 @@ class Alarm:
             self._sooner.set()
         self._due_at[name] = deadline
         heapq.heappush(self._times, (deadline, name))
+        if len(self._times) > 2 * len(self._due_at) + _SPARE:
+            self._times = [(due_at, name) for name, due_at in self._due_at.items()]
+            heapq.heapify(self._times)
 
     async def run(self) -> None:
         """See to what is due until cancelled."""

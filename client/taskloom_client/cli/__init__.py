@@ -193,7 +193,7 @@ _add_group(
         "template": experiments.template,
     },
 )
-_add("Experiments", {"load": load.load})
+_add("Experiments", {"load": load.load, "soak": load.soak})
 
 
 def main() -> None:

@@ -74,3 +74,46 @@ def load(
         raise typer.Exit(commands.compare_command(*compare))
     choice = Choice(agents, tuple(sorted(tasks or ())), rounds, seconds)
     raise typer.Exit(commands.load_command(scenarios or (), output, choice))
+
+
+def soak(
+    *,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="DIR", help="Where the report goes.")
+    ] = Path("results/soak"),
+    minutes: Annotated[
+        float,
+        typer.Option("--minutes", metavar="N", help="For how long.", min=0.2, max=100_000),
+    ] = 60.0,
+    every: Annotated[
+        float,
+        typer.Option("--every", metavar="S", help="How often it is looked at.", min=0.5, max=600),
+    ] = 10.0,
+    rest: Annotated[
+        float,
+        typer.Option(
+            "--rest",
+            metavar="S",
+            help="Of each client between two rounds, on the average.",
+            min=0,
+            max=60,
+        ),
+    ] = 1.0,
+) -> None:
+    """See whether a server grows on which clients come and go for long.
+
+    Connections and streams are opened and cancelled all the time, by agents of
+    all kinds, watches and uploads; memory, open files, threads, the database
+    and its log at the end are compared with those after five minutes (of a
+    shorter run: after half of it).
+    Linux only. Exits with 0, or 1 where something grew more than it may, 2 for
+    wrong input, 128 plus the number of the signal when interrupted; what was
+    seen until then is reported.
+    """
+    try:
+        from taskloom_experiments.load import commands  # noqa: PLC0415 - an extra
+        from taskloom_experiments.load.soak import SoakSettings  # noqa: PLC0415
+    except ModuleNotFoundError as error:
+        raise missing_extra("experiments", error.name) from error
+    settings = SoakSettings(seconds=60 * minutes, every_s=every, rest_s=rest)
+    raise typer.Exit(commands.soak_command(output, settings))

@@ -6,4 +6,7 @@ processes that call it: load generators (``generators`` starts ``generator``, wh
 ``orders`` by ``operations``), or crowds of agents who wait (``crowd`` starts ``waiting_agents``).
 It gives back what it ``Measured``; ``report`` writes that down, with ``charts``, and ``compared``
 compares two of them. Times are taken by the monotonic clock, which is one for all processes.
+
+``taskloom soak`` (`make soak`) looks at what grows, not at speed: ``soak`` compares samples of a
+server on which ``commotion`` is made, by a process of its own (``commotion_process``).
 """

@@ -10,6 +10,7 @@ from taskloom_experiments import chart_style as style
 from taskloom_experiments.load.measured import Curve, Measured
 
 _KNEE = "knee"
+_MOST_MARKERS = 30  # on a line
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,11 @@ CHARTS = {
     "time to tell all": Chart(
         "From one event, or no-op message, to the last who has it", "who hear it", "ms", log_y=True
     ),
+    "memory over time": Chart("Memory of the server", "minutes", "MiB", log_x=False),
+    "descriptors and threads over time": Chart(
+        "What the server has open", "minutes", "number", log_x=False
+    ),
+    "files over time": Chart("Files of the server", "minutes", "MiB", log_x=False),
 }
 
 
@@ -68,7 +74,7 @@ def _draw(chart: Chart, curves: Sequence[Curve], machine: str, file: Path) -> No
             *zip(*curve.points, strict=True),
             color=look.colour,
             linestyle=look.line,
-            marker=look.marker,
+            marker=look.marker if len(curve.points) <= _MOST_MARKERS else None,
             markersize=6,
             linewidth=2,
             label=curve.label,

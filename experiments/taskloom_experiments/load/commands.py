@@ -1,14 +1,15 @@
 """What the command line does about load: measure scenarios, compare two measurements.
 
-Whether a bar is met is said, and is not the exit code: a shared machine has its moods. What was
-measured is on the disk after each scenario, also when a later one fails or is interrupted.
+Whether a bar is met is said, and is not the exit code: a shared machine has its moods. Only a
+soak's bars are, since what it asks is whether anything grows. What was measured is on the disk
+after each scenario, also when a later one fails or is interrupted.
 """
 
 import asyncio
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from taskloom_client import TaskloomError
@@ -21,6 +22,7 @@ from taskloom_experiments.load.machine import describe_machine
 from taskloom_experiments.load.measured import Measured
 from taskloom_experiments.load.report import MARKDOWN_FILE, tables, write_report
 from taskloom_experiments.load.scenarios import SCENARIOS, Choice
+from taskloom_experiments.load.soak import SoakSettings, measure_soak
 
 OUTPUT = Path("results/bench")
 _GRAPHS = "graphs"
@@ -49,6 +51,51 @@ def load_command(names: Sequence[str], output: Path, choice: Choice) -> int:
         print(tables(session.measured))
         print(f"\nreport: {output / MARKDOWN_FILE}")
     return code
+
+
+@ending
+def soak_command(output: Path, settings: SoakSettings) -> int:
+    """Let clients come and go for long; print what grew, and leave a report.
+
+    Returns 0, or 1 where a bar is missed or something went wrong, 2 for wrong input and 128 plus
+    the number of the signal when interrupted; what was seen until then is told all the same.
+    """
+    output.mkdir(parents=True, exist_ok=True)
+    seen: list[Measured] = []
+
+    def tell_of(measured: Measured) -> None:
+        seen[:] = [measured]
+        print(f"\r{measured.scenario}", end="", file=sys.stderr, flush=True)
+
+    try:
+        code = asyncio.run(_soak(output, settings, tell_of))
+    finally:
+        if seen:
+            print(file=sys.stderr)
+            write_report(output, describe_machine(), seen)
+            print(tables(seen))
+            print(f"\nreport: {output / MARKDOWN_FILE}")
+    missed = any(figure.met is False for measured in seen for figure in measured.figures)
+    return code or (FAILED if missed else OK)
+
+
+async def _soak(output: Path, settings: SoakSettings, tell_of: Callable[[Measured], None]) -> int:
+    interruption = Interruption()
+    with (
+        interruption.listening(),
+        tempfile.TemporaryDirectory(prefix=".soak-", dir=output) as place,
+    ):
+        try:
+            async with interruption.scope():
+                await measure_soak(settings, Path(place), tell_of)
+        except Interrupted as stopped:
+            tell(stopped)
+            assert interruption.signal is not None
+            return 128 + interruption.signal
+        except (ExperimentError, TaskloomError, TimeoutError) as error:
+            tell(f"soak: {str(error) or 'no answer came within the time that it may take'}")
+            return FAILED
+    return OK
 
 
 @ending

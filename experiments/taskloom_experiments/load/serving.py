@@ -56,6 +56,14 @@ class Served:
         status = Path(f"/proc/{self.process.pid}/status").read_text(encoding="utf-8")
         return int(status.partition("VmHWM:")[2].split()[0]) * 1024
 
+    def descriptors(self) -> int:
+        """Files, sockets and pipes that it has open."""
+        return len(os.listdir(f"/proc/{self.process.pid}/fd"))
+
+    def threads(self) -> int:
+        """Threads that it has."""
+        return len(os.listdir(f"/proc/{self.process.pid}/task"))
+
     async def settled_bytes(self, client: Client) -> int:
         """Memory that is resident after it gave back what it does not need."""
         await settle(client.channel)(Empty())

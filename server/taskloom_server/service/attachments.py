@@ -103,6 +103,9 @@ class AttachmentServicer(attachment_service_pb2_grpc.AttachmentServiceServicer):
         try:
             async for request in requests:
                 await _append(part, request)
+            # To gRPC's iterator a call that was cancelled is at its end like one that is whole,
+            # and the cancellation comes later. But on a call that is cancelled nothing can be sent.
+            await context.send_initial_metadata(())
             await part.finish()
             _check_whole(part, options)
             return await self._keep(part, ask, options)

@@ -178,6 +178,7 @@ class WorkStream:
         task = asyncio.create_task(guarded())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(lambda _: work.close())  # cancelled before it began, it never would
         return task
 
     async def _read(self, requests: AsyncIterator[pb.WorkRequest]) -> None:

@@ -15,11 +15,12 @@ from playhouse.apsw_ext import APSWDatabase
 
 APPLICATION_ID = 0x746C6F6D  # "tlom", in the file's header: this is ours
 _STATEMENTS_CACHED = 400  # more than there are compiled ones, so that none is prepared twice
+WAL_LIMIT = 64 << 20  # bytes: what the log is cut to, should readers have kept it from checkpoints
 _WRITER_PRAGMAS = (
     ("journal_mode", "wal"),
     ("synchronous", "full"),  # an answered write survives a power cut
     ("wal_autocheckpoint", 4000),  # pages: some 16 MB
-    ("journal_size_limit", 64 << 20),
+    ("journal_size_limit", WAL_LIMIT),
     ("cache_size", -64_000),  # KiB
     ("temp_store", "memory"),
 )

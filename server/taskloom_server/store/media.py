@@ -50,6 +50,12 @@ def media_folder(db: Path) -> Path:
     return real.with_name(real.name + "-media")
 
 
+def _close(opening: "asyncio.Future[IO[bytes]]") -> None:
+    """Close a file that was opened for nobody any more."""
+    if not opening.cancelled() and opening.exception() is None:
+        opening.result().close()
+
+
 class Part:
     """A content that is being received: its bytes so far, in a file from a given size on."""
 
@@ -333,7 +339,12 @@ class Media:
 
         Raises ContentDamaged, before the last chunk at the latest.
         """
-        file = await self._run_reading(name, self._open, name, size)
+        opening = asyncio.ensure_future(self._run_reading(name, self._open, name, size))
+        try:
+            file = await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            opening.add_done_callback(_close)
+            raise
         try:
             digest = hashlib.sha256()
             left = size
