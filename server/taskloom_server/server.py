@@ -76,10 +76,15 @@ _SERVICES = [
     )
 ]
 _HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
+_NO_LIMIT = 2**31 - 1
 _OPTIONS = [
     ("grpc.so_reuseport", 0),  # a second server on the port must fail, not share it
     ("grpc.max_receive_message_length", 8 << 20),
     ("grpc.max_send_message_length", 64 << 20),
+    # The Gate turns away, with a reason: of more than 1,000 that come in an instant gRPC itself
+    # would cut off some at random, as CANCELLED, which says neither why nor whether it was done.
+    ("grpc.server.max_pending_requests", _NO_LIMIT),
+    ("grpc.server.max_pending_requests_hard_limit", _NO_LIMIT),
     # Clients may ping every 30 s, also without a call under way.
     ("grpc.http2.min_ping_interval_without_data_ms", 25_000),
     ("grpc.keepalive_permit_without_calls", 1),
