@@ -47,6 +47,7 @@ from taskloom_server.service.interceptors import Gate
 from taskloom_server.service.reflection import enable_reflection
 from taskloom_server.service.snapshots import Snapshots
 from taskloom_server.service.tasks import TaskServicer
+from taskloom_server.service.unread import Unread
 from taskloom_server.service.watches import WatchServicer
 from taskloom_server.service.work import OpenStreams
 from taskloom_server.service.workers import WorkerServicer
@@ -138,6 +139,7 @@ class House:
     media: Media
     queries: Queries
     max_snapshot: int  # bytes
+    max_unread: int  # bytes
     writer: Writer | InlineWriter
     failed: "asyncio.Future[Exception]"  # done when nothing can be written any more
     reload: Callable[[], Awaitable[bool]]  # as of Running
@@ -151,7 +153,7 @@ class House:
             ClaimServicer(calls, self.streams), server
         )
         watch_service_pb2_grpc.add_WatchServiceServicer_to_server(
-            WatchServicer(calls, feed, self.tail), server
+            WatchServicer(calls, feed, self.tail, Unread(self.max_unread)), server
         )
         file_service_pb2_grpc.add_FileServiceServicer_to_server(FileServicer(calls), server)
         attachment_service_pb2_grpc.add_AttachmentServiceServicer_to_server(
@@ -270,6 +272,7 @@ async def housed(
             media,
             queries,
             settings.max_snapshot_mib << 20,
+            settings.max_unread_mib << 20,
             writer,
             failed,
             reload,
@@ -297,6 +300,7 @@ async def serving(
             max_watches=settings.max_watches,
             max_waits=settings.max_waits,
             max_transfers=settings.max_transfers,
+            max_unread=settings.max_unread_mib << 20,
         )
         server = aio.server(interceptors=(gate,), options=_OPTIONS)
         stack.push_async_callback(server.stop, 0)
