@@ -110,6 +110,7 @@ class Gate(aio.ServerInterceptor):
                 if handler.request_streaming
                 else _decoding(handler.request_deserializer)
             ),
+            "response_serializer": _encode,
         }
 
         async def answer(request: Any, context: aio.ServicerContext[Any, Any]) -> Any:
@@ -124,10 +125,10 @@ class Gate(aio.ServerInterceptor):
 
         async def guarded_answer(request: Any, context: aio.ServicerContext[Any, Any]) -> Any:
             try:
-                encoded = _encode(await answer(request, context))
-                if len(encoded) > _LARGE:
-                    self._unread.hold(context, len(encoded), may_refuse=_only_reads(request))
-                return encoded
+                response = await answer(request, context)
+                if _only_reads(request) and (size := response.ByteSize()) > _LARGE:
+                    self._unread.hold(context, size)
+                return response
             except Exception as error:
                 await _abort(context, method, error)
 
@@ -156,7 +157,6 @@ class Gate(aio.ServerInterceptor):
             return grpc.unary_unary_rpc_method_handler(guarded_answer, **serialization)
         if handler.stream_unary:
             return grpc.stream_unary_rpc_method_handler(guarded_answer, **serialization)
-        serialization["response_serializer"] = _encode
         if handler.unary_stream:
             return grpc.unary_stream_rpc_method_handler(guarded_stream, **serialization)
         return grpc.stream_stream_rpc_method_handler(guarded_stream, **serialization)

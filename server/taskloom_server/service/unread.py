@@ -14,21 +14,19 @@ _COME_BACK_MS = 1000
 
 
 class Unread:
-    """The bytes that are held for calls, up to a limit of those that may be refused."""
+    """The bytes that are held for calls, up to a limit."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._sizes: dict[Any, int] = {}  # by context
         self._held = 0
 
-    def hold(
-        self, context: aio.ServicerContext[Any, Any], size: int, *, may_refuse: bool = True
-    ) -> None:
+    def hold(self, context: aio.ServicerContext[Any, Any], size: int) -> None:
         """Count so much for a call, until it is released or over.
 
         Raises TooManyCalls where it would be too much, unless it is the only one.
         """
-        if may_refuse and self._held and self._held + size > self._limit:
+        if self._held and self._held + size > self._limit:
             raise TooManyCalls(
                 f"the server holds {self._held >> 20} MiB of answers for clients who have not "
                 f"read them yet, and its limit is {self._limit >> 20} MiB",
