@@ -1,6 +1,7 @@
 """Main: settings, logging, signals, exit codes, and sentences instead of tracebacks."""
 
 import asyncio
+import contextlib
 import resource
 import signal
 import sys
@@ -41,7 +42,8 @@ def _allow_connections() -> None:
     The usual 1,024 would be fewer than there may be watches, each on a connection of its own.
     """
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    with contextlib.suppress(ValueError, OSError):  # macOS: says "no limit", and has one
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 async def _serve(settings: Settings) -> int:
