@@ -20,6 +20,7 @@ EXAMPLES: dict[str, tuple[Any, str, str, str]] = {
     "max_waits": (10_000, "3", "4", "5"),
     "max_queries": (4, "1", "2", "3"),
     "max_transfers": (64, "3", "4", "5"),
+    "max_unread_mib": (512, "6", "7", "8"),
     "max_snapshot_mib": (4_096, "6", "7", "8"),
     "history_hours": (168.0, "1", "2.5", "24"),
     "history_revisions": (1_000_000, "10", "20", "30"),

@@ -1,6 +1,8 @@
 """Main: settings, logging, signals, exit codes, and sentences instead of tracebacks."""
 
 import asyncio
+import contextlib
+import resource
 import signal
 import sys
 from pathlib import Path
@@ -27,10 +29,21 @@ def run(config: Path | None = None, **flags: Any) -> int:
     try:
         settings = read_settings(config, **flags)
         configure_logging(settings.log_level, settings.log_format)
+        _allow_connections()
         return asyncio.run(_serve(settings))
     except (SettingsError, WorkflowFileError, CannotOpen, CannotListen) as error:
         print(f"error: {error}", file=sys.stderr)
         return EXIT_UNUSABLE
+
+
+def _allow_connections() -> None:
+    """Take as many files, and so connections, as the system lets this process have.
+
+    The usual 1,024 would be fewer than there may be watches, each on a connection of its own.
+    """
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):  # macOS: says "no limit", and has one
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 async def _serve(settings: Settings) -> int:

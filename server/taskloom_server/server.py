@@ -47,6 +47,7 @@ from taskloom_server.service.interceptors import Gate
 from taskloom_server.service.reflection import enable_reflection
 from taskloom_server.service.snapshots import Snapshots
 from taskloom_server.service.tasks import TaskServicer
+from taskloom_server.service.unread import Unread
 from taskloom_server.service.watches import WatchServicer
 from taskloom_server.service.work import OpenStreams
 from taskloom_server.service.workers import WorkerServicer
@@ -76,10 +77,15 @@ _SERVICES = [
     )
 ]
 _HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
+_NO_LIMIT = 2**31 - 1
 _OPTIONS = [
     ("grpc.so_reuseport", 0),  # a second server on the port must fail, not share it
     ("grpc.max_receive_message_length", 8 << 20),
     ("grpc.max_send_message_length", 64 << 20),
+    # The Gate turns away, with a reason: of more than 1,000 that come in an instant gRPC itself
+    # would cut off some at random, as CANCELLED, which says neither why nor whether it was done.
+    ("grpc.server.max_pending_requests", _NO_LIMIT),
+    ("grpc.server.max_pending_requests_hard_limit", _NO_LIMIT),
     # Clients may ping every 30 s, also without a call under way.
     ("grpc.http2.min_ping_interval_without_data_ms", 25_000),
     ("grpc.keepalive_permit_without_calls", 1),
@@ -133,6 +139,7 @@ class House:
     media: Media
     queries: Queries
     max_snapshot: int  # bytes
+    max_unread: int  # bytes
     writer: Writer | InlineWriter
     failed: "asyncio.Future[Exception]"  # done when nothing can be written any more
     reload: Callable[[], Awaitable[bool]]  # as of Running
@@ -146,7 +153,7 @@ class House:
             ClaimServicer(calls, self.streams), server
         )
         watch_service_pb2_grpc.add_WatchServiceServicer_to_server(
-            WatchServicer(calls, feed, self.tail), server
+            WatchServicer(calls, feed, self.tail, Unread(self.max_unread)), server
         )
         file_service_pb2_grpc.add_FileServiceServicer_to_server(FileServicer(calls), server)
         attachment_service_pb2_grpc.add_AttachmentServiceServicer_to_server(
@@ -265,6 +272,7 @@ async def housed(
             media,
             queries,
             settings.max_snapshot_mib << 20,
+            settings.max_unread_mib << 20,
             writer,
             failed,
             reload,
@@ -292,6 +300,7 @@ async def serving(
             max_watches=settings.max_watches,
             max_waits=settings.max_waits,
             max_transfers=settings.max_transfers,
+            max_unread=settings.max_unread_mib << 20,
         )
         server = aio.server(interceptors=(gate,), options=_OPTIONS)
         stack.push_async_callback(server.stop, 0)

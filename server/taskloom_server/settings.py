@@ -46,6 +46,9 @@ class Settings(BaseSettings):
     max_queries: int = Field(default=4, ge=1)
     # Attachments that come and go as streams, at once: each takes some MiB of memory.
     max_transfers: int = Field(default=64, ge=1)
+    # Large answers that their clients have not read yet, in MiB together, and likewise the states
+    # with which watches begin.
+    max_unread_mib: int = Field(default=512, ge=1)
     # A snapshot that comes, unpacked, in MiB: it is put into a file first.
     max_snapshot_mib: int = Field(default=4_096, ge=1)
     # How much of the history of events is kept for watches to start from: what is younger than

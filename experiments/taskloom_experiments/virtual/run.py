@@ -157,6 +157,7 @@ class _World:
                     max_watches=settings.max_watches,
                     max_waits=settings.max_waits,
                     max_transfers=settings.max_transfers,
+                    max_unread=settings.max_unread_mib << 20,
                 )
             )
             free = Channel(handlers, Ways(_FREE, ""), Desk(0.0))

@@ -21,6 +21,7 @@ from taskloom_server.graph.errors import (
     TooManyWatches,
 )
 from taskloom_server.service.errors import code_of, message_of, trailing_metadata
+from taskloom_server.service.unread import Unread
 from taskloom_server.store.ledger import WriterStopped
 
 _OURS = "/taskloom."
@@ -28,6 +29,7 @@ _MAY_WAIT = frozenset(
     ("/taskloom.v1.ClaimService/ClaimNextTask", "/taskloom.v1.FileService/MarkFiles")
 )
 _COME_BACK_MS = 1000
+_LARGE = 64 << 10  # bytes of an answer: more than gRPC takes at once for one who does not read
 
 _log = structlog.get_logger("service")
 
@@ -36,12 +38,14 @@ class _Kind(Enum):
     """What is counted together; the value is how a person would call it."""
 
     CALL = "calls under way"
+    HEARTBEAT = "heartbeats under way"
     WATCH = "watches open"
     WAIT = "claims waiting and streams of work"
     TRANSFER = "attachments coming and going"
 
 
 _OF_METHOD = {
+    "/taskloom.v1.WorkerService/Heartbeat": _Kind.HEARTBEAT,
     "/taskloom.v1.WatchService/WatchTasks": _Kind.WATCH,
     "/taskloom.v1.ClaimService/Work": _Kind.WAIT,
     "/taskloom.v1.AttachmentService/UploadAttachment": _Kind.TRANSFER,
@@ -52,20 +56,30 @@ _OF_METHOD = {
 class Gate(aio.ServerInterceptor):
     """Lets calls of taskloom's services in, up to a number of each kind, until it is closed.
 
-    Watches, claims that wait with streams of work, transfers of attachments, and all other calls
-    are counted apart, so that neither watches nor idle agents can keep claims out, and what the
-    transfers hold in memory is bounded.
+    Watches, claims that wait with streams of work, transfers of attachments, heartbeats, and all
+    other calls are counted apart, so that neither watches nor idle agents can keep claims out, no
+    flood can make leases end, and what the transfers hold in memory is bounded. So is what is
+    held of large answers that are not read.
     """
 
     def __init__(
-        self, *, max_calls: int, max_watches: int, max_waits: int, max_transfers: int
+        self,
+        *,
+        max_calls: int,
+        max_watches: int,
+        max_waits: int,
+        max_transfers: int,
+        max_unread: int,
     ) -> None:
+        """``max_unread`` is in bytes."""
         self._limits = {
             _Kind.CALL: max_calls,
+            _Kind.HEARTBEAT: max_calls,
             _Kind.WATCH: max_watches,
             _Kind.WAIT: max_waits,
             _Kind.TRANSFER: max_transfers,
         }
+        self._unread = Unread(max_unread)
         self._inside = dict.fromkeys(_Kind, 0)
         self._handlers: dict[str, Any] = {}
         self.closed = False
@@ -111,7 +125,10 @@ class Gate(aio.ServerInterceptor):
 
         async def guarded_answer(request: Any, context: aio.ServicerContext[Any, Any]) -> Any:
             try:
-                return await answer(request, context)
+                response = await answer(request, context)
+                if _only_reads(request) and (size := response.ByteSize()) > _LARGE:
+                    self._unread.hold(context, size)
+                return response
             except Exception as error:
                 await _abort(context, method, error)
 
@@ -159,6 +176,11 @@ class Gate(aio.ServerInterceptor):
 def _encode(response: Message) -> bytes:
     """Equal answers as equal bytes: the entries of a map would come in any order else."""
     return response.SerializeToString(deterministic=True)
+
+
+def _only_reads(request: Any) -> bool:
+    """Whether a call changes nothing, and may be refused after it was made."""
+    return isinstance(request, Message) and "request_id" not in request.DESCRIPTOR.fields_by_name
 
 
 def _decoding(deserialize: Callable[[bytes], Any]) -> Callable[[bytes], Any]:

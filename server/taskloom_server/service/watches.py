@@ -21,23 +21,29 @@ from taskloom_server.graph.events import Event, EventType, Revision
 from taskloom_server.graph.tasks import Task
 from taskloom_server.service import read, show
 from taskloom_server.service.calls import Calls
+from taskloom_server.service.unread import Unread
 from taskloom_server.store.tail import Tail
 
 EVENTS_A_MESSAGE = 500
 _EVENTS_A_READ = 100  # a watch that is stuck keeps what it has read
 _DEFAULT_PROGRESS_MS = 30_000
 _AT_REST = 30.0  # seconds
+# A task that is to be told is there some four times over: as read, in a message, and twice as its
+# bytes. Each has some 1,000 bytes beside the description.
+_COPIES, _TASK = 4, 1_000
 _EVENT_TYPES = frozenset(map(int, EventType))
 
 
 class WatchServicer(watch_service_pb2_grpc.WatchServiceServicer):
-    """See watch_service.proto. A watch holds a cursor and nothing else.
+    """See watch_service.proto. A watch holds a cursor and nothing else, once it has told the
+    state of which ``unread`` bounds how much is held.
 
     Hence the loops: a ``for`` would keep the last message and all that it was made of.
     """
 
-    def __init__(self, calls: Calls, feed: Feed, tail: Tail) -> None:
+    def __init__(self, calls: Calls, feed: Feed, tail: Tail, unread: Unread) -> None:
         self._calls = calls
+        self._unread = unread
         self._feed = feed
         self._tail = tail
 
@@ -63,11 +69,14 @@ class WatchServicer(watch_service_pb2_grpc.WatchServiceServicer):
         if request.include_state:
             state = await self._calls.read(watches.list_state, watched)
             watched, cursor, incarnation = state.watched, state.revision, state.incarnation
+            size = sum(_TASK + len(task.description) for task in state.tasks)
+            self._unread.hold(context, _COPIES * size)
             yield _message(0, created=pb.WatchCreated(incarnation=incarnation))
             messages = _state_messages(state.tasks)
             del state
             while (message := next(messages, None)) is not None:
                 yield message
+            self._unread.release(context)
             yield _message(cursor, synced=pb.WatchSynced())
         else:
             watched = await self._calls.read(watches.begin_watch, watched)
