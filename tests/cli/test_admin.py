@@ -1,6 +1,7 @@
 """taskloom status, pause, resume, reset, workflow: the state of the whole."""
 
 import asyncio
+import contextlib
 import os
 import pty
 import signal
@@ -109,7 +110,12 @@ def _reset_on_a_terminal(answer: bytes | None, environment: dict[str, str]) -> t
                 asked += os.read(process.stderr.fileno(), 1000)
             assert b"This deletes 1 task and the whole history" in asked
             if answer is None:
-                process.send_signal(signal.SIGINT)
+                # CPython misses one that comes just before it begins to read.
+                for _ in range(6):
+                    process.send_signal(signal.SIGINT)
+                    with contextlib.suppress(subprocess.TimeoutExpired):
+                        process.wait(5)
+                        break
             else:
                 terminal.write(answer)
             return process.wait(30), process.stderr.read().decode().strip(" :\n")
