@@ -186,5 +186,6 @@ async def test_no_stream_begins_while_the_server_stops(start_server: Callable[..
             async with asyncio.timeout(5):
                 end = asyncio.create_task(stream.end())
                 await stack.aclose()
-                assert (await end).code.name == "UNAVAILABLE"
+                # gRPC itself ends a call as CANCELLED that comes in the very instant of the stop.
+                assert (await end).code.name in ("UNAVAILABLE", "CANCELLED")
         await client.close()
