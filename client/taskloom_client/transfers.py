@@ -7,6 +7,7 @@ import asyncio
 import hashlib
 import os
 import tempfile
+import uuid
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import IO
 import grpc
 from taskloom import v1
 
-from taskloom_client.errors import TaskloomError
+from taskloom_client.errors import TaskloomError, Unavailable
 
 CHUNK = 256 * 1024
 """Bytes sent at once."""
@@ -25,6 +26,9 @@ _Read = bytes | IO[bytes] | AsyncIterable[bytes]
 Content = _Read | Path
 Progress = Callable[[int], None]
 """Called with how many bytes have gone, or come, so far."""
+
+
+_TRIES = 4
 
 
 async def upload(
@@ -48,6 +52,26 @@ async def upload(
     size = _size(content)
     if size is not None and not announced.HasField("size"):
         announced.size = size
+    announced.request_id = announced.request_id or str(uuid.uuid4())
+    # A refusal may come while much is still being sent, and then gRPC may tell that the connection
+    # broke in its stead. What is all there is sent again, as other calls are while UNAVAILABLE.
+    for _ in range(_TRIES - 1 if isinstance(content, bytes) else 0):
+        try:
+            return await _send(stub, announced, content, progress, timeout)
+        except Unavailable as error:
+            if error.reason:
+                raise
+    return await _send(stub, announced, content, progress, timeout)
+
+
+async def _send(
+    stub: "v1.AttachmentServiceAsyncStub",
+    announced: v1.UploadOptions,
+    content: _Read,
+    progress: Progress | None,
+    timeout: float | None,  # noqa: ASYNC109 - likewise
+) -> v1.Attachment:
+    """One try."""
     unread: list[Exception] = []
 
     async def requests() -> AsyncIterator[v1.UploadAttachmentRequest]:

@@ -64,7 +64,6 @@ class Reloading:
                 seen = now.load_time, now.load_error_time
                 if seen != (before.load_time, before.load_error_time):
                     return now
-                await asyncio.sleep(0.01)
 
     async def listed(self) -> v1.ListWorkflowsResponse:
         """What ListWorkflows answers."""

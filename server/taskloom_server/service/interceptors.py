@@ -4,8 +4,9 @@ An exception that nobody foresaw is logged here and told to the client as INTERN
 text, since grpc.aio would send that.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable
 from enum import Enum
+from functools import cache
 from typing import Any
 
 import grpc
@@ -126,7 +127,8 @@ class Gate(aio.ServerInterceptor):
         async def guarded_answer(request: Any, context: aio.ServicerContext[Any, Any]) -> Any:
             try:
                 response = await answer(request, context)
-                if _only_reads(request) and (size := response.ByteSize()) > _LARGE:
+                kind: Any = type(request)
+                if _only_reads(kind) and (size := response.ByteSize()) > _LARGE:
                     self._unread.hold(context, size)
                 return response
             except Exception as error:
@@ -178,9 +180,14 @@ def _encode(response: Message) -> bytes:
     return response.SerializeToString(deterministic=True)
 
 
-def _only_reads(request: Any) -> bool:
-    """Whether a call changes nothing, and may be refused after it was made."""
-    return isinstance(request, Message) and "request_id" not in request.DESCRIPTOR.fields_by_name
+@cache
+def _only_reads(request: Hashable) -> bool:
+    """Whether calls with such requests change nothing, and may be refused after they were made.
+
+    Found out once, for it is asked with every call.
+    """
+    assert isinstance(request, type)
+    return issubclass(request, Message) and "request_id" not in request.DESCRIPTOR.fields_by_name
 
 
 def _decoding(deserialize: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
