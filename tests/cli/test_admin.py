@@ -1,16 +1,12 @@
 """taskloom status, pause, resume, reset, workflow: the state of the whole."""
 
 import asyncio
-import contextlib
-import os
-import pty
-import signal
-import subprocess
-import sys
 from typing import TYPE_CHECKING
 
 from taskloom import v1
 from taskloom_client import Client
+
+from tests.cli.terminal import asked_on_a_terminal
 
 if TYPE_CHECKING:
     from tests.cli.conftest import Cli
@@ -82,43 +78,14 @@ async def test_reset_asks_first(cli: "Cli", client: Client, environment: dict[st
     await client.tasks.CreateTask(v1.CreateTaskRequest(id="a", title="A"))
 
     async def answered(answer: bytes | None) -> tuple[int, str]:
-        return await asyncio.to_thread(_reset_on_a_terminal, answer, environment)
+        told = "This deletes 1 task and the whole history"
+        return await asyncio.to_thread(asked_on_a_terminal, ["reset"], told, answer, environment)
 
     assert await answered(b"n\n") == (1, "error: nothing was deleted")
     assert await answered(None) == (130, "")
     assert (await client.tasks.ListTasks(v1.ListTasksRequest())).tasks
     assert (await answered(b"y\n"))[0] == 0
     assert not (await client.tasks.ListTasks(v1.ListTasksRequest())).tasks
-
-
-def _reset_on_a_terminal(answer: bytes | None, environment: dict[str, str]) -> tuple[int, str]:
-    """Type the answer to the question, or interrupt it: the exit code, and what is said then."""
-    ours, its = pty.openpty()
-    with os.fdopen(ours, "r+b", buffering=0) as terminal:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "taskloom_client", "reset"],
-            stdin=its,
-            stdout=its,
-            stderr=subprocess.PIPE,
-            env=environment,
-        )
-        os.close(its)
-        assert process.stderr is not None
-        with process.stderr:
-            asked = b""
-            while b"[y/N]" not in asked:
-                asked += os.read(process.stderr.fileno(), 1000)
-            assert b"This deletes 1 task and the whole history" in asked
-            if answer is None:
-                # CPython misses one that comes just before it begins to read.
-                for _ in range(6):
-                    process.send_signal(signal.SIGINT)
-                    with contextlib.suppress(subprocess.TimeoutExpired):
-                        process.wait(5)
-                        break
-            else:
-                terminal.write(answer)
-            return process.wait(30), process.stderr.read().decode().strip(" :\n")
 
 
 async def test_workflows_can_be_looked_at(cli: "Cli") -> None:

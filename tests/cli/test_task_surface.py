@@ -1,10 +1,12 @@
 """taskloom task rename, restore, relink, move, scan, history, metrics; worker thought."""
 
+import asyncio
 from typing import TYPE_CHECKING
 
 from taskloom import v1
 from taskloom_client import Client
 
+from tests.cli.terminal import asked_on_a_terminal
 from tests.cli.test_tasks import add
 
 if TYPE_CHECKING:
@@ -12,7 +14,7 @@ if TYPE_CHECKING:
 
 
 async def test_a_task_renamed_deleted_and_restored(cli: "Cli", client: Client) -> None:
-    """Each says what became of the task; obliterate asks, unless it is told not to."""
+    """Each says what became of the task."""
     await add(client, "a")
     assert (await cli("task", "rename", "a", "b")).out == "renamed a to b\n"
     missing = await cli("task", "show", "a")
@@ -23,9 +25,31 @@ async def test_a_task_renamed_deleted_and_restored(cli: "Cli", client: Client) -
     await cli("task", "delete", "b")
     assert (await cli("task", "restore", "b")).out == "restored b (pending)\n"
     assert (await cli("task", "restore", "b")).out == "b was not deleted\n"
-    assert (await cli("task", "obliterate", "b")).code != 0
     assert (await cli("task", "obliterate", "b", "--yes")).out == "obliterated b\n"
     assert (await cli("task", "restore", "b")).code == 3
+
+
+async def test_obliterate_asks_first(
+    cli: "Cli", client: Client, environment: dict[str, str]
+) -> None:
+    """It takes anything but yes for a no; where nobody can be asked it does nothing."""
+    await add(client, "a")
+    unasked = await cli("task", "obliterate", "a")
+    assert (unasked.code, unasked.err) == (
+        2,
+        "error: obliterate asks first, and there is nobody to ask: add --yes\n",
+    )
+
+    async def answered(answer: bytes | None) -> tuple[int, str]:
+        words = ["task", "obliterate", "a"]
+        told = "Remove a for good?"
+        return await asyncio.to_thread(asked_on_a_terminal, words, told, answer, environment)
+
+    assert await answered(b"n\n") == (1, "error: nothing was removed")
+    assert await answered(None) == (130, "")
+    assert (await cli("task", "show", "a")).code == 0
+    assert (await answered(b"y\n"))[0] == 0
+    assert (await cli("task", "restore", "a")).code == 3
 
 
 async def test_relink_move_and_scan(cli: "Cli", client: Client) -> None:

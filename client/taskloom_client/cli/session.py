@@ -144,10 +144,14 @@ async def _with_client(connection: Connection, work: Callable[[Session], Awaitab
         raise
 
 
-def remote(work: Callable[..., Awaitable[None]]) -> Callable[..., None]:
+def remote(
+    work: Callable[..., Awaitable[None]], *, ask: Callable[..., None] | None = None
+) -> Callable[..., None]:
     """Make a typer command of a coroutine function that wants a session.
 
     The command has the parameters of the function but the first, and the options of a connection.
+    ``ask`` is called with the arguments before: outside of any event loop, so that Ctrl-C ends
+    its question.
     """
 
     @wraps(work)
@@ -159,6 +163,8 @@ def remote(work: Callable[..., Awaitable[None]]) -> Callable[..., None]:
         **arguments: Any,
     ) -> None:
         check_text(arguments)
+        if ask is not None:
+            ask(**arguments)
         given = connection(ctx, server=server, timeout=timeout, json=json)
         run(given, lambda session: work(session, **arguments))
 

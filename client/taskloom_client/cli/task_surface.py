@@ -1,5 +1,7 @@
 """What is done to, and asked of, the graph at large: relink, rename, restore, scan, metrics."""
 
+import sys
+from functools import partial
 from typing import Annotated
 
 import typer
@@ -74,7 +76,19 @@ async def restore(
     session.tell(answer, sentence)
 
 
-@remote
+def _ask(*, task_id: str, yes: bool, **_: object) -> None:
+    """Return if the user agrees."""
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise Failure(
+            "obliterate asks first, and there is nobody to ask: add --yes", ExitCode.USAGE
+        )
+    if not typer.confirm(f"Remove {task_id} for good? There is no way back.", err=True):
+        raise Failure("nothing was removed")
+
+
+@partial(remote, ask=_ask)
 async def obliterate(
     session: Session,
     *,
@@ -88,8 +102,6 @@ async def obliterate(
     worker: OnBehalfOf = "",
 ) -> None:
     """Remove a task for good, with its history and all that hangs on it."""
-    if not yes and not typer.confirm(f"Remove {task_id} for good? There is no way back.", err=True):
-        raise typer.Abort
     answer = await session.client.tasks.ObliterateTask(
         v1.ObliterateTaskRequest(
             task_id=task_id, cascade=cascade, force=force, reason=reason, worker_id=worker
