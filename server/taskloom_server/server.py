@@ -43,7 +43,7 @@ from taskloom_server.service.attachments import AttachmentServicer
 from taskloom_server.service.calls import Calls
 from taskloom_server.service.claims import ClaimServicer
 from taskloom_server.service.files import FileServicer
-from taskloom_server.service.interceptors import Gate
+from taskloom_server.service.guard import Guard
 from taskloom_server.service.reflection import enable_reflection
 from taskloom_server.service.snapshots import Snapshots
 from taskloom_server.service.tasks import TaskServicer
@@ -82,7 +82,7 @@ _OPTIONS = [
     ("grpc.so_reuseport", 0),  # a second server on the port must fail, not share it
     ("grpc.max_receive_message_length", 8 << 20),
     ("grpc.max_send_message_length", 64 << 20),
-    # The Gate turns away, with a reason: of more than 1,000 that come in an instant gRPC itself
+    # The Guard turns away, with a reason: of more than 1,000 that come in an instant gRPC itself
     # would cut off some at random, as CANCELLED, which says neither why nor whether it was done.
     ("grpc.server.max_pending_requests", _NO_LIMIT),
     ("grpc.server.max_pending_requests_hard_limit", _NO_LIMIT),
@@ -286,7 +286,7 @@ async def serving(
     *,
     also: Callable[[aio.Server], None] | None = None,
 ) -> AsyncIterator[Running]:
-    """Serve within the context; ``also`` adds services of the caller's own, before the start.
+    """Serve within the context; ``also`` adds services of the caller's own, behind the guard.
 
     Raises CannotOpen, CannotListen, WorkflowFileError. Coming down: health says NOT_SERVING
     and new calls are turned away; watches end, each told where to resume; calls under way
@@ -295,14 +295,14 @@ async def serving(
     clock = clock or WallClock()
     workflows = load_workflows(settings.default_workflow, settings.workflow_dir)
     async with contextlib.AsyncExitStack() as stack:
-        gate = Gate(
+        guard = Guard(
             max_calls=settings.max_calls,
             max_watches=settings.max_watches,
             max_waits=settings.max_waits,
             max_transfers=settings.max_transfers,
             max_unread=settings.max_unread_mib << 20,
         )
-        server = aio.server(interceptors=(gate,), options=_OPTIONS)
+        server = aio.server(options=_OPTIONS)
         stack.push_async_callback(server.stop, 0)
         # Before the file is touched: who cannot listen has no business with it.
         address = _listen(server, settings.listen)
@@ -318,12 +318,12 @@ async def serving(
         stack.push_async_callback(
             _cancel, asyncio.create_task(_renew_life(house, clock, lock), name="life")
         )
-        house.furnish(server)
+        house.furnish(guard.before(server))
         health = HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(health, server)
         enable_reflection((*_SERVICES, _HEALTH), server)
         if also is not None:
-            also(server)
+            also(guard.before(server))
         await server.start()
         for service in ("", *_SERVICES):
             await health.set(service, health_pb2.HealthCheckResponse.SERVING)
@@ -331,7 +331,7 @@ async def serving(
             yield Running(address, house.failed, house.reload)
         finally:
             await health.enter_graceful_shutdown()
-            gate.closed = True
+            guard.closed = True
             house.send_away()
             # A writer that has failed answers nobody: only the word of it needs time to be sent.
             grace = _LAST_WORD_SECONDS if house.failed.done() else settings.shutdown_grace_seconds

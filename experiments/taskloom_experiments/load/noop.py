@@ -1,8 +1,8 @@
-"""Calls that do nothing: what gRPC, Python and our interceptors cost by themselves.
+"""Calls that do nothing: what gRPC, Python and our guard of all calls cost by themselves.
 
-They are the benchmark's own service, served by the very process that is measured. Its package
-begins with ``taskloom.``, so that the server's interceptors treat it as one of theirs; the same
-service on a bare server beside it (``server``) tells what those cost.
+They are the benchmark's own service, served by the very process that is measured, behind the
+server's guard as all of taskloom's services are; the same service on a bare server beside it
+(``server``) tells what that costs.
 
 Besides the unary no-op there is a stream of them: who listens is sent one empty message for each
 call of Shout, as who watches is sent one for each event.
@@ -41,7 +41,7 @@ def add_noop(server: aio.Server) -> None:
         _SHOUT: grpc.unary_unary_rpc_method_handler(echo.shout, **serialization),
         _LISTEN: grpc.unary_stream_rpc_method_handler(echo.listen, **serialization),
     }
-    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
+    server.add_registered_method_handlers(SERVICE, handlers)
 
 
 def noop(channel: aio.Channel) -> NoOp:

@@ -1,18 +1,17 @@
 """What stands in for gRPC in a simulation: the server's handlers, called by the generated stubs.
 
-The handlers are those that a server has, with the same gate before them and the same table from
+The handlers are those that a server has, behind the same guard and with the same table from
 refusals to statuses; messages are handed over as they are. What a call costs is in ``costs``.
 """
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NoReturn
 
 import grpc
 from grpc import aio
 from taskloom_client.errors import TaskloomError, from_rpc_error
 from taskloom_client.interceptors import with_options_id, with_request_id
-from taskloom_server.service.interceptors import Gate
 
 from taskloom_experiments.virtual.costs import Desk, Ways
 from taskloom_experiments.virtual.stream import Call, Ended, Stream, until
@@ -20,36 +19,18 @@ from taskloom_experiments.virtual.stream import Call, Ended, Stream, until
 TARGET = "the simulated server"
 
 
-class _Details(NamedTuple):
-    method: str
-
-
 class Handlers:
-    """Takes a server's handlers as ``add_..._to_server`` gives them, each behind the gate."""
+    """Takes a server's handlers as ``add_..._to_server`` gives them, by their methods."""
 
     def __init__(self) -> None:
-        self._plain: dict[str, Any] = {}
-        self._guarded: dict[str, Any] = {}
-
-    def add_generic_rpc_handlers(self, _handlers: object) -> None:
-        """They come by the other way, too."""
+        self._of_method: dict[str, Any] = {}
 
     def add_registered_method_handlers(self, service: str, handlers: Mapping[str, Any]) -> None:
-        """Remember the handlers of a service by their methods."""
-        self._plain.update({f"/{service}/{name}": one for name, one in handlers.items()})
-
-    async def guard(self, gate: Gate) -> None:
-        """Put the gate before all of them."""
-
-        async def plain(details: Any) -> Any:
-            return self._plain[details.method]
-
-        for method in self._plain:
-            details: Any = _Details(method)
-            self._guarded[method] = await gate.intercept_service(plain, details)
+        """Remember the handlers of a service."""
+        self._of_method.update({f"/{service}/{name}": one for name, one in handlers.items()})
 
     def __getitem__(self, method: str) -> Any:
-        return self._guarded[method]
+        return self._of_method[method]
 
 
 class Channel(aio.Channel):

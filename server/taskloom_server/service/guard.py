@@ -2,12 +2,15 @@
 
 An exception that nobody foresaw is logged here and told to the client as INTERNAL without its
 text, since grpc.aio would send that.
+
+Handlers are wrapped when they are added to the server, once for all calls, and not found anew and
+passed through an interceptor with every call.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Hashable
-from enum import Enum
+from collections.abc import AsyncIterator, Callable, Hashable, Mapping
+from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
 import grpc
 import structlog
@@ -25,7 +28,6 @@ from taskloom_server.service.errors import code_of, message_of, trailing_metadat
 from taskloom_server.service.unread import Unread
 from taskloom_server.store.ledger import WriterStopped
 
-_OURS = "/taskloom."
 _MAY_WAIT = frozenset(
     ("/taskloom.v1.ClaimService/ClaimNextTask", "/taskloom.v1.FileService/MarkFiles")
 )
@@ -35,27 +37,18 @@ _LARGE = 64 << 10  # bytes of an answer: more than gRPC takes at once for one wh
 _log = structlog.get_logger("service")
 
 
-class _Kind(Enum):
-    """What is counted together; the value is how a person would call it."""
+@dataclass(slots=True, eq=False)
+class _Kind:
+    """What is counted together."""
 
-    CALL = "calls under way"
-    HEARTBEAT = "heartbeats under way"
-    WATCH = "watches open"
-    WAIT = "claims waiting and streams of work"
-    TRANSFER = "attachments coming and going"
-
-
-_OF_METHOD = {
-    "/taskloom.v1.WorkerService/Heartbeat": _Kind.HEARTBEAT,
-    "/taskloom.v1.WatchService/WatchTasks": _Kind.WATCH,
-    "/taskloom.v1.ClaimService/Work": _Kind.WAIT,
-    "/taskloom.v1.AttachmentService/UploadAttachment": _Kind.TRANSFER,
-    "/taskloom.v1.AttachmentService/DownloadAttachment": _Kind.TRANSFER,
-}
+    name: str  # as a person would call it
+    limit: int
+    error: type[TooManyCalls | TooManyWatches] = TooManyCalls
+    inside: int = 0
 
 
-class Gate(aio.ServerInterceptor):
-    """Lets calls of taskloom's services in, up to a number of each kind, until it is closed.
+class Guard:
+    """Lets calls in, up to a number of each kind, until it is closed.
 
     Watches, claims that wait with streams of work, transfers of attachments, heartbeats, and all
     other calls are counted apart, so that neither watches nor idle agents can keep claims out, no
@@ -73,36 +66,29 @@ class Gate(aio.ServerInterceptor):
         max_unread: int,
     ) -> None:
         """``max_unread`` is in bytes."""
-        self._limits = {
-            _Kind.CALL: max_calls,
-            _Kind.HEARTBEAT: max_calls,
-            _Kind.WATCH: max_watches,
-            _Kind.WAIT: max_waits,
-            _Kind.TRANSFER: max_transfers,
+        self._calls = _Kind("calls under way", max_calls)
+        self._waits = _Kind("claims waiting and streams of work", max_waits)
+        transfers = _Kind("attachments coming and going", max_transfers)
+        self._of_method = {
+            "/taskloom.v1.WorkerService/Heartbeat": _Kind("heartbeats under way", max_calls),
+            "/taskloom.v1.WatchService/WatchTasks": _Kind(
+                "watches open", max_watches, TooManyWatches
+            ),
+            "/taskloom.v1.ClaimService/Work": self._waits,
+            "/taskloom.v1.AttachmentService/UploadAttachment": transfers,
+            "/taskloom.v1.AttachmentService/DownloadAttachment": transfers,
         }
         self._unread = Unread(max_unread)
-        self._inside = dict.fromkeys(_Kind, 0)
-        self._handlers: dict[str, Any] = {}
         self.closed = False
 
-    async def intercept_service(
-        self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]],
-        handler_call_details: grpc.HandlerCallDetails,
-    ) -> Any:
-        """Wrap a method's handler, once for each method."""
-        method = handler_call_details.method
-        handler = self._handlers.get(method)
-        if handler is None:
-            handler = await continuation(handler_call_details)
-            if handler is not None and method.startswith(_OURS):
-                handler = self._wrap(handler, method)
-                self._handlers[method] = handler
-        return handler
+    def before(self, server: aio.Server) -> aio.Server:
+        """The server, as far as it takes handlers: those that come by here are behind the guard."""
+        return cast("aio.Server", _Behind(server, self._wrap))
 
     def _wrap(self, handler: Any, method: str) -> Any:
         may_wait = method in _MAY_WAIT
-        usual = _OF_METHOD.get(method, _Kind.CALL)
+        usual = self._of_method.get(method, self._calls)
+        waits = self._waits
         behavior = handler.unary_unary or handler.stream_unary
         stream_behavior = handler.unary_stream or handler.stream_stream
         serialization: dict[str, Any] = {
@@ -114,21 +100,18 @@ class Gate(aio.ServerInterceptor):
             "response_serializer": _encode,
         }
 
-        async def answer(request: Any, context: aio.ServicerContext[Any, Any]) -> Any:
-            if isinstance(request, DomainError):
-                raise request
-            kind = _Kind.WAIT if may_wait and request.HasField("wait") else usual
-            self._enter(kind)
-            try:
-                return await behavior(request, context)
-            finally:
-                self._inside[kind] -= 1
-
         async def guarded_answer(request: Any, context: aio.ServicerContext[Any, Any]) -> Any:
             try:
-                response = await answer(request, context)
-                kind: Any = type(request)
-                if _only_reads(kind) and (size := response.ByteSize()) > _LARGE:
+                if isinstance(request, DomainError):
+                    raise request
+                kind = waits if may_wait and request.HasField("wait") else usual
+                self._enter(kind)
+                try:
+                    response = await behavior(request, context)
+                finally:
+                    kind.inside -= 1
+                asked: Any = type(request)
+                if _only_reads(asked) and (size := response.ByteSize()) > _LARGE:
                     self._unread.hold(context, size)
                 return response
             except Exception as error:
@@ -153,7 +136,7 @@ class Gate(aio.ServerInterceptor):
                 await _abort(context, method, error)
 
         def left(_: Any) -> None:  # called with the context, whatever the stubs say
-            self._inside[usual] -= 1
+            usual.inside -= 1
 
         if handler.unary_unary:
             return grpc.unary_unary_rpc_method_handler(guarded_answer, **serialization)
@@ -163,16 +146,30 @@ class Gate(aio.ServerInterceptor):
             return grpc.unary_stream_rpc_method_handler(guarded_stream, **serialization)
         return grpc.stream_stream_rpc_method_handler(guarded_stream, **serialization)
 
-    def _enter(self, kind: "_Kind") -> None:
+    def _enter(self, kind: _Kind) -> None:
         if self.closed:
             raise ShuttingDown("the server is shutting down", retry_after_ms=_COME_BACK_MS)
-        limit = self._limits[kind]
-        if self._inside[kind] >= limit:
-            error = TooManyWatches if kind is _Kind.WATCH else TooManyCalls
-            raise error(
-                f"the server has {limit} {kind.value}, its limit", retry_after_ms=_COME_BACK_MS
+        if kind.inside >= kind.limit:
+            raise kind.error(
+                f"the server has {kind.limit} {kind.name}, its limit", retry_after_ms=_COME_BACK_MS
             )
-        self._inside[kind] += 1
+        kind.inside += 1
+
+
+class _Behind:
+    """Takes handlers as ``add_..._to_server`` gives them, and hands them on behind a guard."""
+
+    def __init__(self, server: aio.Server, wrap: Callable[[Any, str], Any]) -> None:
+        self._server = server
+        self._wrap = wrap
+
+    def add_generic_rpc_handlers(self, _handlers: object) -> None:
+        """They come by the other way, too."""
+
+    def add_registered_method_handlers(self, service: str, handlers: Mapping[str, Any]) -> None:
+        """Add the handlers of a service, by the names of their methods."""
+        behind = {name: self._wrap(one, f"/{service}/{name}") for name, one in handlers.items()}
+        self._server.add_registered_method_handlers(service, behind)
 
 
 def _encode(response: Message) -> bytes:
