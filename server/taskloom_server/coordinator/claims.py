@@ -16,13 +16,14 @@ from taskloom_server.coordinator.admission import (
 from taskloom_server.coordinator.changes import change
 from taskloom_server.coordinator.gates import noting, pass_gates, tell_forced
 from taskloom_server.coordinator.lookup import require_live_task, require_task, workflow_for
-from taskloom_server.coordinator.roles import Right, barred, check_right, may
+from taskloom_server.coordinator.roles import barred, check_right, may
 from taskloom_server.coordinator.transitions import move
 from taskloom_server.graph.errors import DomainError
 from taskloom_server.graph.events import EventType
 from taskloom_server.graph.steps import Step
 from taskloom_server.graph.tasks import FileMark, Task, TaskChanges
 from taskloom_server.graph.workers import ClaimOrder, Outcome, Worker, refusal
+from taskloom_server.graph.workflows import Right
 from taskloom_server.store.transaction import Transaction
 from taskloom_server.store.waiting import Waiting
 

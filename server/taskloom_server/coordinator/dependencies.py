@@ -8,7 +8,7 @@ from taskloom_server.coordinator import budgets, workers
 from taskloom_server.coordinator.changes import change
 from taskloom_server.coordinator.lookup import below, require_live_task, require_task
 from taskloom_server.coordinator.pauses import shift_paused
-from taskloom_server.coordinator.roles import Right, check_right
+from taskloom_server.coordinator.roles import check_right
 from taskloom_server.coordinator.transitions import (
     advance,
     count_blocker,
@@ -20,6 +20,7 @@ from taskloom_server.graph.errors import Cycle, DependencyNotFound, ParentEnded,
 from taskloom_server.graph.events import EventType
 from taskloom_server.graph.tasks import CONTAINS, START_BLOCKING, Dependency, Task
 from taskloom_server.graph.workers import Worker
+from taskloom_server.graph.workflows import Right
 from taskloom_server.store.transaction import Transaction
 
 

@@ -5,12 +5,12 @@ from itertools import pairwise
 
 from taskloom_server.coordinator import workers
 from taskloom_server.coordinator.lookup import require_task, workflow_for
-from taskloom_server.coordinator.roles import Right, may
+from taskloom_server.coordinator.roles import may
 from taskloom_server.graph.errors import GateUnsatisfied, IllegalTransition
 from taskloom_server.graph.events import EventType
 from taskloom_server.graph.gates import Asked, asked, forcible
 from taskloom_server.graph.tasks import Task
-from taskloom_server.graph.workflows import Enforcement, Workflow
+from taskloom_server.graph.workflows import Enforcement, Right, Workflow
 from taskloom_server.store.transaction import Transaction
 
 

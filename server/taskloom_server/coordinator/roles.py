@@ -1,30 +1,9 @@
 """Roles: what a worker may do with a task, by the role that its tags give it in the workflow."""
 
-from enum import Enum
-
 from taskloom_server.graph.errors import RoleForbids
 from taskloom_server.graph.workers import Worker
-from taskloom_server.graph.workflows import Role, Workflow
+from taskloom_server.graph.workflows import Right, Role, Workflow
 from taskloom_server.store.transaction import Transaction
-
-
-class Right(Enum):
-    """What a role may or may not let a worker do; the value is how it is called in a refusal."""
-
-    ASSIGN = "assign"
-    CREATE_SUBTASKS = "create_subtasks"
-    FORCE = "force"
-    CLAIM = "claim"
-
-    def of(self, role: Role) -> bool:
-        """Whether a role has it."""
-        return {
-            Right.ASSIGN: role.can_assign,
-            Right.CREATE_SUBTASKS: role.can_create_subtasks,
-            Right.FORCE: role.can_force,
-            Right.CLAIM: role.can_claim,
-        }[self]
-
 
 _TO = {
     Right.ASSIGN: "assign tasks",
@@ -54,10 +33,10 @@ def may(tx: Transaction, worker: Worker | None, right: Right, workflow_name: str
     to another one would be a way, too.
     """
     workflow = _rules(tx, worker, workflow_name) if worker is not None else None
-    if worker is None or workflow is None or all(right.of(role) for role in workflow.roles):
+    if worker is None or workflow is None or right not in workflow.denied:
         return True
     role = workflow.role_of(worker.tags)
-    return role is not None and right.of(role)
+    return role is not None and role.may(right)
 
 
 def check_right(tx: Transaction, worker: Worker | None, right: Right, workflow_name: str) -> None:
@@ -77,7 +56,8 @@ def claim_refusal(tx: Transaction, worker: Worker, workflow_name: str) -> RoleFo
 
 def barred(tx: Transaction, worker: Worker) -> set[str]:
     """The workflows of which the worker may claim only what is assigned to it."""
-    return {name for name in tx.workflows.assigning if not may(tx, worker, Right.CLAIM, name)}
+    there = tx.requirements.among(tx.workflows.assigning)
+    return {name for name in there if not may(tx, worker, Right.CLAIM, name)}
 
 
 def _refusal(
@@ -88,7 +68,7 @@ def _refusal(
     if workflow is None or may(tx, worker, right, workflow_name):
         return None
     role = workflow.role_of(worker.tags)
-    having = [one for one in workflow.roles if right.of(one)]
+    having = [one for one in workflow.roles if one.may(right)]
     within = f"in workflow {workflow.name!r}"
     who = (
         f"role {role.name!r} of worker {worker.id!r} {within}"

@@ -17,7 +17,7 @@ from taskloom_server.coordinator.claims import assign
 from taskloom_server.coordinator.following import follow
 from taskloom_server.coordinator.gates import noting, pass_gates, tell_forced
 from taskloom_server.coordinator.lookup import below, require_live_task, require_task, workflow_for
-from taskloom_server.coordinator.roles import Right, check_right
+from taskloom_server.coordinator.roles import check_right
 from taskloom_server.coordinator.transitions import (
     advance,
     begin,
@@ -47,7 +47,7 @@ from taskloom_server.graph.tasks import (
     new_task,
 )
 from taskloom_server.graph.temperature import Activity, Heat, born, heat_of
-from taskloom_server.graph.workflows import Unknown, Workflow
+from taskloom_server.graph.workflows import Right, Unknown, Workflow
 from taskloom_server.store.listing import Filters, Order, key_of
 from taskloom_server.store.transaction import Transaction
 

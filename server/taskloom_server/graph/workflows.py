@@ -83,6 +83,15 @@ class Gate:
     description: str = ""
 
 
+class Right(StrEnum):
+    """What a role may or may not let a worker do."""
+
+    ASSIGN = "assign"
+    CREATE_SUBTASKS = "create_subtasks"
+    FORCE = "force"
+    CLAIM = "claim"
+
+
 @dataclass(frozen=True, slots=True)
 class Role:
     """What workers with these tags may do. A worker has the first role whose tags it all has."""
@@ -96,6 +105,11 @@ class Role:
     can_force: bool = True
     can_claim: bool = True  # False: it begins only what is assigned to it
     prompt: Prompt | None = None  # for a worker that connects
+
+    def may(self, right: Right) -> bool:
+        """Whether it has a right."""
+        has: bool = getattr(self, f"can_{right}")
+        return has
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +162,11 @@ class Workflow:
     # is claimed as well; empty: it stays.
     auto_advance: str = ""
     connect_prompt: Prompt | None = None  # for whoever connects
+    denied: frozenset[Right] = field(init=False)  # what one of the roles may not
+
+    def __post_init__(self) -> None:
+        denied = (right for right in Right if not all(role.may(right) for role in self.roles))
+        object.__setattr__(self, "denied", frozenset(denied))
 
     def begins(self, status: str) -> bool:
         """Whether tasks in this status wait to be claimed, if nothing else holds them back."""
@@ -220,7 +239,7 @@ class Workflows:
         states = [s for w in self.by_name.values() for s in w.states.values()]
         statuses = sorted({s.name for s in states if not s.terminal})
         object.__setattr__(self, "open_statuses", tuple(statuses))
-        assigning = [w.name for w in self.by_name.values() if not all(r.can_claim for r in w.roles)]
+        assigning = [w.name for w in self.by_name.values() if Right.CLAIM in w.denied]
         object.__setattr__(self, "assigning", tuple(assigning))
 
     def get(self, name: str, overlays: Sequence[str] = ()) -> Workflow:

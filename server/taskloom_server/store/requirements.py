@@ -57,11 +57,13 @@ class RequirementTable:
         self._known: list[Requirement] = []
         self._has_all = False
         self._admitting: dict[tuple[str, ...], list[Requirement]] = {}
+        self._workflows: set[str] = set()
 
     def forget(self) -> None:
         """Drop what was read."""
         self._known.clear()
         self._admitting.clear()
+        self._workflows.clear()
         self._has_all = False
 
     def look_again(self) -> None:
@@ -90,6 +92,11 @@ class RequirementTable:
             self._admitting[tags] = [r for r in self._known if r.admits(have)]
         return [r.id for r in self._admitting[tags] if r.workflow not in without]
 
+    def among(self, workflows: Collection[str]) -> Collection[str]:
+        """Those of the workflows that have tasks, or had some."""
+        self._read()
+        return self._workflows.intersection(workflows)
+
     def of_workflow(self, workflow: str) -> list[int]:
         """The groups of a workflow's tasks."""
         self._read()
@@ -103,6 +110,7 @@ class RequirementTable:
         if news := _AFTER.all(self._connection, last):
             self._admitting.clear()
             for id_, needed, wanted, workflow in news:
+                self._workflows.add(workflow)
                 self._known.append(
                     Requirement(
                         id_, frozenset(read_tags(needed)), frozenset(read_tags(wanted)), workflow

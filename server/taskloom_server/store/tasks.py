@@ -388,6 +388,11 @@ class TaskTable:
         _INDEX_FROM.run(self._connection, number)
 
     def change(self, task: Task, **changes: Unpack[TaskChanges]) -> Task:
+        """Write the changed columns; the task with them."""
+        self.write(task, changes)
+        return task.changed(changes)
+
+    def write(self, task: Task, changes: TaskChanges) -> None:
         """Write the changed columns, and only those: an index is paid for when it is named."""
         columns = tuple(changes)
         update = self._updates.get(columns)
@@ -399,14 +404,13 @@ class TaskTable:
                 *columns,
                 "number",
             )
-        values: dict[str, Any] = dict(changes)
+        values: dict[str, Any] = {**changes}
         for column in TAG_TABLES.keys() & values.keys():
             _REMOVE_TAGS[column].run(self._connection, task.id)
             tags = set(values[column])
             _ADD_TAG[column].many(self._connection, [(task.id, tag) for tag in tags])
         _writable(values)
         update.run(self._connection, *values.values(), task.number)
-        return task._replace(**changes)
 
     def unblock_dependents(self, task_id: str, revision: int, now: int) -> list[Task]:
         """Count one blocker less on all that the task blocks; those that have none left."""
