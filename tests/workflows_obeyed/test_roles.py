@@ -12,6 +12,7 @@ from taskloom_server.graph.workflows import Role
 from tests.calls import (
     claim,
     claim_next,
+    complete,
     connect,
     create,
     duration,
@@ -361,3 +362,18 @@ async def test_agents_wait_for_assignments(serve: Serving, pull: str, max_claims
             task = await waiting
             assert (task.id, task.task.status) == ("mine", "working")
             assert (await show(client, "theirs")).status == "pending"
+
+
+async def test_who_waits_for_an_assignment_is_told_that_all_is_done(serve: Serving) -> None:
+    """With the last task ends the wait of those who begin only what is assigned to them, too."""
+    async with serve(PUSH) as client:
+        await create(client, "last")
+        await connect(client, "hand")
+        await connect(client, "lead", tags=["lead"])
+        waiting = asyncio.create_task(claim_next(client, "hand", wait=duration(60_000)))
+        for _ in range(5):  # so that it stands in line by then
+            await show(client, "last")
+        await claim(client, "lead", "last")
+        assert not waiting.done()
+        await complete(client, "lead", "last")
+        assert (await waiting).outcome == v1.CLAIM_OUTCOME_ALL_DONE

@@ -333,6 +333,9 @@ class Ledger:
             for job, waiting in self._line.in_turn([(tags, scope)]):
                 if not waiting.when_done and not self._attempt(tx, job, group):
                     break
+        if anywhere:
+            for job in self._line.held_up():
+                self._attempt(tx, job, group)
 
     def _perform(self, tx: Transaction, job: Job) -> Waiting | None:
         """Run one verb, or find the answer that it was given before. Waiting: no answer yet."""

@@ -184,6 +184,14 @@ class WaitingLine(Generic[J]):
         """Those in whose way this lock stood when they were asked, in the order they came."""
         return [self._waiting[t][0] for t in sorted(self._of_lock.get(lock, ()))]
 
+    def held_up(self) -> list[J]:
+        """Those who cannot take any task just now, but would hear that every task has ended."""
+        return [
+            job
+            for _, (job, one) in sorted(self._waiting.items())
+            if one.cannot and one.for_task and not one.when_done
+        ]
+
     def all(self) -> list[J]:
         """Everybody, in the order in which they came."""
         return [self._waiting[t][0] for t in sorted(self._waiting)]
