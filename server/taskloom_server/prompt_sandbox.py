@@ -75,6 +75,12 @@ def guarded(tree: nodes.Template) -> nodes.Template:
 class _Guard(NodeTransformer):
     """Wraps what makes values into filters that look at them."""
 
+    def visit_Getattr(self, node: nodes.Getattr) -> nodes.Node:
+        """A field of a variable is an entry of a mapping: to be looked for there first."""
+        self.generic_visit(node)
+        key = nodes.Const(node.attr, lineno=node.lineno)
+        return nodes.Getitem(node.node, key, node.ctx, lineno=node.lineno)
+
     def visit_Concat(self, node: nodes.Concat) -> nodes.Node:
         self.generic_visit(node)
         parts = nodes.Tuple(node.nodes, "load", lineno=node.lineno)

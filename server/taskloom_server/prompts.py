@@ -84,12 +84,17 @@ class TemplatePrompt:
         Raises what the template raises for these variables.
         """
         parts, size = [], 0
+        # There are no globals to be joined to them, which would take as long as the rest.
+        context = self._template.new_context(dict(variables), shared=True)
         with bounded():
-            for part in self._template.generate(variables):
-                parts.append(part)
-                size += len(part)
-                if size > 2 * MAX_PROMPT:  # as much as says, blanks or not, that it is longer
-                    break
+            try:
+                for part in self._template.root_render_func(context):
+                    parts.append(part)
+                    size += len(part)
+                    if size > 2 * MAX_PROMPT:  # as much as says, blanks or not, that it is longer
+                        break
+            except Exception:
+                ENVIRONMENT.handle_exception()  # raises it anew, with the template's lines
         return "".join(parts).strip()
 
 
