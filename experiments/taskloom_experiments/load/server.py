@@ -15,6 +15,7 @@ from typing import Any
 
 from grpc import aio
 from taskloom_server.logs import configure_logging
+from taskloom_server.main import settle
 from taskloom_server.server import serving
 from taskloom_server.settings import Settings, read_settings
 
@@ -33,6 +34,7 @@ async def _serve(settings: Settings) -> None:
     port = bare.add_insecure_port("127.0.0.1:0")
     async with serving(settings, also=add_noop) as server:
         await bare.start()
+        settle()
         print(f"{LISTENING}{server.address}\n{BARE}127.0.0.1:{port}", flush=True)
         stopped = asyncio.ensure_future(stop.wait())
         await asyncio.wait((stopped, server.failed), return_when=asyncio.FIRST_COMPLETED)
