@@ -86,6 +86,7 @@ class SteppedWriter(Writer):
 
     def step(self) -> bool:
         """Run what was submitted as one group; whether there was anything."""
+        self._hand_over()
         if self._jobs.empty():
             return False
         self._jobs.put(None)  # after which the loop of the thread ends

@@ -11,7 +11,7 @@ import contextlib
 import queue
 import random
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,14 +34,8 @@ from taskloom_server.store.ledger import (
 )
 from taskloom_server.store.transaction import Transaction
 
-_GROUP = 256  # verbs a transaction at the most, so that nobody waits for a crowd behind him
-
-
-def _nothing(_tx: Transaction, _ask: None) -> None:
-    """No verb: the writer is to look after those who wait."""
-
-
-_TEND: Any = Job(_nothing, None, None, None)  # type: ignore[arg-type]
+_GROUP = 256  # verbs handed over at once; no transaction has twice as many
+_TURNS = 4  # of the loop that the first of a crowd waits for the rest
 
 
 class Writer:
@@ -71,7 +65,9 @@ class Writer:
         self._on_commit = on_commit
         self._on_failure = on_failure
         self._loop = asyncio.get_running_loop()
-        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._coming: list[Job] = []  # on their way to the thread
+        # Verbs that came together; none of them: to look after those who wait. None: to stop.
+        self._jobs: queue.SimpleQueue[Sequence[Job] | None] = queue.SimpleQueue()
         self._gone: queue.SimpleQueue[Job] = queue.SimpleQueue()  # who stopped waiting
         self._ledger = Ledger(clock)
         self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
@@ -103,13 +99,13 @@ class Writer:
             raise WriterStopped
         future: asyncio.Future[Result] = self._loop.create_future()
         job = Job(verb, ask, idempotent, future, undo, worker_id)
-        self._jobs.put(job)
+        self._submit(job)
         try:
             return await future
         except asyncio.CancelledError:
             if future.cancelled():
                 self._gone.put(job)
-                self._jobs.put(_TEND)
+                self._jobs.put(())
             else:  # cancelled in the instant between the answer and hearing it
                 self._take_back(job)
             raise
@@ -117,13 +113,34 @@ class Writer:
     def dismiss(self) -> None:
         """Tell all who wait that the server is going."""
         self._ledger.dismissing = True
-        self._jobs.put(_TEND)
+        self._jobs.put(())
 
     async def stop(self) -> None:
         """Finish what was submitted, checkpoint, close."""
         self._stopped = True
+        self._hand_over()
         self._jobs.put(None)
         await asyncio.to_thread(self._thread.join)
+
+    def _submit(self, job: Job) -> None:
+        self._coming.append(job)
+        if len(self._coming) == 1:
+            self._loop.call_soon(self._gather, 0, _TURNS)
+
+    def _gather(self, seen: int, turns: int) -> None:
+        """Wait for another turn of the loop while turns bring more, and then hand all over.
+
+        Else the thread would begin with the first of a crowd, and commit for it alone.
+        """
+        if seen < len(self._coming) < _GROUP and turns:
+            self._loop.call_soon(self._gather, len(self._coming), turns - 1)
+        else:
+            self._hand_over()
+
+    def _hand_over(self) -> None:
+        for n in range(0, len(self._coming), _GROUP):
+            self._jobs.put(self._coming[n : n + _GROUP])
+        self._coming.clear()
 
     def _run(self) -> None:
         database = writing(self._path)
@@ -150,17 +167,20 @@ class Writer:
             self._begun.set_exception(error)
 
     def _serve(self, tx: Transaction) -> None:
-        while True:
-            group = [self._jobs.get()]
-            while len(group) < _GROUP and not self._jobs.empty():
-                group.append(self._jobs.get())
+        stopping = False
+        while not stopping:
+            group: list[Job] = []
+            come = self._jobs.get()
+            while come is not None:
+                group += come
+                if len(group) >= _GROUP or self._jobs.empty():
+                    break
+                come = self._jobs.get()
+            stopping = come is None
             self._tend_line()
-            jobs = [job for job in group if job is not None and job is not _TEND]
-            if jobs:
-                answered, committed = self._ledger.commit(tx, jobs)
+            if group:
+                answered, committed = self._ledger.commit(tx, group)
                 self._loop.call_soon_threadsafe(self._deliver, answered, committed)
-            if None in group:
-                return
 
     def _tend_line(self) -> None:
         """Let those leave the line who gave up, or all of them when the server is going."""
@@ -179,4 +199,4 @@ class Writer:
         """Undo what nobody was there to hear, if it can be undone."""
         if job.undo is not None and job.error is None and not self._stopped:
             nobody: asyncio.Future[Any] = self._loop.create_future()
-            self._jobs.put(Job(job.undo, job.answer, None, nobody))
+            self._submit(Job(job.undo, job.answer, None, nobody))
