@@ -152,11 +152,14 @@ def _tell_dependents(tx: Transaction, workflow: Workflow, before: Task, after: T
 
 def let_go(tx: Transaction, task: Task) -> None:
     """What waited for the task need not any more: what it blocks, and its parent."""
-    for dependent in tx.tasks.unblock_dependents(task.id, tx.revision, tx.now):
+    dependents = tx.tasks.unblock_dependents(task.id, tx.revision, tx.now)
+    parents = tx.tasks.dependent_parents(task.id) if dependents else ()
+    for dependent in dependents:
+        # What rolls up does not wait for a not_before.
+        if dependent.id in parents and _roll_up(tx, dependent):
+            continue
         if dependent.ready:
-            _became_ready(tx, dependent, dependent._replace(unmet_blockers=1))
-        else:
-            _roll_up(tx, dependent)  # which does not wait for a not_before
+            _tell_ready(tx, dependent, dependent.changed({"unmet_blockers": 1}))
     if task.parent_id is not None:
         count_child(tx, task.parent_id, -1)
 
@@ -164,7 +167,7 @@ def let_go(tx: Transaction, task: Task) -> None:
 def hold_back(tx: Transaction, task: Task) -> None:
     """What depends on the task waits for it anew."""
     for dependent in tx.tasks.block_dependents(task.id, tx.revision, tx.now):
-        before = dependent._replace(unmet_blockers=0)
+        before = dependent.changed({"unmet_blockers": 0})
         tx.tell_task(EventType.TASK_BLOCKED, dependent, before)
     if task.parent_id is not None:
         count_child(tx, task.parent_id, +1)
@@ -204,8 +207,12 @@ def recount(tx: Transaction, task: Task, counts: TaskChanges) -> Task:
 def _became_ready(tx: Transaction, task: Task, before: Task) -> None:
     """A task has nothing left that holds it back: it can be taken, or as a parent it is done."""
     if not _roll_up(tx, task):
-        tx.tell_task(EventType.TASK_READY, task, before)
-        advance(tx, task)
+        _tell_ready(tx, task, before)
+
+
+def _tell_ready(tx: Transaction, task: Task, before: Task) -> None:
+    tx.tell_task(EventType.TASK_READY, task, before)
+    advance(tx, task)
 
 
 def advance(tx: Transaction, task: Task) -> Task:
