@@ -272,6 +272,8 @@ class Model:
             self.dependencies.add(key)
         else:
             self.dependencies.discard(key)
+            if one.type == v1.DEPENDENCY_TYPE_CONTAINS:
+                self._leave_parent(event, one.from_task_id, one.to_task_id)
         if one.type in START_BLOCKING:
             if event.type == v1.EVENT_TYPE_DEPENDENCY_ADDED:
                 self.blockers[one.to_task_id].add((one.from_task_id, one.type))
@@ -280,6 +282,17 @@ class Model:
                 self.blockers[one.to_task_id].discard((one.from_task_id, one.type))
                 if one.from_task_id not in {id_ for id_, _ in self.blockers[one.to_task_id]}:
                     self.dependents[one.from_task_id].discard(one.to_task_id)
+
+    def _leave_parent(self, event: Any, parent_id: str, child_id: str) -> None:
+        """A deleted task that is taken out of its parent is not told of for itself."""
+        child = self.tasks.get(child_id)
+        if child is None or not child.deleted or child.image.parent_id != parent_id:
+            return
+        self.children[parent_id].discard(child_id)
+        image = child.image = _copy(child.image)
+        image.parent_id = ""
+        image.revision = self.revision
+        image.update_time.CopyFrom(event.time)
 
     # Questions.
 

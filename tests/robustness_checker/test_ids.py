@@ -73,6 +73,38 @@ def test_deleted_child_of_a_renamed_task(story: Story) -> None:
     assert story.judge() == []
 
 
+def test_deleted_child_that_is_unlinked(story: Story) -> None:
+    """What is deleted and then taken out of its parent has none any more."""
+    edge = v1.Dependency(from_task_id="p", to_task_id="c", type=v1.DEPENDENCY_TYPE_CONTAINS)
+    created = v1.EVENT_TYPE_TASK_CREATED
+    story.happen(
+        story.moved(created, "p", status="pending"),
+        story.moved(created, "c", status="pending", ready=True, parent_id="p"),
+        story.event(v1.EVENT_TYPE_DEPENDENCY_ADDED, dependency=edge),
+    )
+    tag = story.next_tag
+    gone = [
+        story.moved(v1.EVENT_TYPE_TASK_DELETED, id_, reason=tag, ready=False) for id_ in ("c", "p")
+    ]
+    for event in gone:
+        event.task.delete_time.FromMilliseconds(story.now)
+        story.images[event.task.id].delete_time.FromMilliseconds(story.now)
+    deleted = v1.DeleteTaskResponse(deleted_task_ids=["c", "p"], revision=story.happen(*gone))
+    story.call("DeleteTask", v1.DeleteTaskRequest(task_id="p", reason=tag, cascade=True), deleted)
+    removed = story.event(v1.EVENT_TYPE_DEPENDENCY_REMOVED, dependency=edge)
+    story.happen(removed)
+    shown = story.images["c"]
+    stale = v1.GetTaskResponse(revision=story.revision)
+    stale.task.CopyFrom(shown)
+    shown.parent_id, shown.revision = "", story.revision
+    shown.update_time.CopyFrom(removed.time)
+    answer = v1.GetTaskResponse(task=shown, revision=story.revision)
+    call = story.call("GetTask", v1.GetTaskRequest(task_id="c"), answer)
+    assert story.judge() == []
+    story.answer(call, stale)
+    assert "reads" in story.broken()
+
+
 def test_stale_claim_under_a_new_id(story: Story) -> None:
     """A claim that ended is stale under whatever id."""
     old = story.claim("ann", "t1")
