@@ -25,7 +25,7 @@ from taskloom_server.service.tasks import TaskServicer
 from taskloom_server.service.work import OpenStreams
 from taskloom_server.service.workers import WorkerServicer
 from taskloom_server.store.connections import writing
-from taskloom_server.store.ledger import Committed, WriterStopped
+from taskloom_server.store.ledger import Committed, Job, WriterStopped
 from taskloom_server.store.media import Media, media_folder
 from taskloom_server.store.queries import Queries
 from taskloom_server.store.readers import Readers
@@ -84,12 +84,17 @@ class SteppedWriter(Writer):
         self._transaction = Transaction(connection, self._workflows, self._rng, self._weights)
         return self._ledger.begin(self._transaction)
 
+    def _hand_over(self, group: Sequence[Job]) -> None:
+        """There is no thread."""
+        self._groups.put(group)
+
     def step(self) -> bool:
         """Run what was submitted as one group; whether there was anything."""
-        self._hand_over()
-        if self._jobs.empty():
+        if group := self._next_group():
+            self._groups.put(group)
+        if self._groups.empty():
             return False
-        self._jobs.put(None)  # after which the loop of the thread ends
+        self._groups.put(None)  # after which the loop of the thread ends
         self._serve(self._transaction)
         return True
 

@@ -166,8 +166,13 @@ class Ledger:
             job.error = WriterStopped()
         return dismissed
 
-    def commit(self, tx: Transaction, jobs: list[Job]) -> tuple[list[Job], Committed]:
-        """Run a group of verbs in one transaction; those that have an answer now."""
+    def commit(
+        self, tx: Transaction, jobs: Sequence[Job], performed: Callable[[], object] | None = None
+    ) -> tuple[list[Job], Committed]:
+        """Run a group of verbs in one transaction; those that have an answer now.
+
+        ``performed`` is called when nothing is left but to commit.
+        """
         execute = tx.connection.execute
         before = tx.committed
         group = _Group(revision=before)
@@ -178,6 +183,8 @@ class Ledger:
             self._attempt(tx, job, group)
         if group.revision > before:
             tx.system.advance(group.revision)
+        if performed is not None:
+            performed()
         execute("COMMIT")
         tx.committed = group.revision
         times = [*group.deadlines, *filter(None, [self._line.next_time()])]

@@ -1,9 +1,14 @@
 """The writer: one thread, one connection, and every change there is.
 
-A verb is submitted and awaited. The thread takes all that are waiting, opens one ``BEGIN
-IMMEDIATE``, runs each verb under a savepoint of its own, commits once, and only then answers
-everybody and announces the revision. So claims are serialized by construction, a refused verb
-does not spoil its neighbours, and one fsync serves a whole group.
+A verb is submitted and awaited. All that have come while the group before was committed are handed
+to the thread. It opens one ``BEGIN IMMEDIATE``, runs each verb under a savepoint of its own,
+commits once, and only then answers everybody and announces the revision. So claims are serialized
+by construction, a refused verb does not spoil its neighbours, and one fsync serves a whole group.
+
+While a group's verbs are run, the event loop stands still, for a moment at the most. Else the two
+threads would hand Python's lock (the GIL) to and fro with each of a verb's statements, as it is let
+go for each. While the group is committed, and the disk is waited for, the loop goes on; and before
+it stands again it has had as long for itself, so that a flood is seen, and turned away.
 """
 
 import asyncio
@@ -34,8 +39,9 @@ from taskloom_server.store.ledger import (
 )
 from taskloom_server.store.transaction import Transaction
 
-_GROUP = 256  # verbs handed over at once; no transaction has twice as many
+_GROUP = 256  # verbs a transaction at the most, so that nobody waits for a crowd behind him
 _TURNS = 4  # of the loop that the first of a crowd waits for the rest
+_STANDS_S = 0.02  # that the loop waits for verbs to be run, as it would wait for the GIL
 
 
 class Writer:
@@ -65,9 +71,13 @@ class Writer:
         self._on_commit = on_commit
         self._on_failure = on_failure
         self._loop = asyncio.get_running_loop()
-        self._coming: list[Job] = []  # on their way to the thread
-        # Verbs that came together; none of them: to look after those who wait. None: to stop.
-        self._jobs: queue.SimpleQueue[Sequence[Job] | None] = queue.SimpleQueue()
+        self._coming: list[Job] = []  # to be handed to the thread
+        self._is_busy = False  # the thread, with a group
+        self._next_at = 0.0  # when the loop may stand still again, in its time
+        # A group; an empty one: to look after those who wait. None: to stop.
+        self._groups: queue.SimpleQueue[Sequence[Job] | None] = queue.SimpleQueue()
+        self._performed = threading.Lock()  # released when a group's verbs are run
+        self._performed.acquire()
         self._gone: queue.SimpleQueue[Job] = queue.SimpleQueue()  # who stopped waiting
         self._ledger = Ledger(clock)
         self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
@@ -105,7 +115,7 @@ class Writer:
         except asyncio.CancelledError:
             if future.cancelled():
                 self._gone.put(job)
-                self._jobs.put(())
+                self._groups.put(())
             else:  # cancelled in the instant between the answer and hearing it
                 self._take_back(job)
             raise
@@ -113,34 +123,49 @@ class Writer:
     def dismiss(self) -> None:
         """Tell all who wait that the server is going."""
         self._ledger.dismissing = True
-        self._jobs.put(())
+        self._groups.put(())
 
     async def stop(self) -> None:
         """Finish what was submitted, checkpoint, close."""
         self._stopped = True
-        self._hand_over()
-        self._jobs.put(None)
+        while group := self._next_group():
+            self._groups.put(group)
+        self._groups.put(None)
         await asyncio.to_thread(self._thread.join)
 
     def _submit(self, job: Job) -> None:
         self._coming.append(job)
-        if len(self._coming) == 1:
+        if len(self._coming) == 1 and not self._is_busy:
             self._loop.call_soon(self._gather, 0, _TURNS)
 
     def _gather(self, seen: int, turns: int) -> None:
-        """Wait for another turn of the loop while turns bring more, and then hand all over.
+        """Wait for another turn of the loop while turns bring more, and then hand over a group.
 
         Else the thread would begin with the first of a crowd, and commit for it alone.
         """
+        if self._is_busy or not self._coming:
+            return
         if seen < len(self._coming) < _GROUP and turns:
             self._loop.call_soon(self._gather, len(self._coming), turns - 1)
+        elif self._loop.time() < self._next_at:
+            self._loop.call_at(self._next_at, self._gather, 0, 0)
         else:
-            self._hand_over()
+            self._hand_over(self._next_group())
 
-    def _hand_over(self) -> None:
-        for n in range(0, len(self._coming), _GROUP):
-            self._jobs.put(self._coming[n : n + _GROUP])
-        self._coming.clear()
+    def _next_group(self) -> Sequence[Job]:
+        group = self._coming[:_GROUP]
+        del self._coming[:_GROUP]
+        return group
+
+    def _hand_over(self, group: Sequence[Job]) -> None:
+        """Let the thread run a group, and stand still until its verbs are run, or for too long."""
+        self._is_busy = True
+        began = self._loop.time()
+        self._performed.acquire(blocking=False)  # of a group before that took longer
+        self._groups.put(group)
+        self._performed.acquire(timeout=_STANDS_S)
+        now = self._loop.time()
+        self._next_at = now + (now - began)
 
     def _run(self) -> None:
         database = writing(self._path)
@@ -167,20 +192,16 @@ class Writer:
             self._begun.set_exception(error)
 
     def _serve(self, tx: Transaction) -> None:
-        stopping = False
-        while not stopping:
-            group: list[Job] = []
-            come = self._jobs.get()
-            while come is not None:
-                group += come
-                if len(group) >= _GROUP or self._jobs.empty():
-                    break
-                come = self._jobs.get()
-            stopping = come is None
+        while (group := self._groups.get()) is not None:
             self._tend_line()
             if group:
-                answered, committed = self._ledger.commit(tx, group)
+                answered, committed = self._ledger.commit(tx, group, self._let_go)
                 self._loop.call_soon_threadsafe(self._deliver, answered, committed)
+
+    def _let_go(self) -> None:
+        """Let the loop go on."""
+        if self._performed.locked():
+            self._performed.release()
 
     def _tend_line(self) -> None:
         """Let those leave the line who gave up, or all of them when the server is going."""
@@ -192,8 +213,11 @@ class Writer:
 
     def _deliver(self, jobs: list[Job], committed: Committed) -> None:
         """Tell the revision, then answer everybody. On the event loop, once for a group."""
+        self._is_busy = False
         self._on_commit(committed)
         answer(jobs, self._take_back)
+        if self._coming:
+            self._loop.call_soon(self._gather, 0, _TURNS)
 
     def _take_back(self, job: Job) -> None:
         """Undo what nobody was there to hear, if it can be undone."""
