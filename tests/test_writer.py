@@ -219,6 +219,18 @@ async def test_one_commit_for_all_that_wait(alone: Alone, connections: Connectio
     assert stored(alone.path) == ("299", 300, 300)
 
 
+async def test_the_first_of_a_crowd_waits_for_the_rest(
+    alone: Alone, connections: Connections
+) -> None:
+    """Verbs of which each comes a turn of the loop after the one before are committed together."""
+    asked = []
+    for n in range(3):
+        asked.append(asyncio.ensure_future(alone.writer.run(pause, f"{n}")))
+        await asyncio.sleep(0)
+    assert await asyncio.gather(*asked) == [1, 2, 3]
+    assert connections.commits == 1
+
+
 async def test_one_commit_for_many_calls(
     connections: Connections, start_server: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
