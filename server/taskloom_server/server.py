@@ -35,6 +35,7 @@ from taskloom_server.coordinator import attachments
 from taskloom_server.coordinator.deadlines import end_leases, forget_answers, meet_due
 from taskloom_server.coordinator.history import Kept, compact
 from taskloom_server.coordinator.reloading import left_behind
+from taskloom_server.coordinator.watches import keys_of
 from taskloom_server.feed import Feed
 from taskloom_server.graph.workflows import InForce, Workflows
 from taskloom_server.reloading import reload_workflows
@@ -196,7 +197,7 @@ async def housed(
             for revision in committed.revisions:
                 tail.append(revision)
             streams.notice(committed)
-            feed.announce(committed.revision, committed.incarnation)
+            feed.announce(committed.revision, committed.incarnation, committed.revisions)
             alarm.set(committed.deadline)
             for worker_id, deadline in committed.leases:
                 alarm.set(deadline, worker_id)
@@ -219,7 +220,7 @@ async def housed(
         begun = await writer.start()
         stack.push_async_callback(writer.stop)
         tail = Tail(begun.revision)
-        feed = Feed(begun.revision, begun.incarnation)
+        feed = Feed(begun.revision, begun.incarnation, keys_of)
         streams = OpenStreams(begun.incarnation)
         readers = kinds.readers(settings.db, workflows, clock=clock.now)
         stack.push_async_callback(asyncio.to_thread, readers.close)

@@ -132,6 +132,57 @@ def passing(watched: Watched, revision: Revision) -> list[Passed]:
     return passed
 
 
+Key = tuple[str | EventType, ...]
+ANY: Key = ("any",)
+"""The key that every revision has."""
+
+
+def keys_of(revision: Revision) -> set[Key]:
+    """The keys by which a watch may wait for a revision; see ``interest``."""
+    keys = {ANY}
+    for event in revision.events:
+        keys.add(("type", event.type))
+        aspect = event.aspect()
+        if aspect is None or event.task_id is None:
+            continue
+        keys.update((("task", event.task_id), ("below", event.task_id)))
+        for one in (aspect, event.before):
+            if one is None:
+                continue
+            keys.update((("status", one.status), ("phase", one.phase or "")))
+            keys.update(("tag", tag) for tag in one.tags)
+            keys.update(("below", id_) for id_ in one.ancestors)
+            if one.worker_id is not None:
+                keys.add(("worker", one.worker_id))
+            if one.ready_for is not None:
+                keys.add(("ready",))
+    return keys
+
+
+def interest(watched: Watched) -> list[Key]:
+    """Keys of which every revision that has something for the watch has at least one.
+
+    Those of one condition, for all must hold: the one that the fewest revisions are likely to meet.
+    """
+    if watched.task_ids:
+        return [("task", id_) for id_ in watched.task_ids]
+    if worker_id := watched.owner or watched.assignee:
+        return [("worker", worker_id)]
+    if watched.subtree_of:
+        return [("below", watched.subtree_of)]
+    if watched.tags:
+        return [("tag", tag) for tag in watched.tags]
+    if watched.phases:
+        return [("phase", phase) for phase in watched.phases]
+    if watched.statuses:
+        return [("status", status) for status in watched.statuses]
+    if watched.ready_for:
+        return [("ready",)]
+    if watched.types:
+        return [("type", type_) for type_ in watched.types]
+    return [ANY]
+
+
 def list_state(tx: Transaction, watched: Watched) -> State:
     """The tasks that match now. Raises TaskNotFound and WorkerNotFound for what the filter names.
 
