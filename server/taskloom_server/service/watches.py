@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
+from functools import lru_cache
 from typing import Any
 
 from taskloom.v1 import watch_service_pb2 as pb
@@ -31,6 +32,7 @@ _AT_REST = 30.0  # seconds
 # bytes. Each has some 1,000 bytes beside the description.
 _COPIES, _TASK = 4, 1_000
 _EVENT_TYPES = frozenset(map(int, EventType))
+_shown = lru_cache(maxsize=32)(show.event)  # what is told to a thousand is made once
 
 
 class WatchServicer(watch_service_pb2_grpc.WatchServiceServicer):
@@ -171,7 +173,7 @@ def _messages(revision: int, passed: list[Passed]) -> Iterator[pb.WatchTasksResp
     for start in range(0, len(passed), EVENTS_A_MESSAGE):
         part = passed[start : start + EVENTS_A_MESSAGE]
         more = start + len(part) <= last
-        events = pb.WatchEvents(events=map(show.event, part), more=more)
+        events = pb.WatchEvents(events=map(_shown, part), more=more)
         yield _message(0 if more else revision, events=events)
 
 
