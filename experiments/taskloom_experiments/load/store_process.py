@@ -24,6 +24,7 @@ import apsw
 from taskloom import v1
 from taskloom_server.clock import WallClock
 from taskloom_server.graph.workflows import Workflows
+from taskloom_server.main import settle
 from taskloom_server.service.calls import Calls
 from taskloom_server.service.claims import ClaimServicer
 from taskloom_server.service.work import OpenStreams
@@ -261,6 +262,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--parent", type=int, required=True, metavar="PID")
     given = parser.parse_args(arguments)
     die_with_parent(given.parent)
+    settle()  # as a server does
     measure: Any = _WHAT[given.what]
     print(json.dumps(asyncio.run(measure(given.folder, **given.settings))), flush=True)
 
