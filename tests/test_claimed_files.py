@@ -21,6 +21,7 @@ from tests.calls import (
 )
 from tests.test_files import mark, marked, refusal, unmark
 from tests.test_hot_statements import Statements, statements
+from tests.test_locks import waiting_for
 
 if TYPE_CHECKING:
     from tests.conftest import Server, TestClock
@@ -249,6 +250,36 @@ async def test_a_task_and_its_lock_go_to_who_waits_longest(
     assert given(await with_lock) == ["second"]
     assert not without.done()
     without.cancel()
+
+
+@pytest.mark.parametrize("alone_first", [True, False])
+async def test_a_lock_goes_to_who_waits_longest_for_it_alone_or_with_a_task(
+    timed_client: Client, clock: "TestClock", *, alone_first: bool
+) -> None:
+    """A verb that frees a lock and makes a task ready gives the lock to the first who wants it."""
+    client = timed_client
+    await connect(client, "a", "b", "v")
+    await create(client, "first")
+    await create(client, "second", blocked_by=["first"])
+    await create(client, "open", needed_tags=["nobody-has-this"])
+    await claim(client, "v", "first", files=[LOCK])
+    if alone_first:
+        alone = await waiting_for(client, clock, "a", LOCK)
+        both = await waiting(client, clock, "b", LOCK)
+    else:
+        both = await waiting(client, clock, "b", LOCK)
+        alone = await waiting_for(client, clock, "a", LOCK)
+    await complete(client, "v", "first")
+    winner, other = (alone, both) if alone_first else (both, alone)
+    await winner
+    assert await marked(client) == [(LOCK, "a" if alone_first else "b")]
+    assert not other.done()
+    if alone_first:
+        await unmark(client, "a")
+        assert given(await both) == ["second"]
+    else:
+        await complete(client, "b", "second")
+        await alone
 
 
 async def test_a_lock_without_a_task_is_not_held_back(

@@ -288,6 +288,8 @@ class Ledger:
 
         places = [place for place in self._line.kinds() if wanted(place)]
         for job, waiting in self._line.in_turn(places):
+            for lock in waiting.locks:
+                self._hand_on_before(tx, group, lock, job)
             if self._attempt(tx, job, group):
                 if job.taken:  # another may only have been told why there is nothing
                     left -= Counter(job.taken)
@@ -303,6 +305,15 @@ class Ledger:
             if waiting is not None and waiting.for_task and waiting.kind not in kinds:
                 kinds.add(waiting.kind)
                 self._line.may_again(job)
+
+    def _hand_on_before(self, tx: Transaction, group: "_Group", lock: str, job: Job) -> None:
+        """Let those have a free lock who wait for it alone, and longer than one for a task, too."""
+        for other in self._line.for_lock(lock):
+            if other is job or tx.file_marks.on(lock):
+                return
+            waiting = self._line.waiting(other)
+            if waiting is not None and not waiting.for_task:
+                self._attempt(tx, other, group)
 
     def _hand_on(self, tx: Transaction, group: "_Group", lock: str) -> None:
         """Give a lock that is free to one of those who wait for it.
