@@ -10,6 +10,9 @@ from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
 
 from taskloom_server.graph.events import Revision
 
+_LOOKED_AT = 500
+"""Events of a revision at the most: to look at more would hold up everybody."""
+
 
 class Feed:
     """The latest revision, and those who wait for a later one."""
@@ -39,8 +42,9 @@ class Feed:
         for one in revisions:
             if not self._waiting:
                 break
-            # What has no events in memory may have anything in it.
-            self._wake(self._keys_of(one) if one.events else list(self._waiting), one.number)
+            # What has no events in memory may have anything in it, and so may what has very many.
+            few = 0 < len(one.events) <= _LOOKED_AT
+            self._wake(self._keys_of(one) if few else list(self._waiting), one.number)
 
     def close(self) -> None:
         """There will be no later revision: the server is going."""

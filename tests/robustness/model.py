@@ -228,9 +228,8 @@ class Model:
             elif begins or task.fixed_until:
                 task.lease_from = time  # begun, parked no more, or within budget again
                 task.fixed_until = 0
-            if not task.fixed_until and (
-                task.lease_from == time or event.worker_id == image.worker_id
-            ):
+            # Within budget again it is as long as before, though the grace of a stream may end it.
+            if not task.fixed_until and (begins or event.worker_id == image.worker_id):
                 task.lease_ms = until - time
         else:
             task.fixed_until = 0

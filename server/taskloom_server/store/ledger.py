@@ -179,8 +179,7 @@ class Ledger:
         execute("BEGIN IMMEDIATE")
         for job in jobs:
             self._attempt(tx, job, group)
-        for job in self._line.due(self._clock()):
-            self._attempt(tx, job, group)
+        self._attempt_waiting(tx, self._line.due(self._clock()), group)
         if group.revision > before:
             tx.system.advance(group.revision)
         if performed is not None:
@@ -204,7 +203,7 @@ class Ledger:
         """
         ticket = self._line.leave(job, job.name)
         again = ticket is not None
-        if ticket is None:
+        if ticket is None and not job.gone():
             ticket = self._supersede(job, group)
         tx.begin(self._clock(), group.revision, again=again)
         incarnation = tx.incarnation
@@ -249,6 +248,12 @@ class Ledger:
             self._call_up(tx, group, noted)
         return True
 
+    def _attempt_waiting(self, tx: Transaction, jobs: Iterable[Job], group: "_Group") -> None:
+        """Ask those again who wait; one before may have given another what it waits for."""
+        for job in jobs:
+            if self._line.waiting(job) is not None:
+                self._attempt(tx, job, group)
+
     def _supersede(self, job: Job, group: "_Group") -> int | None:
         """Let a retried call stand in the place of the one that waits under its request_id."""
         other = self._line.named(job.name)
@@ -270,9 +275,7 @@ class Ledger:
             self._offer(tx, group, [*noted.readied, *noted.roomy])
         for path in noted.unlocked:
             self._hand_on(tx, group, path)
-        for job in again:
-            if self._line.waiting(job) is not None:
-                self._attempt(tx, job, group)
+        self._attempt_waiting(tx, again, group)
         if any(event.type in _ENDINGS for event in noted.events):
             self._dismiss_done(tx, group, anywhere=not noted.readied)
 
@@ -352,8 +355,7 @@ class Ledger:
                 if not waiting.when_done and not self._attempt(tx, job, group):
                     break
         if anywhere:
-            for job in self._line.held_up():
-                self._attempt(tx, job, group)
+            self._attempt_waiting(tx, self._line.held_up(), group)
 
     def _perform(self, tx: Transaction, job: Job) -> Waiting | None:
         """Run one verb, or find the answer that it was given before. Waiting: no answer yet."""

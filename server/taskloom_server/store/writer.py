@@ -214,10 +214,9 @@ class Writer:
     def _deliver(self, jobs: list[Job], committed: Committed) -> None:
         """Tell the revision, then answer everybody. On the event loop, once for a group."""
         self._is_busy = False
+        self._loop.call_soon(self._gather, 0, _TURNS)  # what has come meanwhile, if anything has
         self._on_commit(committed)
         answer(jobs, self._take_back)
-        if self._coming:
-            self._loop.call_soon(self._gather, 0, _TURNS)
 
     def _take_back(self, job: Job) -> None:
         """Undo what nobody was there to hear, if it can be undone."""
