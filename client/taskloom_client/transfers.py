@@ -44,34 +44,37 @@ async def upload(
     The size is announced where it is known, so that what is too large is refused before it is
     sent. Raises TaskloomError, and OSError where a file cannot be read.
     """
+    announced = v1.UploadOptions()
+    announced.CopyFrom(options)
+    announced.request_id = announced.request_id or str(uuid.uuid4())
+    # A refusal may come while much is still being sent, and then gRPC may tell that the connection
+    # broke in its stead. What can be read anew is sent again, as other calls are if UNAVAILABLE.
+    tries = _TRIES if isinstance(content, bytes | Path) else 1
+    for left in reversed(range(tries)):
+        try:
+            return await _send(stub, announced, content, progress, timeout)
+        except Unavailable as error:
+            if error.reason or not left:
+                raise
+    raise AssertionError("the last try returns or raises")
+
+
+async def _send(
+    stub: "v1.AttachmentServiceAsyncStub",
+    options: v1.UploadOptions,
+    content: Content,
+    progress: Progress | None,
+    timeout: float | None,  # noqa: ASYNC109 - likewise
+) -> v1.Attachment:
+    """One try."""
     if isinstance(content, Path):
         with await asyncio.to_thread(content.open, "rb") as file:
-            return await upload(stub, options, file, progress=progress, timeout=timeout)
+            return await _send(stub, options, file, progress, timeout)
     announced = v1.UploadOptions()
     announced.CopyFrom(options)
     size = _size(content)
     if size is not None and not announced.HasField("size"):
         announced.size = size
-    announced.request_id = announced.request_id or str(uuid.uuid4())
-    # A refusal may come while much is still being sent, and then gRPC may tell that the connection
-    # broke in its stead. What is all there is sent again, as other calls are while UNAVAILABLE.
-    for _ in range(_TRIES - 1 if isinstance(content, bytes) else 0):
-        try:
-            return await _send(stub, announced, content, progress, timeout)
-        except Unavailable as error:
-            if error.reason:
-                raise
-    return await _send(stub, announced, content, progress, timeout)
-
-
-async def _send(
-    stub: "v1.AttachmentServiceAsyncStub",
-    announced: v1.UploadOptions,
-    content: _Read,
-    progress: Progress | None,
-    timeout: float | None,  # noqa: ASYNC109 - likewise
-) -> v1.Attachment:
-    """One try."""
     unread: list[Exception] = []
 
     async def requests() -> AsyncIterator[v1.UploadAttachmentRequest]:
