@@ -68,10 +68,10 @@ def test_no_samples_have_no_percentile() -> None:
         Latencies([1]).percentile(101)
 
 
-async def test_noop_goes_through_the_interceptors(tmp_path: Path) -> None:
+async def test_noop_is_behind_the_guard(tmp_path: Path) -> None:
     """The no-op is treated as a call of taskloom's own: one that cannot be read is INVALID_FIELD.
 
-    Without the interceptor gRPC would answer INTERNAL.
+    Without the guard gRPC would answer INTERNAL.
     """
     settings = Settings(db=tmp_path / "tasks.db", listen="127.0.0.1:0")
     async with (

@@ -97,7 +97,7 @@ async def measure_calls(settings: CallSettings, folder: Path, kept: Path) -> Mea
 
 
 async def measure_interceptors(settings: CallSettings, folder: Path, kept: Path) -> Measured:
-    """The no-op call through all interceptors against the one on a bare server beside it."""
+    """The no-op call behind the guard against the one on a bare server beside it."""
     await lay_out(Graph(1_000), kept, folder)
     async with (
         serving(folder) as server,

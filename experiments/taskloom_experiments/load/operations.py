@@ -90,7 +90,7 @@ Session = Callable[[Hand, int, Record], Awaitable[int]]
 
 
 async def call_noop(hand: Hand, began: int, record: Record) -> None:
-    """A call that does nothing, through all interceptors."""
+    """A call that does nothing, behind the guard of all calls."""
     await hand.stubs.noop(Empty())
     record.since(began, "no-op")
 

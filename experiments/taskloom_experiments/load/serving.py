@@ -33,7 +33,7 @@ class Served:
     """A server that serves, and what the operating system (Linux: /proc) knows of its process."""
 
     target: str
-    bare: str  # where the same process serves the no-op calls without taskloom's interceptors
+    bare: str  # where the same process serves the no-op calls without taskloom's guard
     process: Process
 
     def cpu_seconds(self) -> float:
