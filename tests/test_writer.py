@@ -231,6 +231,27 @@ async def test_the_first_of_a_crowd_waits_for_the_rest(
     assert connections.commits == 1
 
 
+async def test_what_came_meanwhile_goes_on_whatever_becomes_of_a_delivery(
+    alone: Alone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A delivery that breaks down keeps nothing from the thread that came while it was underway."""
+
+    def broken(_committed: Committed) -> None:
+        monkeypatch.undo()
+        raise RuntimeError("nobody is to be told")
+
+    hold = Hold()
+    held = asyncio.ensure_future(alone.writer.run(hold, None))
+    assert await asyncio.to_thread(hold.begun.wait, 30)
+    following = [asyncio.ensure_future(alone.writer.run(pause, f"{n}")) for n in range(2)]
+    await asyncio.sleep(0)
+    monkeypatch.setattr(alone.writer, "_on_commit", broken)
+    hold.go.set()
+    assert await asyncio.gather(*following) == [1, 2]
+    assert not held.done()
+    held.cancel()
+
+
 async def test_one_commit_for_many_calls(
     connections: Connections, start_server: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
