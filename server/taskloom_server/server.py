@@ -296,13 +296,7 @@ async def serving(
     clock = clock or WallClock()
     workflows = load_workflows(settings.default_workflow, settings.workflow_dir)
     async with contextlib.AsyncExitStack() as stack:
-        guard = Guard(
-            max_calls=settings.max_calls,
-            max_watches=settings.max_watches,
-            max_waits=settings.max_waits,
-            max_transfers=settings.max_transfers,
-            max_unread=settings.max_unread_mib << 20,
-        )
+        guard = guard_of(settings)
         server = aio.server(options=_OPTIONS)
         stack.push_async_callback(server.stop, 0)
         # Before the file is touched: who cannot listen has no business with it.
@@ -337,6 +331,17 @@ async def serving(
             # A writer that has failed answers nobody: only the word of it needs time to be sent.
             grace = _LAST_WORD_SECONDS if house.failed.done() else settings.shutdown_grace_seconds
             await server.stop(min(grace, settings.shutdown_grace_seconds))
+
+
+def guard_of(settings: Settings) -> Guard:
+    """A guard that lets in as many calls as the settings say."""
+    return Guard(
+        max_calls=settings.max_calls,
+        max_watches=settings.max_watches,
+        max_waits=settings.max_waits,
+        max_transfers=settings.max_transfers,
+        max_unread=settings.max_unread_mib << 20,
+    )
 
 
 def _listen(server: aio.Server, listen: str) -> str:

@@ -15,8 +15,7 @@ from typing import cast
 
 from grpc import aio
 from taskloom_client import Client, TaskloomError
-from taskloom_server.server import INLINE, housed
-from taskloom_server.service.guard import Guard
+from taskloom_server.server import INLINE, guard_of, housed
 from taskloom_server.settings import read_settings
 from taskloom_server.store.connections import exclusive
 from taskloom_server.store.inline import InlineWriter
@@ -152,14 +151,7 @@ class _World:
             rng = random.Random(self.plan.seed)
             house = await stack.enter_async_context(housed(settings, workflows, clock, rng, INLINE))
             handlers = Handlers()
-            guard = Guard(
-                max_calls=settings.max_calls,
-                max_watches=settings.max_watches,
-                max_waits=settings.max_waits,
-                max_transfers=settings.max_transfers,
-                max_unread=settings.max_unread_mib << 20,
-            )
-            house.furnish(guard.before(cast("aio.Server", handlers)))
+            house.furnish(guard_of(settings).before(cast("aio.Server", handlers)))
             free = Channel(handlers, Ways(_FREE, ""), Desk(0.0))
             client = await stack.enter_async_context(Client(TARGET, channel=free))
             plan = self.plan
