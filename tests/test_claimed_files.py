@@ -234,16 +234,21 @@ async def test_one_after_the_other_has_the_lock(timed_client: Client, clock: "Te
     assert given(await calls[2]) == ["t2"]
 
 
-async def test_a_task_and_its_lock_go_to_who_waits_longest(
-    timed_client: Client, clock: "TestClock"
-) -> None:
-    """A verb that frees a lock and makes a task ready serves those who want both in their turn."""
-    client = timed_client
+async def _a_lock_that_goes_with_a_blocker(client: Client) -> None:
+    """The end of v's task frees a lock and makes another task ready, for a and b."""
     await connect(client, "a", "b", "v")
     await create(client, "first")
     await create(client, "second", blocked_by=["first"])
     await create(client, "open", needed_tags=["nobody-has-this"])
     await claim(client, "v", "first", files=[LOCK])
+
+
+async def test_a_task_and_its_lock_go_to_who_waits_longest(
+    timed_client: Client, clock: "TestClock"
+) -> None:
+    """A verb that frees a lock and makes a task ready serves those who want both in their turn."""
+    client = timed_client
+    await _a_lock_that_goes_with_a_blocker(client)
     with_lock = await waiting(client, clock, "a", LOCK)
     without = await waiting(client, clock, "b")
     await complete(client, "v", "first")
@@ -258,11 +263,7 @@ async def test_a_lock_goes_to_who_waits_longest_for_it_alone_or_with_a_task(
 ) -> None:
     """A verb that frees a lock and makes a task ready gives the lock to the first who wants it."""
     client = timed_client
-    await connect(client, "a", "b", "v")
-    await create(client, "first")
-    await create(client, "second", blocked_by=["first"])
-    await create(client, "open", needed_tags=["nobody-has-this"])
-    await claim(client, "v", "first", files=[LOCK])
+    await _a_lock_that_goes_with_a_blocker(client)
     if alone_first:
         alone = await waiting_for(client, clock, "a", LOCK)
         both = await waiting(client, clock, "b", LOCK)

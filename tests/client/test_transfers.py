@@ -3,14 +3,17 @@
 import asyncio
 import io
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import grpc
 import pytest
 from taskloom import v1
 from taskloom_client import Agent, Client, HeldTask
+from taskloom_client.errors import Unavailable
+from taskloom_client.transfers import upload
 
 from tests.calls import create
 
@@ -48,6 +51,53 @@ async def test_every_kind_of_content(client: Client, task: str, tmp_path: Path) 
             assert made.size == len(expected)
             assert gone[-1:] == [len(expected)] * bool(expected)
             assert b"".join([c async for c in client.download(task, "t")]) == expected
+
+
+class Breaking:
+    """The stub of a server with which the connection breaks, so many times, before the answer."""
+
+    def __init__(self, stub: Any, times: int) -> None:
+        self._stub = stub
+        self._left = times
+        self.tries = 0
+
+    def UploadAttachment(self, requests: AsyncIterator[Any], **options: Any) -> Any:
+        """Have the upload done, and the answer lost."""
+        self.tries += 1
+        self._left -= 1
+        return self._lost(requests, options) if self._left >= 0 else self._call(requests, options)
+
+    async def _call(self, requests: AsyncIterator[Any], options: dict[str, Any]) -> Any:
+        return await self._stub.UploadAttachment(requests, **options)
+
+    async def _lost(self, requests: AsyncIterator[Any], options: dict[str, Any]) -> Any:
+        await self._call(requests, options)
+        raise Unavailable("the connection broke", code=grpc.StatusCode.UNAVAILABLE)
+
+
+@pytest.mark.parametrize("kind", ["bytes", "path", "file"])
+async def test_what_can_be_read_anew_is_sent_again(
+    client: Client, task: str, tmp_path: Path, kind: str
+) -> None:
+    """Whose answer is lost three times is attached once; what cannot be read anew is not sent."""
+    path = tmp_path / "file"
+    path.write_bytes(LARGE)
+    stub: Any = Breaking(client.attachments, 3)
+    options = v1.UploadOptions(task_id=task, type="t")
+    with path.open("rb") as opened:
+        contents: dict[str, Any] = {"bytes": LARGE, "path": path, "file": opened}
+        if kind == "file":
+            with pytest.raises(Unavailable):
+                await upload(stub, options, contents[kind])
+        else:
+            assert (await upload(stub, options, contents[kind])).sequence == 0
+    assert stub.tries == (1 if kind == "file" else 4)
+    listed = await client.attachments.ListAttachments(v1.ListAttachmentsRequest(task_id=task))
+    assert [one.size for one in listed.attachments] == [len(LARGE)]
+    stub = Breaking(client.attachments, 4)
+    with pytest.raises(Unavailable):
+        await upload(stub, options, LARGE)
+    assert stub.tries == 4
 
 
 async def test_a_file_that_cannot_be_read_is_the_callers(client: Client, task: str) -> None:
