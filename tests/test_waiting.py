@@ -5,6 +5,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from grpc import aio
 from taskloom import v1
 from taskloom_client import Client, TaskloomError
 
@@ -408,6 +409,41 @@ async def test_a_rest_costs_nobody_his_place(timed_graph: Client, clock: Any) ->
     assert not bob.done()
     await _create(timed_graph, "two")
     assert await _given(bob) == ["two"]
+
+
+async def test_two_calls_that_come_due_together_are_given_a_task_each(
+    timed_server: "Server", timed_graph: Client, clock: Any
+) -> None:
+    """Of a worker whose rest is over each waiting call is answered once, with what it then has.
+
+    It had worked on the tasks beside others: taking one of them over leaves it room for more, by
+    which the second call is asked while it is about to be.
+    """
+    tasks = ("one", "two", "three")
+    await connect(timed_graph, "ada", max_claims=9, cool_down=duration(5_000))
+    await connect(timed_graph, "bob")
+    for task in ("first", *tasks):
+        await _create(timed_graph, task)
+    for task in tasks:
+        await claim(timed_graph, "ada", task, mode=v1.CLAIM_MODE_ADVISORY)
+    await claim(timed_graph, "ada", "first")
+    await complete(timed_graph, "ada", "first")
+    async with aio.insecure_channel(timed_server.address) as channel:
+        stub: Any = v1.ClaimServiceStub(channel)  # which names no requests
+        request = v1.ClaimNextTaskRequest(worker_id="ada", wait=duration(60_000))
+        calls = []
+        for _ in range(2):
+            clock.advance(1)
+            calls.append(asyncio.ensure_future(stub.ClaimNextTask(request)))
+            while (
+                await show_worker(timed_graph, "ada")
+            ).heartbeat_time.ToMilliseconds() < clock.now():
+                pass
+        clock.advance(5_000)
+        await heartbeat(timed_graph, "bob")  # a change, with which what is due is seen to
+        given = [task.id for call in calls for task in (await call).tasks]
+    listed = (await timed_graph.tasks.ListTasks(v1.ListTasksRequest(owner="ada"))).tasks
+    assert sorted(given) == sorted(task.id for task in listed if task.claim_revision)
 
 
 async def test_a_second_call_beyond_the_limit_holds_nobody_up(
