@@ -115,6 +115,20 @@ async def refusal(call: Awaitable[object]) -> TaskloomError:
     return caught.value
 
 
+async def import_held(client: Client) -> tuple[Any, TaskloomError]:
+    """An import that is inside of a server with room for one call, and how another is refused.
+
+    A status that comes before the import keeps that out, which is then begun anew.
+    """
+    while True:
+        held = client.admin.ImportSnapshot()
+        while not held.done():
+            try:
+                await status(client)
+            except TaskloomError as error:
+                return held, error
+
+
 async def event(
     client: Client, type: "v1.EventType.ValueType", task: str = "", since: int = 0
 ) -> v1.Event:

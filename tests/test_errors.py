@@ -21,6 +21,8 @@ from taskloom_server.graph.errors import DomainError
 from taskloom_server.service import show
 from taskloom_server.service.errors import CODES, DOMAIN, code_of, message_of, status_of
 
+from tests.calls import import_held
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -191,27 +193,16 @@ async def test_calls_beyond_the_limit_are_turned_away(
 ) -> None:
     """More calls at once than the server takes are told when to come back; then there is room."""
     async with start_server(max_calls=1) as server, Client(server.address) as client:
-        held = client.admin.ImportSnapshot()
-        options = v1.ImportSnapshotRequest(options=v1.ImportOptions())
-        await held.write(options)
-        error = await _until_refused(client)
+        held, error = await import_held(client)
         assert error.code is grpc.StatusCode.RESOURCE_EXHAUSTED
         assert error.reason == "TOO_MANY_CALLS"
         assert error.retry_delay is not None
         assert error.transient
+        await held.write(v1.ImportSnapshotRequest(options=v1.ImportOptions()))
         await held.write(v1.ImportSnapshotRequest(chunk=b'{"schema_version": 3, "tables": {}}'))
         await held.done_writing()
         await held
         await client.admin.GetStatus(v1.GetStatusRequest())
-
-
-async def _until_refused(client: Client) -> TaskloomError:
-    """The refusal of a status, once the call before has arrived at the server."""
-    while True:
-        try:
-            await client.admin.GetStatus(v1.GetStatusRequest())
-        except TaskloomError as error:
-            return error
 
 
 async def test_an_unforeseen_error_tells_nothing(

@@ -1,7 +1,6 @@
 """How many watches there may be at once, apart from how many calls."""
 
-import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -10,6 +9,7 @@ import pytest
 from taskloom import v1
 from taskloom_client import Client, TaskloomError
 
+from tests.calls import import_held
 from tests.watches.life import create, update
 from tests.watches.streams import Stream, watching
 
@@ -88,25 +88,15 @@ async def refusal_of_status(client: Client) -> TaskloomError | None:
 
 async def test_watches_go_on_when_calls_are_many(start_server: Callable[..., Any]) -> None:
     """Calls at their limit keep no watch out, and are themselves told to come back."""
-    first = asyncio.Event()
-
-    async def endless() -> AsyncIterator[v1.ImportSnapshotRequest]:
-        yield v1.ImportSnapshotRequest(options=v1.ImportOptions())
-        first.set()
-        await asyncio.Event().wait()
-
     async with start_server(max_calls=1) as server, Client(server.address) as client:
-        call = client.admin.ImportSnapshot(endless())
-        await first.wait()
-        refused = None
-        while refused is None:  # until the import has arrived
-            refused = await refusal_of_status(client)
-        assert refused.code is grpc.StatusCode.RESOURCE_EXHAUSTED
-        assert refused.reason == "TOO_MANY_CALLS"
-        assert refused.retry_delay
+        held, error = await import_held(client)
+        refused: TaskloomError | None = error
+        assert error.code is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert error.reason == "TOO_MANY_CALLS"
+        assert error.retry_delay
         async with watching(client, include_state=True) as stream:
             assert await refusal_of(stream) == ""
-        call.cancel()
+        held.cancel()
         while refused is not None:  # until the server has noticed
             assert refused.reason == "TOO_MANY_CALLS"
             refused = await refusal_of_status(client)
