@@ -250,7 +250,7 @@ class Client:
         again = v1.ClaimNextTaskRequest()
         again.CopyFrom(request)
         again.ClearField("wait")
-        with contextlib.suppress(TaskloomError):
+        with contextlib.suppress(TaskloomError, aio.UsageError):  # the latter: it is closed
             answer = await self.claims.ClaimNextTask(again, timeout=_LAST_WORD_S)
             for task in answer.tasks:
                 release = v1.ReleaseTaskRequest(
