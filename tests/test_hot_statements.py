@@ -275,22 +275,31 @@ async def test_one_of_a_thousand_who_wait_is_asked(
         await asyncio.gather(*calls, return_exceptions=True)
 
 
-async def test_one_for_all_is_asked_about_what_is_out_of_their_scope(
+async def test_nobody_is_asked_about_what_is_out_of_their_scope(
     statements: Statements, timed_client: Client, clock: "TestClock"
 ) -> None:
-    """A task that is elsewhere is offered to the first of those who wait below another one only."""
+    """Neither a ready task nor the end of one asks those who wait below another one."""
     workers = [f"w{n}" for n in range(10)]
-    await create(timed_client, "top")
-    await create(timed_client, "open", parent_id="top", needed_tags=["nobody-has-this"])
-    await connect(timed_client, *workers)
-    calls = [await _waiting(timed_client, clock, worker, parent_id="top") for worker in workers]
+    await create(timed_client, "elsewhere")
+    await connect(timed_client, "other", *workers)
+    await claim(timed_client, "other", "elsewhere")
+    calls = []
+    for n, worker in enumerate(workers):
+        await create(timed_client, f"top{n}")
+        await create(timed_client, f"open{n}", parent_id=f"top{n}", needed_tags=["nobody"])
+        calls.append(await _waiting(timed_client, clock, worker, parent_id=f"top{n}"))
     with statements.watched() as run:
-        await create(timed_client, "elsewhere")
-    assert sum(sql.startswith("SAVEPOINT") for sql, _ in run) == 2
-    await create(timed_client, "there", parent_id="top")
-    assert [task.id for task in (await calls[0]).tasks] == ["there"]
-    for call in calls[1:]:
-        call.cancel()
+        await create(timed_client, "another")
+        await complete(timed_client, "other", "elsewhere")
+    assert sum(sql.startswith("SAVEPOINT") for sql, _ in run) == 2, "to create, and to complete"
+    with statements.watched() as run:
+        await create(timed_client, "there", parent_id="top7")
+        assert [task.id for task in (await calls[7]).tasks] == ["there"]
+    assert sum(sql.startswith("SAVEPOINT") for sql, _ in run) == 2, "to create, and to claim"
+    await timed_client.tasks.DeleteTask(v1.DeleteTaskRequest(task_id="open3"))
+    assert (await calls[3]).outcome == v1.CLAIM_OUTCOME_ALL_DONE
+    for n in {*range(10)} - {3, 7}:
+        calls[n].cancel()
 
 
 async def _claimed(client: Client, worker: str, **fields: Any) -> list[str]:

@@ -99,6 +99,10 @@ class Event(NamedTuple):
             return self.before
         return aspect_of(task, self.ancestors)
 
+    def above(self) -> tuple[str, ...]:
+        """The tasks that it is and was below; twice those that it still is."""
+        return self.ancestors if self.before is None else (*self.ancestors, *self.before.ancestors)
+
 
 class Revision(NamedTuple):
     """One committed change: its number and all its events, in the order they happened.

@@ -5,14 +5,14 @@ thread of its own, a simulation in its own thread between two events.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import apsw
 
 from taskloom_server.graph.errors import ClaimLost, DomainError, RequestIdReused, Superseded
-from taskloom_server.graph.events import EventType, Revision
+from taskloom_server.graph.events import Event, EventType, Revision
 from taskloom_server.store.requests import Answer
 from taskloom_server.store.transaction import Noted, Transaction
 from taskloom_server.store.waiting import Waiting, WaitingLine
@@ -272,22 +272,34 @@ class Ledger:
         for path in noted.unlocked:
             self._let_stand(path)
         if noted.readied or noted.roomy:
-            self._offer(tx, group, [*noted.readied, *noted.roomy])
+            below = None if noted.roomy else noted.readied_below
+            self._offer(tx, group, [*noted.readied, *noted.roomy], below)
         for path in noted.unlocked:
             self._hand_on(tx, group, path)
         self._attempt_waiting(tx, again, group)
-        if any(event.type in _ENDINGS for event in noted.events):
-            self._dismiss_done(tx, group, anywhere=not noted.readied)
+        endings = [event for event in noted.events if event.type in _ENDINGS]
+        if endings:
+            self._dismiss_done(tx, group, endings, anywhere=not noted.readied)
 
-    def _offer(self, tx: Transaction, group: "_Group", readied: Sequence[int]) -> None:
+    def _offer(
+        self,
+        tx: Transaction,
+        group: "_Group",
+        readied: Sequence[int],
+        below: Collection[str] | None,
+    ) -> None:
         """Offer tasks, of which is said what they ask, to those who wait for such, in their turn.
 
-        What is taken by an advisory claim is left to the next one, too.
+        ``below``: the tasks that they lie below, None if any. What is taken by an advisory claim
+        is left to the next one, too.
         """
         left = Counter(readied)
 
         def wanted(place: tuple[tuple[str, ...], str]) -> bool:
-            return not left.keys().isdisjoint(tx.requirements.admitting(place[0]))
+            tags, scope = place
+            if scope and below is not None and scope not in below:
+                return False
+            return not left.keys().isdisjoint(tx.requirements.admitting(tags))
 
         places = [place for place in self._line.kinds() if wanted(place)]
         for job, waiting in self._line.in_turn(places):
@@ -342,14 +354,17 @@ class Ledger:
                 if after is not None and not after.cannot:
                     dry.add(waiting.kind)
 
-    def _dismiss_done(self, tx: Transaction, group: "_Group", *, anywhere: bool) -> None:
+    def _dismiss_done(
+        self, tx: Transaction, group: "_Group", endings: Sequence[Event], *, anywhere: bool
+    ) -> None:
         """Tell those who wait when every task that they could wait for has ended.
 
         ``anywhere``: it may be so of those who wait for any task, too.
         """
         anywhere = anywhere and not tx.tasks.any_with_status(tx.workflows.open_statuses)
+        above = {id_ for event in endings for id_ in event.above()}
         for tags, scope in self._line.kinds():
-            if not (scope or anywhere):
+            if not (scope in above if scope else anywhere):
                 continue
             for job, waiting in self._line.in_turn([(tags, scope)]):
                 if not waiting.when_done and not self._attempt(tx, job, group):

@@ -42,6 +42,7 @@ class Noted:
     deadline: int | None = None
     leases: list[tuple[str, int]] = field(default_factory=list)  # a worker, and when one may end
     readied: list[int] = field(default_factory=list)  # groups of tasks that can be taken since
+    readied_below: set[str] = field(default_factory=set)  # the tasks that those lie below
     taken: list[int] = field(default_factory=list)  # groups of tasks that cannot any more
     freed: list[str] = field(default_factory=list)  # workers that may be able to take more since
     recheck: bool = False  # whether all who wait should be asked again
@@ -142,6 +143,7 @@ class Transaction:
                 found_as = before.requirement_id, above
         if task.ready and found_as != (task.requirement_id, ancestors):
             self.noted.readied.append(task.requirement_id)
+            self.noted.readied_below.update(ancestors)
         elif found_as and not task.ready:
             self.noted.taken.append(found_as[0])
         self.noted.events.append(
