@@ -4,6 +4,7 @@ Statements are watched on the writer's connection, where the server runs them.
 """
 
 import asyncio
+import random
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +16,10 @@ import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 from taskloom import v1
 from taskloom_client import Client
+from taskloom_server.coordinator.system import get_status
 from taskloom_server.store.connections import open_reader
+from taskloom_server.store.transaction import Transaction
+from taskloom_server.workflow_files import load_workflows
 
 from tests.calls import (
     claim,
@@ -300,6 +304,22 @@ async def test_nobody_is_asked_about_what_is_out_of_their_scope(
     assert (await calls[3]).outcome == v1.CLAIM_OUTCOME_ALL_DONE
     for n in {*range(10)} - {3, 7}:
         calls[n].cancel()
+
+
+async def test_a_status_is_counted_once(timed_server: "Server", timed_client: Client) -> None:
+    """While nothing changes, how the whole stands is not counted again for everybody who asks."""
+    await create(timed_client, "a")
+    reader = open_reader(timed_server.db)
+    tx = Transaction(reader, load_workflows("swarm"), random.Random())
+    tx.begin(1, tx.system.get().revision)
+    first = get_status(tx, None)
+    run: list[str] = []
+    reader.trace_v2(apsw.SQLITE_TRACE_STMT, lambda trace: run.append(trace["sql"]))
+    assert get_status(tx, first) == first
+    assert not run
+    assert get_status(tx, None) == first
+    assert len(run) > 5
+    reader.close()
 
 
 async def _claimed(client: Client, worker: str, **fields: Any) -> list[str]:

@@ -262,6 +262,7 @@ def _perform(model: Model, graph: _Graph, step: Verb) -> None:
     event(f"{name}: {refusal or 'done'}")
     answer = graph.run(*CALLS[name](*arguments))
     after: Seen = graph.run(_see, None)
+    assert graph.run(system.get_status, before.status) == after.status, "from what it was before"
     if isinstance(answer, DomainError):
         assert answer.reason == refusal
         assert after.status.revision == before.status.revision

@@ -1,12 +1,13 @@
 """The whole: its status, pause and resume, reset."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from taskloom_server.coordinator.lookup import require_live_task, require_task
 from taskloom_server.coordinator.pauses import shift_paused
 from taskloom_server.coordinator.transitions import advance
 from taskloom_server.graph.events import EventType
 from taskloom_server.graph.workers import Pause
+from taskloom_server.graph.workflows import Workflows
 from taskloom_server.store.transaction import Transaction
 
 
@@ -28,11 +29,22 @@ class Status:
     connected_workers: int
     oldest_revision: int
     revision: int
+    workflows: Workflows  # by which it was counted
+
+    def holds(self, tx: Transaction) -> bool:
+        """Whether nothing can have changed since but the time, and what was compacted."""
+        incarnation = tx.system.get().incarnation
+        return self.workflows is tx.workflows and (self.incarnation, self.revision) == (
+            incarnation,
+            tx.seen,
+        )
 
 
-def get_status(tx: Transaction, _: None) -> Status:
-    """How the whole stands."""
+def get_status(tx: Transaction, known: Status | None) -> Status:
+    """How the whole stands. Costs as much as there are tasks, unless that is ``known`` already."""
     system = tx.system.get()
+    if known and known.holds(tx):
+        return replace(known, now=tx.now, oldest_revision=system.oldest_revision)
     by_status, claimed, delayed = tx.tasks.counts()
     ready = tx.tasks.ready_by_requirement()
     matched: set[int] = set()
@@ -54,6 +66,7 @@ def get_status(tx: Transaction, _: None) -> Status:
         tx.workers.connected(),
         system.oldest_revision,
         tx.seen,
+        tx.workflows,
     )
 
 

@@ -38,9 +38,10 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
         self._started_at = started_at
         self._queries = queries
         self._snapshots = snapshots
+        self._status: system.Status | None = None  # as it was told last
 
     async def GetStatus(self, request: pb.GetStatusRequest, context: Any) -> pb.GetStatusResponse:  # noqa: D102
-        status = await self._calls.read(system.get_status, None)
+        status = self._status = await self._calls.read(system.get_status, self._status)
         return pb.GetStatusResponse(
             version=__version__,
             incarnation=status.incarnation,

@@ -5,7 +5,7 @@ thread of its own, a simulation in its own thread between two events.
 """
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -272,8 +272,8 @@ class Ledger:
         for path in noted.unlocked:
             self._let_stand(path)
         if noted.readied or noted.roomy:
-            below = None if noted.roomy else noted.readied_below
-            self._offer(tx, group, [*noted.readied, *noted.roomy], below)
+            scopes = None if noted.roomy else {"", *noted.readied_below}
+            self._offer(tx, group, [*noted.readied, *noted.roomy], scopes)
         for path in noted.unlocked:
             self._hand_on(tx, group, path)
         self._attempt_waiting(tx, again, group)
@@ -286,22 +286,19 @@ class Ledger:
         tx: Transaction,
         group: "_Group",
         readied: Sequence[int],
-        below: Collection[str] | None,
+        scopes: Container[str] | None,
     ) -> None:
         """Offer tasks, of which is said what they ask, to those who wait for such, in their turn.
 
-        ``below``: the tasks that they lie below, None if any. What is taken by an advisory claim
-        is left to the next one, too.
+        ``scopes``: in which they lie, None: in any. What is taken by an advisory claim is left to
+        the next one, too.
         """
         left = Counter(readied)
 
         def wanted(place: tuple[tuple[str, ...], str]) -> bool:
-            tags, scope = place
-            if scope and below is not None and scope not in below:
-                return False
-            return not left.keys().isdisjoint(tx.requirements.admitting(tags))
+            return not left.keys().isdisjoint(tx.requirements.admitting(place[0]))
 
-        places = [place for place in self._line.kinds() if wanted(place)]
+        places = [place for place in self._line.kinds(scopes) if wanted(place)]
         for job, waiting in self._line.in_turn(places):
             for lock in waiting.locks:
                 self._hand_on_before(tx, group, lock, job)
@@ -362,11 +359,11 @@ class Ledger:
         ``anywhere``: it may be so of those who wait for any task, too.
         """
         anywhere = anywhere and not tx.tasks.any_with_status(tx.workflows.open_statuses)
-        above = {id_ for event in endings for id_ in event.above()}
-        for tags, scope in self._line.kinds():
-            if not (scope in above if scope else anywhere):
-                continue
-            for job, waiting in self._line.in_turn([(tags, scope)]):
+        scopes = {id_ for event in endings for id_ in event.above()}
+        if anywhere:
+            scopes.add("")
+        for place in self._line.kinds(scopes):
+            for job, waiting in self._line.in_turn([place]):
                 if not waiting.when_done and not self._attempt(tx, job, group):
                     break
         if anywhere:

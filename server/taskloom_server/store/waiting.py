@@ -7,7 +7,7 @@ is a matter of the process, not of the file: after a restart the callers come ag
 
 import heapq
 from collections import OrderedDict
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
 from typing import Generic, TypeVar
@@ -134,9 +134,13 @@ class WaitingLine(Generic[J]):
                 del self._lines[place]
         return ticket
 
-    def kinds(self) -> list[tuple[tuple[str, ...], str]]:
-        """The tags and scopes for which somebody waits, those who wait longest first."""
-        return sorted(self._lines, key=lambda place: next(iter(self._lines[place])))
+    def kinds(self, scopes: Container[str] | None = None) -> list[tuple[tuple[str, ...], str]]:
+        """The tags and scopes for which somebody waits, those who wait longest first.
+
+        ``scopes``: only with one of these; None: with any.
+        """
+        places = self._lines if scopes is None else [p for p in self._lines if p[1] in scopes]
+        return sorted(places, key=lambda place: next(iter(self._lines[place])))
 
     def in_turn(
         self, places: Collection[tuple[tuple[str, ...], str]]
