@@ -205,7 +205,7 @@ SCENARIOS: dict[str, Scenario] = {
     "choose": Scenario("list, claim one, complete", 0.5, partial(_calls, "choose")),
     "create": Scenario("CreateTask", 0.5, partial(_calls, "create")),
     "update": Scenario("UpdateTask", 0.5, partial(_calls, "update")),
-    "interceptors": Scenario("a no-op with and without interceptors", 0.5, _interceptors),
+    "interceptors": Scenario("a no-op behind the guard and on a bare server", 0.5, _interceptors),
     "agents": Scenario("claim + complete by 1 to 256 agents", 1, _agents),
     "rates": Scenario("claim + complete by rate, up to the knee", 3, _rates),
     "sizes": Scenario("claims and lists at 1,000 to 1,000,000 tasks", 2, _sizes),

@@ -7,6 +7,7 @@ Handlers are wrapped when they are added to the server, once for all calls, and 
 passed through an interceptor with every call.
 """
 
+from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Hashable, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -31,8 +32,11 @@ from taskloom_server.store.ledger import WriterStopped
 _MAY_WAIT = frozenset(
     ("/taskloom.v1.ClaimService/ClaimNextTask", "/taskloom.v1.FileService/MarkFiles")
 )
+_TOLD_TO_MANY = "/taskloom.v1.WatchService/WatchTasks"
 _COME_BACK_MS = 1000
 _LARGE = 64 << 10  # bytes of an answer: more than gRPC takes at once for one who does not read
+
+_KEPT, _KEPT_SIZE = 64, 16 << 10  # messages whose bytes are kept, and of how many bytes
 
 _log = structlog.get_logger("service")
 
@@ -97,7 +101,7 @@ class Guard:
                 if handler.request_streaming
                 else _decoding(handler.request_deserializer)
             ),
-            "response_serializer": _encode,
+            "response_serializer": _encoding_once() if method == _TOLD_TO_MANY else _encode,
         }
 
         async def guarded_answer(request: Any, context: aio.ServicerContext[Any, Any]) -> Any:
@@ -175,6 +179,24 @@ class _Behind:
 def _encode(response: Message) -> bytes:
     """Equal answers as equal bytes: the entries of a map would come in any order else."""
     return response.SerializeToString(deterministic=True)
+
+
+def _encoding_once() -> Callable[[Message], bytes]:
+    """Encode likewise, and a message that is told to many once. It must not change any more."""
+    done: OrderedDict[int, tuple[Message, bytes]] = OrderedDict()
+
+    def encode(response: Message) -> bytes:
+        known = done.get(id(response))
+        if known is not None and known[0] is response:
+            return known[1]
+        contents = _encode(response)
+        if len(contents) <= _KEPT_SIZE:
+            done[id(response)] = response, contents
+            if len(done) > _KEPT:
+                done.popitem(last=False)
+        return contents
+
+    return encode
 
 
 @cache

@@ -1,6 +1,7 @@
 """WatchService: reading the events after a cursor, and waiting on the feed when there are none."""
 
 import asyncio
+from collections import OrderedDict
 from collections.abc import AsyncIterator, Iterator
 from functools import lru_cache
 from typing import Any
@@ -32,7 +33,8 @@ _AT_REST = 30.0  # seconds
 # bytes. Each has some 1,000 bytes beside the description.
 _COPIES, _TASK = 4, 1_000
 _EVENT_TYPES = frozenset(map(int, EventType))
-_shown = lru_cache(maxsize=32)(show.event)  # what is told to a thousand is made once
+_shown = lru_cache(maxsize=32)(show.event)  # of those who watch for different things, too
+_FEW_EVENTS, _KEPT = 8, 16
 
 
 class WatchServicer(watch_service_pb2_grpc.WatchServiceServicer):
@@ -47,6 +49,7 @@ class WatchServicer(watch_service_pb2_grpc.WatchServiceServicer):
         self._unread = unread
         self._feed = feed
         self._tail = tail
+        self._told = _Told()
 
     async def WatchTasks(  # noqa: D102
         self, request: pb.WatchTasksRequest, context: Any
@@ -96,7 +99,7 @@ class WatchServicer(watch_service_pb2_grpc.WatchServiceServicer):
             revisions = iter(await self._since(cursor + 1, incarnation))
             while (revision := next(revisions, None)) is not None:
                 cursor = revision.number
-                messages = _messages(cursor, watches.passing(watched, revision))
+                messages = self._told.messages(watched, revision)
                 while (message := next(messages, None)) is not None:
                     yield message
                     said_at = clock()
@@ -137,6 +140,32 @@ class WatchServicer(watch_service_pb2_grpc.WatchServiceServicer):
                 metadata={"oldest_revision": str(history.oldest_revision)},
             )
         return history.revisions
+
+
+class _Told:
+    """What those who watch alike are told of a revision: made once for all of them.
+
+    They are given one and the same message, of which the guard makes the bytes once, too.
+    """
+
+    def __init__(self) -> None:
+        self._made: OrderedDict[
+            tuple[int, Watched], tuple[Revision, list[pb.WatchTasksResponse]]
+        ] = OrderedDict()
+
+    def messages(self, watched: Watched, revision: Revision) -> Iterator[pb.WatchTasksResponse]:
+        """The events of a revision that pass, as messages; none where none does."""
+        number = revision.number
+        if len(revision.events) > _FEW_EVENTS:
+            return _messages(number, watches.passing(watched, revision))
+        key = number, watched
+        made = self._made.get(key)
+        if made is None or made[0] is not revision:  # a number can be of another incarnation
+            messages = list(_messages(number, watches.passing(watched, revision)))
+            made = self._made[key] = revision, messages
+            if len(self._made) > _KEPT:
+                self._made.popitem(last=False)
+        return iter(made[1])
 
 
 def _watched(message: pb.WatchFilter) -> Watched:
