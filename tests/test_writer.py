@@ -237,7 +237,8 @@ async def test_what_came_meanwhile_goes_on_whatever_becomes_of_a_delivery(
     held = asyncio.ensure_future(alone.writer.run(hold, None))
     assert await asyncio.to_thread(hold.begun.wait, 30)
     following = [asyncio.ensure_future(alone.writer.run(pause, f"{n}")) for n in range(2)]
-    await asyncio.sleep(0)
+    answered, _ = await asyncio.wait(following, timeout=0)
+    assert not answered, "they are behind the one that holds the thread up"
     monkeypatch.setattr(alone.writer, "_on_commit", broken)
     hold.go.set()
     assert await asyncio.gather(*following) == [1, 2]

@@ -35,7 +35,6 @@ _MAY_WAIT = frozenset(
 _TOLD_TO_MANY = "/taskloom.v1.WatchService/WatchTasks"
 _COME_BACK_MS = 1000
 _LARGE = 64 << 10  # bytes of an answer: more than gRPC takes at once for one who does not read
-
 _KEPT, _KEPT_SIZE = 64, 16 << 10  # messages whose bytes are kept, and of how many bytes
 
 _log = structlog.get_logger("service")
