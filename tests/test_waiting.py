@@ -501,15 +501,43 @@ async def test_first_come_first_served_whatever_their_tags(
             call.cancel()
 
 
-async def test_the_end_of_a_scope_by_a_move_out_of_it(timed_graph: Client, clock: Any) -> None:
-    """Who waits below a task is told ALL_DONE when its last open child is taken out of it."""
-    for id in ("top", "child"):
-        await _create(timed_graph, id, needed_tags=["x"], parent_id="top" if id == "child" else "")
+CONTAINS = v1.DEPENDENCY_TYPE_CONTAINS
+
+
+@pytest.mark.parametrize(
+    ("how", "scope"),
+    [
+        ("unlinked", "middle"),
+        ("unlinked with its parent", "top"),
+        ("relinked with its parent", "top"),
+        ("deleted", "middle"),
+        ("cancelled", "middle"),
+    ],
+)
+async def test_the_end_of_a_scope(timed_graph: Client, clock: Any, how: str, scope: str) -> None:
+    """Who waits below a task is told ALL_DONE when its last open one is taken out of it or ends."""
+    tasks = timed_graph.tasks
+    for id, parent in (("top", ""), ("middle", "top"), ("child", "middle"), ("elsewhere", "")):
+        await _create(timed_graph, id, needed_tags=["x"], parent_id=parent)
     await connect(timed_graph, "ada")
-    call = await _joins(timed_graph, clock, "ada", parent_id="top")
-    await timed_graph.tasks.UnlinkTasks(
-        v1.UnlinkTasksRequest(from_task_id="top", to_task_id="child")
-    )
+    call = await _joins(timed_graph, clock, "ada", parent_id=scope)
+    out = v1.Dependency(from_task_id="top", to_task_id="middle", type=CONTAINS)
+    into = v1.Dependency(from_task_id="elsewhere", to_task_id="middle", type=CONTAINS)
+    match how:
+        case "unlinked":
+            await tasks.UnlinkTasks(
+                v1.UnlinkTasksRequest(from_task_id="middle", to_task_id="child", type=CONTAINS)
+            )
+        case "unlinked with its parent":
+            await tasks.UnlinkTasks(
+                v1.UnlinkTasksRequest(from_task_id="top", to_task_id="middle", type=CONTAINS)
+            )
+        case "relinked with its parent":
+            await tasks.RelinkTasks(v1.RelinkTasksRequest(remove=[out], add=[into]))
+        case "deleted":
+            await tasks.DeleteTask(v1.DeleteTaskRequest(task_id="child"))
+        case "cancelled":
+            await update(timed_graph, "child", status="cancelled")
     try:
         async with asyncio.timeout(5):
             assert (await asyncio.shield(call)).outcome == v1.CLAIM_OUTCOME_ALL_DONE
