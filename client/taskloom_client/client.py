@@ -32,9 +32,11 @@ _LAST_WORD_S = 2.0  # for what is still to be said by a caller who has gone
 
 _SERVICE_CONFIG = {
     "methodConfig": [
-        # Every method (the empty name) but those below, which a more specific name takes out: a
+        # Every method (the empty name) but those below, which a more specific name takes out. A
         # watch resumes by itself from where it was, which a mere repetition would not, and so does
-        # work.
+        # work. gRPC 1.85 aborts the whole process now and then where it repeats a stream of
+        # requests ("buffered_call.cc: Check failed: pending == nullptr"): uploads are repeated by
+        # this client itself.
         {
             "name": [{}],
             "retryPolicy": {
@@ -49,6 +51,8 @@ _SERVICE_CONFIG = {
             "name": [
                 {"service": "taskloom.v1.WatchService", "method": "WatchTasks"},
                 {"service": "taskloom.v1.ClaimService", "method": "Work"},
+                {"service": "taskloom.v1.AttachmentService", "method": "UploadAttachment"},
+                {"service": "taskloom.v1.AdminService", "method": "ImportSnapshot"},
             ]
         },
     ]

@@ -166,10 +166,10 @@ def from_rpc_error(
     status = _rich_status(error)
     if status is None:
         details = error.details() or ""
+        origin = _Origin(target, method, timeout)
         if (code, details) == _BROKEN_BY_WRITING:
-            code, details = grpc.StatusCode.UNAVAILABLE, "the connection broke"
-        message = _in_words(code, details, _Origin(target, method, timeout))
-        return _CLASSES.get(code, TaskloomError)(message, code=code)
+            return _broken(origin)
+        return _CLASSES.get(code, TaskloomError)(_in_words(code, details, origin), code=code)
     # gRPC puts RESOURCE_EXHAUSTED for the code of a refusal whose details are very long.
     code = _CODES.get(status.code, code)
 
@@ -200,6 +200,16 @@ def from_rpc_error(
         else None,
         retry_delay=retry.retry_delay.ToTimedelta() if "RetryInfo" in found else None,
     )
+
+
+def connection_broke(*, target: str, method: str, timeout: float | None) -> Unavailable:
+    """The exception for a call that ended without a status, as its connection broke."""
+    return _broken(_Origin(target, method, timeout))
+
+
+def _broken(origin: _Origin) -> Unavailable:
+    code = grpc.StatusCode.UNAVAILABLE
+    return Unavailable(_in_words(code, "the connection broke", origin), code=code)
 
 
 def from_refusal(refused: v1.WorkRefused) -> TaskloomError:

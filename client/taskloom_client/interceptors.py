@@ -8,14 +8,14 @@ are not here: gRPC does them by itself, below, from the service config of the ch
 import asyncio
 import uuid
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Generator, Iterable
-from typing import TypeVar, cast
+from typing import TypedDict, TypeVar, cast
 
 import grpc
 from google.protobuf.message import Message
 from grpc import aio
 from taskloom import v1
 
-from taskloom_client.errors import TaskloomError, from_rpc_error
+from taskloom_client.errors import TaskloomError, connection_broke, from_rpc_error
 
 _Request = TypeVar("_Request")
 _Response = TypeVar("_Response")
@@ -135,9 +135,10 @@ class _StreamUnary(aio.StreamUnaryClientInterceptor):
         client_call_details: aio.ClientCallDetails,
         request_iterator: AsyncIterable[_Request] | Iterable[_Request],
     ) -> aio.StreamUnaryCall[_Request, _Response]:
-        call = await continuation(client_call_details, with_options_id(request_iterator))
+        requests = Requests(request_iterator)
+        call = await continuation(client_call_details, requests)
         # Not awaited here, as a unary call is: write() waits for this coroutine to be done.
-        translating = _TranslatingCall(call, self._target, client_call_details)
+        translating = _TranslatingCall(call, requests, self._target, client_call_details)
         return cast("aio.StreamUnaryCall[_Request, _Response]", translating)
 
 
@@ -145,32 +146,58 @@ class _TranslatingCall:
     """A call whose failure is a TaskloomError; in everything else it is the call it wraps."""
 
     def __init__(
-        self, call: Awaitable[object], target: str, details: aio.ClientCallDetails
+        self,
+        call: "aio.StreamUnaryCall[_Request, _Response]",
+        requests: "Requests[_Request]",
+        target: str,
+        details: aio.ClientCallDetails,
     ) -> None:
         self._call = call
+        self._requests = requests
         self._target = target
         self._details = details
+        self._given_up = False
 
     def __getattr__(self, name: str) -> object:
         return getattr(self._call, name)
+
+    def cancel(self) -> bool:
+        self._given_up = True
+        return self._call.cancel()
 
     def __await__(self) -> Generator[object, None, object]:
         try:
             return (yield from self._call.__await__())
         except aio.AioRpcError as error:
             raise _translated(error, self._target, self._details) from error
+        except asyncio.CancelledError:
+            # grpc.aio gives up a call by itself where a message could not be had, or written.
+            awaiting = asyncio.current_task()
+            if self._given_up or (awaiting is not None and awaiting.cancelling()):
+                raise
+            if self._requests.failure is not None:
+                raise self._requests.failure from None
+            raise connection_broke(**_origin(self._target, self._details)) from None
 
 
-async def with_options_id(
-    requests: AsyncIterable[_Request] | Iterable[_Request],
-) -> AsyncIterator[_Request]:
+class Requests(AsyncIterable[_Request]):
     """The messages of an import or upload, with a request id in the options where it was empty."""
-    if isinstance(requests, AsyncIterable):
-        async for request in requests:
-            yield _options_named(request)
-    else:
-        for request in requests:
-            yield _options_named(request)
+
+    def __init__(self, given: AsyncIterable[_Request] | Iterable[_Request]) -> None:
+        self._given = given
+        self.failure: Exception | None = None  # what the caller's iterator raised
+
+    async def __aiter__(self) -> AsyncIterator[_Request]:
+        try:
+            if isinstance(self._given, AsyncIterable):
+                async for request in self._given:
+                    yield _options_named(request)
+            else:
+                for request in self._given:
+                    yield _options_named(request)
+        except Exception as failure:
+            self.failure = failure
+            raise
 
 
 def _options_named(request: _Request) -> _Request:
@@ -189,12 +216,20 @@ def _with_timeout(details: aio.ClientCallDetails, timeout: float | None) -> aio.
     )
 
 
+class _Origin(TypedDict):
+    target: str
+    method: str
+    timeout: float | None
+
+
 def _translated(
     error: aio.AioRpcError, target: str, details: aio.ClientCallDetails
 ) -> TaskloomError:
+    return from_rpc_error(error, **_origin(target, details))
+
+
+def _origin(target: str, details: aio.ClientCallDetails) -> _Origin:
     # grpc.aio hands the method over as bytes, whatever the stubs say.
     method = cast("str | bytes", details.method)
     path = method.decode() if isinstance(method, bytes) else method
-    return from_rpc_error(
-        error, target=target, method=path.rpartition("/")[2], timeout=details.timeout
-    )
+    return _Origin(target=target, method=path.rpartition("/")[2], timeout=details.timeout)

@@ -10,6 +10,7 @@ import tempfile
 import uuid
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from stat import S_ISREG
 from typing import IO
@@ -17,6 +18,7 @@ from typing import IO
 import grpc
 from taskloom import v1
 
+from taskloom_client.backoff import delays
 from taskloom_client.errors import TaskloomError, Unavailable
 
 CHUNK = 256 * 1024
@@ -28,7 +30,10 @@ Progress = Callable[[int], None]
 """Called with how many bytes have gone, or come, so far."""
 
 
-_TRIES = 4
+# As often, and at the same pace, as gRPC repeats the other calls.
+_TRIES = 5
+_FIRST_PAUSE_S = 0.1
+_LONGEST_PAUSE_S = 2.0
 
 
 async def upload(
@@ -42,21 +47,22 @@ async def upload(
     """Attach a content; a file is read as it is sent.
 
     The size is announced where it is known, so that what is too large is refused before it is
-    sent. Raises TaskloomError, and OSError where a file cannot be read.
+    sent. Raises TaskloomError, and what reading the content raises: OSError for a file.
     """
     announced = v1.UploadOptions()
     announced.CopyFrom(options)
     announced.request_id = announced.request_id or str(uuid.uuid4())
-    # A refusal may come while much is still being sent, and then gRPC may tell that the connection
-    # broke in its stead. What can be read anew is sent again, as other calls are if UNAVAILABLE.
-    tries = _TRIES if isinstance(content, bytes | Path) else 1
-    for left in reversed(range(tries)):
+    # What can be read anew is sent again, as other calls are if UNAVAILABLE. A refusal, too, may be
+    # told as a broken connection where it comes while much is still being sent.
+    pauses = islice(delays(_FIRST_PAUSE_S, _LONGEST_PAUSE_S), _TRIES - 1)
+    while True:
         try:
             return await _send(stub, announced, content, progress, timeout)
         except Unavailable as error:
-            if error.reason or not left:
+            pause = next(pauses, None)
+            if error.reason or pause is None or not isinstance(content, bytes | Path):
                 raise
-    raise AssertionError("the last try returns or raises")
+        await asyncio.sleep(pause)
 
 
 async def _send(
@@ -75,29 +81,17 @@ async def _send(
     size = _size(content)
     if size is not None and not announced.HasField("size"):
         announced.size = size
-    unread: list[Exception] = []
 
     async def requests() -> AsyncIterator[v1.UploadAttachmentRequest]:
         yield v1.UploadAttachmentRequest(options=announced)
         sent = 0
-        try:
-            async for chunk in _chunks(content):
-                yield v1.UploadAttachmentRequest(chunk=chunk)
-                sent += len(chunk)
-                if progress is not None:
-                    progress(sent)
-        except OSError as error:
-            # gRPC would take it for the end of the content.
-            unread.append(error)
-            call.cancel()
+        async for chunk in _chunks(content):
+            yield v1.UploadAttachmentRequest(chunk=chunk)
+            sent += len(chunk)
+            if progress is not None:
+                progress(sent)
 
-    call = stub.UploadAttachment(requests(), timeout=timeout)
-    try:
-        return (await call).attachment
-    except (asyncio.CancelledError, TaskloomError):
-        if unread:
-            raise unread[0] from None
-        raise
+    return (await stub.UploadAttachment(requests(), timeout=timeout)).attachment
 
 
 def _size(content: _Read) -> int | None:

@@ -3,7 +3,7 @@
 import asyncio
 import io
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -79,10 +79,10 @@ class Breaking:
 async def test_what_can_be_read_anew_is_sent_again(
     client: Client, task: str, tmp_path: Path, kind: str
 ) -> None:
-    """Whose answer is lost three times is attached once; what cannot be read anew is not sent."""
+    """Whose answer is lost four times is attached once; what cannot be read anew is not sent."""
     path = tmp_path / "file"
     path.write_bytes(LARGE)
-    stub: Any = Breaking(client.attachments, 3)
+    stub: Any = Breaking(client.attachments, 4)
     options = v1.UploadOptions(task_id=task, type="t")
     with path.open("rb") as opened:
         contents: dict[str, Any] = {"bytes": LARGE, "path": path, "file": opened}
@@ -91,17 +91,17 @@ async def test_what_can_be_read_anew_is_sent_again(
                 await upload(stub, options, contents[kind])
         else:
             assert (await upload(stub, options, contents[kind])).sequence == 0
-    assert stub.tries == (1 if kind == "file" else 4)
+    assert stub.tries == (1 if kind == "file" else 5)
     listed = await client.attachments.ListAttachments(v1.ListAttachmentsRequest(task_id=task))
     assert [one.size for one in listed.attachments] == [len(LARGE)]
-    stub = Breaking(client.attachments, 4)
+    stub = Breaking(client.attachments, 5)
     with pytest.raises(Unavailable):
         await upload(stub, options, LARGE)
-    assert stub.tries == 4
+    assert stub.tries == 5
 
 
-async def test_a_file_that_cannot_be_read_is_the_callers(client: Client, task: str) -> None:
-    """An error of reading is raised as it is, before or in the midst, and nothing is attached."""
+async def test_what_cannot_be_read_is_the_callers(client: Client, task: str) -> None:
+    """What reading raises is raised as it is, before or in the midst, and nothing is attached."""
 
     class Broken(io.BytesIO):
         def read(self, size: int | None = -1) -> bytes:
@@ -109,10 +109,21 @@ async def test_a_file_that_cannot_be_read_is_the_callers(client: Client, task: s
                 raise OSError(5, "Input/output error")
             return super().read(size)
 
+    def unlucky() -> Iterator[v1.UploadAttachmentRequest]:
+        yield v1.UploadAttachmentRequest(options=v1.UploadOptions(task_id=task, type="t"))
+        raise KeyError("unlucky")
+
+    async def unlucky_async() -> AsyncIterator[v1.UploadAttachmentRequest]:
+        for one in unlucky():
+            yield one
+
     with pytest.raises(FileNotFoundError):
         await client.upload(task, "t", Path("/none"))
     with pytest.raises(OSError, match="Input/output error"):
         await client.upload(task, "t", Broken(LARGE))
+    for requests in (unlucky, unlucky_async):
+        with pytest.raises(KeyError, match="unlucky"):
+            await client.attachments.UploadAttachment(requests())
     listed = await client.attachments.ListAttachments(v1.ListAttachmentsRequest(task_id=task))
     assert not listed.attachments
 

@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 import grpc
 from grpc import aio
 from taskloom_client.errors import TaskloomError, from_rpc_error
-from taskloom_client.interceptors import with_options_id, with_request_id
+from taskloom_client.interceptors import Requests, with_request_id
 
 from taskloom_experiments.virtual.costs import Desk, Ways
 from taskloom_experiments.virtual.stream import Call, Ended, Stream, until
@@ -87,7 +87,7 @@ class Channel(aio.Channel):
             **_: object,
         ) -> Any:
             handler = self._handlers[method].stream_unary
-            return await self._call(name, handler, with_options_id(requests), timeout)
+            return await self._call(name, handler, Requests(requests), timeout)
 
         return call
 
