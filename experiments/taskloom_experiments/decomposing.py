@@ -16,12 +16,15 @@ _LONGEST_ID = 128
 
 @dataclass(frozen=True)
 class Decomposition:
-    """Into how many parts, and what deciding on them costs: simulated seconds, and tokens."""
+    """Into how many parts, what deciding on them costs (simulated seconds, and tokens), and whether
+    who is free helps with the parts of others.
+    """
 
     parts: int = 3
     decision_s: float = 0.0
     tokens_in: int = 0
     tokens_out: int = 0
+    help: bool = True
 
 
 def is_part(task: v1.Task) -> bool:

@@ -108,13 +108,15 @@ class Decomposition(Part):
     """How an agent of a hybrid run decomposes what it was assigned, and what that costs.
 
     Into ``parts`` that are independent and as long as the task all together; deciding on them takes
-    ``decision_s``, ``tokens_in`` and ``tokens_out``. With 1 nothing is decomposed.
+    ``decision_s``, ``tokens_in`` and ``tokens_out``. With 1 nothing is decomposed. Without ``help``
+    nobody works parts but those of the task that is assigned to it.
     """
 
     parts: Annotated[int, Field(ge=1, le=1_000)] = 3
     decision_s: _Seconds = 0.0
     tokens_in: Annotated[int, Field(ge=0)] = 0
     tokens_out: Annotated[int, Field(ge=0)] = 0
+    help: bool = True
 
 
 class PlannedRun(Part):

@@ -49,7 +49,8 @@ def new_agent(client: Client, worker_id: str, settings: AgentSettings) -> Agent:
     """The agent, yet to be connected; its counters are those of what it will have done."""
     pull: str | Pull = settings.pull
     if pull == ASSIGNED:
-        pull = PullAssigned(helps=settings.mode == "hybrid", seed=settings.seed)
+        helps = settings.mode == "hybrid" and settings.decomposition.help
+        pull = PullAssigned(helps=helps, seed=settings.seed)
     return Agent(
         slow(client, settings.slow_s),
         worker_id=worker_id,
@@ -118,7 +119,7 @@ async def work(held: HeldTask, settings: AgentSettings) -> None:
 
 
 async def _work_by_parts(held: HeldTask, settings: AgentSettings) -> None:
-    """Decompose a task, work its parts with whoever helps, and be done when all of them are."""
+    """Decompose a task, work its parts, with whoever helps, and be done when all of them are."""
     agent, how = held.agent, settings.decomposition
     began = asyncio.get_running_loop().time()
     if await _lost_until(held, began + how.decision_s / settings.speed):
@@ -139,6 +140,7 @@ async def _work_by_parts(held: HeldTask, settings: AgentSettings) -> None:
             parts = await _parts_from_before(agent)
         if parts:
             failed = await _work_part(agent.hold(parts[0]), settings)
+            failed = failed and how.help  # or else the parts that are left would be nobody's
         else:
             failed = await _failed_parts(agent, held.id)
         if failed:  # for good, which keeps the scope from ever being done

@@ -167,6 +167,29 @@ async def test_hybrid_agents_decompose_and_help(make_run: MakeRun) -> None:
     assert made.figures["agent_count"] == 2
 
 
+async def test_hybrid_without_help(make_run: MakeRun) -> None:
+    """Who has nothing assigned works no part of another's task, however long that takes."""
+    made = await make_run(
+        "mode: hybrid, agents: 2, agent_config: {workflow: hierarchical},"
+        "coordinator: {workflow: hierarchical}, decomposition: {parts: 4, help: false}",
+        [{"id": "whole", "time_estimate_ms": 8 * HOUR_MS}],
+    )
+    assert not made.record.partial
+    assert len(set(made.worked().values()) - {None}) == 1  # what holds the parts ends by itself
+    assert made.figures["completed_by_agents"] == 1
+
+
+async def test_hybrid_without_help_of_which_a_part_failed(make_run: MakeRun) -> None:
+    """The other parts are worked by whose they are before the task fails."""
+    made = await make_run(
+        "mode: hybrid, agents: 1, coordinator: {}, agent_config: {failure_rate: 1},"
+        "decomposition: {parts: 3, help: false}",
+        [{"id": "whole", "max_attempts": 1}],
+    )
+    assert made.statuses("whole")[-1] == "failed"
+    assert made.figures["failed_count"] == 4  # the task and its three parts
+
+
 async def test_hybrid_task_of_which_a_part_failed_fails(make_run: MakeRun) -> None:
     """Parts that cannot be done are not passed over, and the run says what that leaves open."""
     made = await make_run(
