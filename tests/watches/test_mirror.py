@@ -15,7 +15,7 @@ from taskloom import v1
 from taskloom_client import Client, TaskloomError
 
 from tests.watches.life import adopt, connect, create, orphan, revision_of, update
-from tests.watches.streams import Message, heard
+from tests.watches.streams import Message, events_of, heard, until, watching
 
 if TYPE_CHECKING:
     from tests.conftest import Server, TestClock
@@ -206,6 +206,21 @@ FILTERS: list[tuple[v1.WatchFilter, Matching]] = [
         those(lambda task: (task.worker_id, task.status) == ("ada", "assigned")),
     ),
     (v1.WatchFilter(ready_for="ada"), those(lambda task: task.ready and meant_for(task, ADAS))),
+    (
+        v1.WatchFilter(assignee="bob", statuses=["assigned", "working"]),
+        those(lambda task: (task.worker_id, task.status) == ("bob", "assigned")),
+    ),
+    (
+        v1.WatchFilter(ready_for="ada", tags=["a", "b"], phases=["design", "review"]),
+        those(
+            lambda task: (
+                task.ready
+                and meant_for(task, ADAS)
+                and bool({"a", "b"} & set(task.tags))
+                and task.phase in {"design", "review"}
+            )
+        ),
+    ),
     (v1.WatchFilter(task_ids=IDS[3:7]), those(lambda task: task.id in IDS[3:7])),
     (v1.WatchFilter(phases=["design"]), those(lambda task: task.phase == "design")),
     (v1.WatchFilter(subtree_of=ROOT), lambda tasks: below(tasks, ROOT)),
@@ -233,7 +248,7 @@ async def test_a_mirror_has_what_matches(
     timed_server: "Server", timed_client: Client, clock: "TestClock", seed: int
 ) -> None:
     """At each revision of a life, with each filter, the mirror has the tasks that match then, as
-    they are; at the end that is what ListTasks lists.
+    they are; at the end that is what ListTasks lists, and the state that a watch begins with.
     """
     client = timed_client
     await wander(client, clock, seed)
@@ -261,3 +276,11 @@ async def test_a_mirror_has_what_matches(
         settled(task) for task in listed.tasks
     ]
     assert len(everything) == len(listed.tasks)
+    for (filter, _), mirror in zip(FILTERS, mirrors, strict=True):
+        async with watching(client, include_state=True, filter=filter) as stream:
+            stated = [event.task for event in events_of(await until(stream, 1))]
+        assert {task.id: settled(task) for task in stated} == {
+            id: settled(task) for id, task in mirror.items()
+        }, filter
+        created = [task.create_time.ToNanoseconds() for task in stated]
+        assert created == sorted(created), filter

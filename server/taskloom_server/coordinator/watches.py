@@ -1,11 +1,14 @@
 """What watches show: the state they begin with, and which events pass a filter."""
 
+import heapq
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from taskloom_server.coordinator import workers
 from taskloom_server.coordinator.lookup import require_task
 from taskloom_server.graph.events import Aspect, Event, EventType, Revision, aspect_of
 from taskloom_server.graph.tasks import Task
+from taskloom_server.store.listing import Filters
 from taskloom_server.store.transaction import Transaction
 
 
@@ -200,14 +203,36 @@ def list_state(tx: Transaction, watched: Watched) -> State:
 
     matching = [
         task
-        for task in tx.tasks.all()
-        if task.deleted_at is None
-        and watched.matches(
-            task.id,
-            aspect_of(task, ancestors(task.parent_id)),
-        )
+        for task in _candidates(tx, watched)
+        if watched.matches(task.id, aspect_of(task, ancestors(task.parent_id)))
     ]
     return State(watched, matching, tx.incarnation, tx.seen)
+
+
+def _candidates(tx: Transaction, watched: Watched) -> Iterable[Task]:
+    """All that may match, oldest first: what the database can tell without looking at each."""
+    if watched.task_ids:
+        named = (tx.tasks.get(id_) for id_ in watched.task_ids)
+        there = (task for task in named if task is not None and task.deleted_at is None)
+        return sorted(there, key=lambda task: task.number)
+    statuses = watched.statuses
+    if watched.assignee:
+        statuses = statuses & watched.assign_statuses if statuses else watched.assign_statuses
+        if not statuses:
+            return ()
+    filters = Filters(
+        statuses=tuple(sorted(statuses)),
+        ready=True if watched.ready_for else None,
+        owner=watched.owner or watched.assignee,
+        tags_any=tuple(sorted(watched.tags)),
+    )
+    if not watched.subtree_of:
+        return tx.listing.each(filters)
+    root = require_task(tx, watched.subtree_of)
+    if root.deleted_at is not None:
+        return ()
+    below = tx.listing.each(replace(filters, parent_id=root.id, recursive=True))
+    return heapq.merge([root], below, key=lambda task: task.number)
 
 
 def begin_watch(tx: Transaction, watched: Watched) -> Watched:

@@ -1,6 +1,6 @@
 """Lists of tasks: any filters, one of five orders, a page at a time."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from functools import lru_cache
@@ -14,6 +14,8 @@ from taskloom_server.store.statements import Statement, arg
 from taskloom_server.store.subtrees import subtree
 from taskloom_server.store.tables import Tasks, TaskTags
 from taskloom_server.store.tasks import select_tasks, task_of
+
+_ALL = -1
 
 
 class Order(Enum):
@@ -187,6 +189,15 @@ class TaskListing:
         self, filters: Filters, order: Order, after: Sequence[Any] | None, limit: int
     ) -> list[Task]:
         """The tasks that pass, from the place ``after`` on."""
+        return list(self._select(filters, order, after, limit))
+
+    def each(self, filters: Filters) -> Iterator[Task]:
+        """All tasks that pass, oldest first, as they come."""
+        return self._select(filters, Order.CREATE_TIME, None, _ALL)
+
+    def _select(
+        self, filters: Filters, order: Order, after: Sequence[Any] | None, limit: int
+    ) -> Iterator[Task]:
         shape = _Shape(
             order=order,
             has_place=after is not None,
@@ -222,5 +233,4 @@ class TaskListing:
         values += after or ()
         if filters.parent_id and filters.recursive:
             values.append(filters.parent_id)
-        rows = _compile(shape).all(self._connection, *values, limit)
-        return [task_of(row) for row in rows]
+        return map(task_of, _compile(shape).each(self._connection, *values, limit))
