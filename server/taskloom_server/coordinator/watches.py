@@ -11,6 +11,8 @@ from taskloom_server.graph.tasks import Task
 from taskloom_server.store.listing import Filters
 from taskloom_server.store.transaction import Transaction
 
+_WHO_HAS_THE_TAGS = "who has the tags"
+
 
 @dataclass(frozen=True, slots=True)
 class Watched:
@@ -25,7 +27,8 @@ class Watched:
     types: frozenset[EventType] = frozenset()
     assignee: str = ""
     ready_for: str = ""
-    # What the last two come to, found out as the watch begins.
+    # What the last two come to, found out as the watch begins. Who asks for what is ready for a
+    # worker watches then for those tags, whoever has them, and like all whose tags are the same.
     assign_statuses: frozenset[str] = frozenset()
     worker_tags: frozenset[str] = frozenset()
 
@@ -242,11 +245,13 @@ def begin_watch(tx: Transaction, watched: Watched) -> Watched:
     """
     if watched.subtree_of:
         require_task(tx, watched.subtree_of)
-    tags: tuple[str, ...] = ()
     if watched.ready_for:
-        tags = workers.require(tx, watched.ready_for).tags
-    assign_statuses = {workflow.assign_state for workflow in tx.workflows.by_name.values()}
-    return replace(watched, assign_statuses=frozenset(assign_statuses), worker_tags=frozenset(tags))
+        tags = frozenset(workers.require(tx, watched.ready_for).tags)
+        watched = replace(watched, ready_for=_WHO_HAS_THE_TAGS, worker_tags=tags)
+    if watched.assignee:
+        assign = frozenset(flow.assign_state for flow in tx.workflows.by_name.values())
+        watched = replace(watched, assign_statuses=assign)
+    return watched
 
 
 def history_since(tx: Transaction, ask: Since) -> History:
