@@ -504,5 +504,5 @@ def _renew(tx: Transaction, worker: Worker, task: Task, lease_ms: int | None) ->
 def _all_done(tx: Transaction, parent_id: str) -> bool:
     still_open = tx.workflows.open_statuses
     if parent_id:
-        return tx.ready.statuses_below(parent_id).isdisjoint(still_open)
+        return not tx.ready.any_below(parent_id, still_open)
     return not tx.tasks.any_with_status(still_open)

@@ -171,8 +171,7 @@ def _compile(shape: _Shape) -> Statement:
         where(_after(shape.order), *_slots("after", len(_ORDERS[shape.order])))
     if shape.parent and shape.recursive:
         below: Any = subtree(arg("parent"), also_deleted=shape.include_deleted)
-        query = query.join_from(Tasks, below, on=(below.c.id == Tasks.id)).with_cte(below)
-        names.append("parent")
+        where(Tasks.id.in_(below.select_from(below.c.id)), "parent")
     query = query.order_by(
         *(column.desc() if downward else column for column, downward in _ORDERS[shape.order])
     ).limit(arg("limit"))

@@ -6,11 +6,12 @@ worker) is a range of an index, in the order in which its tasks are to be taken,
 beginning of the range is read.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from itertools import islice
+from typing import Any
 
 import apsw
-from peewee import Field
+from peewee import JOIN, Field
 
 from taskloom_server.graph.workers import ClaimOrder
 from taskloom_server.store.statements import Statement, arg
@@ -44,24 +45,39 @@ _MANY_GROUPS = 4
 _LOOK_AT = 16
 
 
-_BELOW = subtree(arg("parent_id"))
+_FEW_BELOW = 256
+_BELOW: Any = subtree(arg("parent_id"))
+
+
+def _tasks_below(*columns: Field) -> Any:
+    """Of all tasks below one, from the subtree to its tasks.
+
+    Told so by CROSS, for SQLite would look at all ready tasks of the graph instead.
+    """
+    below = _BELOW.select_from(*columns)
+    return below.join(Tasks, JOIN.CROSS).where(Tasks.id == _BELOW.c.id)
+
+
+_SOME_BELOW = {
+    order: Statement(
+        _tasks_below(Tasks.ready_as, rank, Tasks.number, Tasks.id).limit(arg("limit")),
+        "parent_id",
+        "limit",
+    )
+    for order, rank in _RANKS.items()
+}
 _FIRST_BELOW = {
     order: Statement(
-        Tasks.select(Tasks.ready_as, Tasks.id)
-        .join(_BELOW, on=(_BELOW.c.id == Tasks.id))  # type: ignore[attr-defined]
+        _tasks_below(Tasks.ready_as, Tasks.id)
         .where(Tasks.ready_as.is_null(False))
-        .order_by(Tasks.ready_as < 0, rank.desc(), Tasks.number)
-        .with_cte(_BELOW),
+        .order_by(Tasks.ready_as < 0, rank.desc(), Tasks.number),
         "parent_id",
     )
     for order, rank in _RANKS.items()
 }
-_OPEN_BELOW = Statement(
-    Tasks.select(Tasks.status)
-    .distinct()
-    .join(_BELOW, on=(_BELOW.c.id == Tasks.id))  # type: ignore[attr-defined]
-    .with_cte(_BELOW),
-    "parent_id",
+_STATUSES_BELOW = Statement(_tasks_below(Tasks.status), "parent_id")
+_PARENT_ID = Statement(
+    Tasks.select(Tasks.parent_id).where((Tasks.id == arg("id")) & Tasks.deleted_at.is_null()), "id"
 )
 
 
@@ -97,11 +113,33 @@ class ReadyTasks:
     def best_below(
         self, parent_id: str, groups: Sequence[int], order: ClaimOrder, limit: int
     ) -> list[str]:
-        """Likewise, among the descendants of a task. Costs as much as there are of them."""
+        """Likewise, among the descendants of a task.
+
+        Costs as much as there are of them where they are few, or where those that are best for the
+        worker lie elsewhere.
+        """
         wanted = frozenset(groups)
+        some = _SOME_BELOW[order].all(self._connection, parent_id, _FEW_BELOW)
+        if len(some) < _FEW_BELOW:
+            ready = [row for row in some if row[0] is not None and abs(row[0]) in wanted]
+            ready.sort(key=lambda row: (row[0] < 0, -row[1], row[2]))
+            return [row[3] for row in ready[:limit]]
+        best = self.best(groups, order, _LOOK_AT)
+        below = [task_id for task_id in best if self._is_below(task_id, parent_id)]
+        if len(below) >= limit or len(best) < _LOOK_AT:
+            return below[:limit]
         rows = _FIRST_BELOW[order].each(self._connection, parent_id)
         return list(islice((task_id for group, task_id in rows if abs(group) in wanted), limit))
 
-    def statuses_below(self, parent_id: str) -> set[str]:
-        """The statuses that occur among the descendants of a task."""
-        return {row[0] for row in _OPEN_BELOW.each(self._connection, parent_id)}
+    def _is_below(self, task_id: str, parent_id: str) -> bool:
+        above: str | None = task_id
+        while above is not None:
+            row = _PARENT_ID.one(self._connection, above)
+            above = row[0] if row is not None else None
+            if above == parent_id:
+                return True
+        return False
+
+    def any_below(self, parent_id: str, statuses: Collection[str]) -> bool:
+        """Whether a descendant of a task has one of these statuses."""
+        return any(row[0] in statuses for row in _STATUSES_BELOW.each(self._connection, parent_id))
