@@ -101,6 +101,38 @@ async def test_next_within_a_scope(client: Client) -> None:
     assert done.outcome == v1.CLAIM_OUTCOME_ALL_DONE
 
 
+@pytest.mark.parametrize("elsewhere", [0, 20, 300])
+async def test_next_within_a_large_scope(client: Client, elsewhere: int) -> None:
+    """Order and tags hold in a scope of hundreds, and what is better elsewhere does not count."""
+    await create(client, "scope")
+    for part in range(3):
+        nodes = [
+            v1.TaskNode(id=f"{part}-{n}", title="t", priority=n % 7, needed_tags=["x"] * (n % 2))
+            for n in range(120)
+        ]
+        tree = v1.TaskNode(id=f"part-{part}", title="t", children=nodes)
+        await client.tasks.CreateTaskTree(v1.CreateTaskTreeRequest(root=tree, parent_id="scope"))
+    if elsewhere:
+        nodes = [v1.TaskNode(id=f"other-{n}", title="t", priority=9) for n in range(elsewhere)]
+        other = v1.TaskNode(id="other", title="t", children=nodes)
+        await client.tasks.CreateTaskTree(v1.CreateTaskTreeRequest(root=other))
+    await connect(client, "w", max_claims=400)
+    expected = [
+        f"{part}-{n}"
+        for priority in range(6, -1, -1)
+        for part in range(3)
+        for n in range(120)
+        if n % 7 == priority and n % 2 == 0
+    ]
+    given: list[str] = []
+    for at_once in (1, 1, 3, 20, 100, 100):
+        answer = await claim_next(client, "w", parent_id="scope", max_tasks=at_once)
+        given += [task.id for task in answer.tasks]
+    assert given == expected
+    none = await claim_next(client, "w", parent_id="scope")
+    assert none.outcome == v1.CLAIM_OUTCOME_NONE_READY
+
+
 async def test_next_within_a_scope_that_is_not_there(client: Client) -> None:
     """A scope that nobody created is TASK_NOT_FOUND."""
     await connect(client, "w")

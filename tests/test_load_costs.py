@@ -147,6 +147,50 @@ async def test_a_page_of_ready_tasks_is_no_dearer_among_many(setting: Setting) -
     assert many <= LIST_BAR * few
 
 
+SCOPE = v1.TaskNode(id="scope", title="scope", children=[v1.TaskNode(id="part", title="part")])
+
+
+async def _claim_in_scope(client: Client) -> None:
+    claim = v1.ClaimNextTaskRequest(worker_id="w", parent_id="scope")
+    (task,) = (await client.claims.ClaimNextTask(claim)).tasks
+    assert (await client.claims.ClaimNextTask(claim)).outcome == v1.CLAIM_OUTCOME_LIMIT_REACHED
+    await client.claims.ReleaseTask(v1.ReleaseTaskRequest(worker_id="w", task_id=task.id))
+
+
+async def _list_scope(client: Client) -> None:
+    page = await client.tasks.ListTasks(v1.ListTasksRequest(parent_id="scope", recursive=True))
+    assert [task.id for task in page.tasks] == ["part"]
+
+
+async def _begin_watch(client: Client) -> None:
+    """Have the state of watches whose filters leave little."""
+    for only in (
+        v1.WatchFilter(assignee="w"),
+        v1.WatchFilter(ready_for="w", tags=["few"]),
+        v1.WatchFilter(subtree_of="scope"),
+        v1.WatchFilter(task_ids=["part"]),
+        v1.WatchFilter(statuses=["working"]),
+    ):
+        async with client.watch(only, include_state=True) as watch:
+            async for message in watch:
+                if message.HasField("synced"):
+                    break
+
+
+@pytest.mark.parametrize("operation", [_claim_in_scope, _list_scope, _begin_watch])
+async def test_what_is_about_few_is_no_dearer_among_many(
+    setting: Setting, operation: Callable[[Client], Awaitable[None]]
+) -> None:
+    """A claim within a scope, its list, and the state of a narrow watch look at no other tasks."""
+    costs = []
+    for graph in (Graph(SMALL), Graph(LARGE)):
+        async with _serving(graph, setting.kept, setting.folder) as client:
+            await client.tasks.CreateTaskTree(v1.CreateTaskTreeRequest(root=SCOPE))
+            costs.append(await _cost(setting.steps, client, operation))
+    few, many = costs
+    assert many <= CLAIM_BAR * few
+
+
 async def test_statements_of_a_claim_and_of_a_completion(setting: Setting) -> None:
     """A verb alone in its transaction runs no more statements than it needs, these included."""
     steps, counts = setting.steps, []
