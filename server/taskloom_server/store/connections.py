@@ -21,12 +21,14 @@ _WRITER_PRAGMAS = (
     ("synchronous", "full"),  # an answered write survives a power cut
     ("wal_autocheckpoint", 4000),  # pages: some 16 MB
     ("journal_size_limit", WAL_LIMIT),
-    ("cache_size", -64_000),  # KiB
+    # KiB. More brought nothing (what is not in it is in the kernel's), and is memory that a server
+    # takes for hours until it has it all: it keeps what was once written, like answers to retries.
+    ("cache_size", -16_000),
     ("temp_store", "memory"),
 )
 _READER_PRAGMAS = (
     ("query_only", 1),
-    ("cache_size", -16_000),
+    ("cache_size", -4_000),
     ("temp_store", "memory"),
     ("wal_autocheckpoint", 0),  # only the writer checkpoints
 )
