@@ -12,7 +12,7 @@ import tracemalloc
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import apsw
 import pytest
@@ -23,6 +23,9 @@ from taskloom_experiments.load.serving import DATABASE
 from taskloom_experiments.load.sizes import CLAIM_BAR, LIST_BAR
 from taskloom_server.server import serving
 from taskloom_server.settings import Settings
+
+if TYPE_CHECKING:
+    from tests.conftest import Server
 
 SMALL, LARGE = 1_000, 50_000
 MOST_STATEMENTS = {"ClaimNextTask": 18, "CompleteTask": 16}
@@ -205,6 +208,17 @@ async def test_statements_of_a_claim_and_of_a_completion(setting: Setting) -> No
         counts.append(steps.statements - before)
     assert counts[0] <= MOST_STATEMENTS["ClaimNextTask"]
     assert counts[1] <= MOST_STATEMENTS["CompleteTask"]
+
+
+async def test_large_events_share_pages(server: "Server", client: Client) -> None:
+    """An event of some 1,800 bytes takes half a page, and no page of its own for what is too much."""
+    for n in range(60):
+        await client.tasks.CreateTask(v1.CreateTaskRequest(title=f"{n}", description="d" * 900))
+    connection = apsw.Connection(str(server.db))
+    count = "SELECT COUNT(*) FROM dbstat WHERE name = 'events'"
+    pages = connection.execute(count).get
+    connection.close()
+    assert 30 <= pages <= 40
 
 
 async def test_allocations_of_a_watch(tmp_path: Path) -> None:

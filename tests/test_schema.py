@@ -1,11 +1,13 @@
 """The tables: what migrations make is what the code believes in, and what others rely on."""
 
+import shutil
 from pathlib import Path
 
 import apsw
 import pytest
-from taskloom_server.store.connections import CannotOpen, exclusive, writing
-from taskloom_server.store.schema import prepare
+from playhouse.migrations import Runner
+from taskloom_server.store.connections import APPLICATION_ID, CannotOpen, exclusive, writing
+from taskloom_server.store.schema import MIGRATIONS, prepare
 from taskloom_server.store.search_tables import SEARCH_TABLES, TRIGGERS
 from taskloom_server.store.tables import TABLES
 
@@ -74,6 +76,30 @@ def test_migrating_again_changes_nothing(migrated: Path) -> None:
     before = _declared(migrated)
     assert prepare(migrated) == []
     assert _declared(migrated) == before
+
+
+def test_events_are_kept_as_their_table_is_made_anew(tmp_path: Path) -> None:
+    """A file of before 0010 has the same events after it, in their order."""
+    path, before = tmp_path / "old.db", tmp_path / "migrations"
+    before.mkdir()
+    for migration in MIGRATIONS.glob("000*.py"):
+        shutil.copy(migration, before)
+    database = writing(path)
+    database.connect()
+    database.pragma("application_id", APPLICATION_ID)
+    Runner(database, str(before)).up()
+    rows = [
+        (revision, ordinal, 5, 6, f"t{ordinal}", "w", None, "é" * 2_000, "[]", None)
+        for revision in (300, 20, 1_000)
+        for ordinal in (1, 0)
+    ]
+    connection = database.connection()
+    connection.executemany("INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
+    database.close()
+    assert prepare(path)
+    after = apsw.Connection(str(path))
+    assert after.execute("SELECT * FROM events").fetchall() == sorted(rows)
+    after.close()
 
 
 def test_a_newer_file_is_left_alone(migrated: Path) -> None:

@@ -5,7 +5,6 @@ How the task came here, and what happens to it when nobody ends it, is the agent
 
 import asyncio
 import mimetypes
-import uuid
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -16,6 +15,7 @@ from taskloom import v1
 
 from taskloom_client.durations import proto_duration
 from taskloom_client.errors import ClaimLost, TaskloomError
+from taskloom_client.request_ids import new_request_id
 
 if TYPE_CHECKING:
     from taskloom_client.agent import Agent
@@ -181,7 +181,7 @@ class HeldTask:
         if isinstance(content, Path):
             name = name or content.name
             mime_type = mime_type or mimetypes.guess_type(content.name)[0] or ""
-        request_id = str(uuid.uuid4())
+        request_id = new_request_id()
 
         async def attempt() -> v1.Attachment:
             return await self.agent.client.upload(

@@ -6,7 +6,6 @@ are not here: gRPC does them by itself, below, from the service config of the ch
 """
 
 import asyncio
-import uuid
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Generator, Iterable
 from typing import TypedDict, TypeVar, cast
 
@@ -16,6 +15,7 @@ from grpc import aio
 from taskloom import v1
 
 from taskloom_client.errors import TaskloomError, connection_broke, from_rpc_error
+from taskloom_client.request_ids import new_request_id
 
 _Request = TypeVar("_Request")
 _Response = TypeVar("_Response")
@@ -58,7 +58,7 @@ def with_request_id(request: _Request) -> _Request:
         return request
     named = type(request)()
     named.CopyFrom(request)
-    setattr(named, "request_id", str(uuid.uuid4()))  # noqa: B010 - likewise
+    setattr(named, "request_id", new_request_id())  # noqa: B010 - likewise
     return named
 
 

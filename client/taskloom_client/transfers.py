@@ -7,7 +7,6 @@ import asyncio
 import hashlib
 import os
 import tempfile
-import uuid
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from itertools import islice
@@ -20,6 +19,7 @@ from taskloom import v1
 
 from taskloom_client.backoff import delays
 from taskloom_client.errors import TaskloomError, Unavailable
+from taskloom_client.request_ids import new_request_id
 
 CHUNK = 256 * 1024
 """Bytes sent at once."""
@@ -51,7 +51,7 @@ async def upload(
     """
     announced = v1.UploadOptions()
     announced.CopyFrom(options)
-    announced.request_id = announced.request_id or str(uuid.uuid4())
+    announced.request_id = announced.request_id or new_request_id()
     # What can be read anew is sent again, as other calls are if UNAVAILABLE. A refusal, too, may be
     # told as a broken connection where it comes while much is still being sent.
     pauses = islice(delays(_FIRST_PAUSE_S, _LONGEST_PAUSE_S), _TRIES - 1)

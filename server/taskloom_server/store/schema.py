@@ -7,7 +7,7 @@ from playhouse.migrations import Runner
 
 from taskloom_server.store.connections import APPLICATION_ID, CannotOpen, Database, writing
 
-_MIGRATIONS = Path(__file__).parent / "migrations"
+MIGRATIONS = Path(__file__).parent / "migrations"
 
 
 def _check_is_ours(path: Path) -> bool:
@@ -50,7 +50,7 @@ def prepare(path: Path) -> list[str]:
         database.connect()
         if not is_ours:
             database.pragma("application_id", APPLICATION_ID)
-        runner = Runner(database, str(_MIGRATIONS))
+        runner = Runner(database, str(MIGRATIONS))
         unknown = [m.name for m in runner.status() if m.path is None]
         if unknown:
             raise CannotOpen(
