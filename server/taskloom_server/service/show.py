@@ -1,6 +1,7 @@
 """Domain records as protos."""
 
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import cast
 
 from google.protobuf.duration_pb2 import Duration
@@ -54,15 +55,21 @@ OUTCOMES = {
 _DEPENDENCY_NUMBERS = {name: number for number, name in DEPENDENCY_TYPES.items()}
 
 
+@lru_cache(maxsize=256)
 def timestamp(ms: int | None) -> Timestamp | None:
-    """Unix ms as a Timestamp; nothing for None."""
+    """Unix ms as a Timestamp; nothing for None.
+
+    Most of a task's times are one and the same, and messages that are made of one copy it: it is
+    not to be changed.
+    """
     if ms is None:
         return None
     return Timestamp(seconds=ms // 1000, nanos=ms % 1000 * 1_000_000)
 
 
+@lru_cache(maxsize=256)
 def duration(ms: int | None) -> Duration | None:
-    """Milliseconds as a Duration; nothing for None."""
+    """Milliseconds as a Duration; nothing for None. Not to be changed either."""
     if ms is None:
         return None
     return Duration(seconds=ms // 1000, nanos=ms % 1000 * 1_000_000)
