@@ -211,7 +211,7 @@ async def test_statements_of_a_claim_and_of_a_completion(setting: Setting) -> No
 
 
 async def test_large_events_share_pages(server: "Server", client: Client) -> None:
-    """An event of some 1,800 bytes takes half a page, and no page of its own for what is too much."""
+    """An event of some 1,800 bytes takes half a page, and no second one of its own."""
     for n in range(60):
         await client.tasks.CreateTask(v1.CreateTaskRequest(title=f"{n}", description="d" * 900))
     connection = apsw.Connection(str(server.db))

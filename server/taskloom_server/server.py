@@ -44,7 +44,7 @@ from taskloom_server.service.attachments import AttachmentServicer
 from taskloom_server.service.calls import Calls
 from taskloom_server.service.claims import ClaimServicer
 from taskloom_server.service.files import FileServicer
-from taskloom_server.service.guard import Guard
+from taskloom_server.service.guard import Guard, beside
 from taskloom_server.service.reflection import enable_reflection
 from taskloom_server.service.snapshots import Snapshots
 from taskloom_server.service.tasks import TaskServicer
@@ -315,8 +315,9 @@ async def serving(
         )
         house.furnish(guard.before(server))
         health = HealthServicer()
-        health_pb2_grpc.add_HealthServicer_to_server(health, server)
-        enable_reflection((*_SERVICES, _HEALTH), server)
+        unguarded = beside(server)
+        health_pb2_grpc.add_HealthServicer_to_server(health, unguarded)
+        enable_reflection((*_SERVICES, _HEALTH), unguarded)
         if also is not None:
             also(guard.before(server))
         await server.start()
