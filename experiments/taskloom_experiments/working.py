@@ -131,19 +131,20 @@ async def _work_by_parts(held: HeldTask, settings: AgentSettings) -> None:
             tokens_out=how.tokens_out,
             cost_usd=simulation.cost_usd(how.tokens_in, how.tokens_out),
         )
+    spoilt = False  # a part failed for good, which keeps the scope from ever being done
     while not held.lost:
-        answer = await _next_part(agent, held.id)
+        answer = await _next_part(agent, held.id, timedelta() if spoilt else agent.wait)
         if answer.outcome == v1.CLAIM_OUTCOME_ALL_DONE:
             return
         parts: Sequence[v1.Task] = answer.tasks
         if answer.outcome == v1.CLAIM_OUTCOME_LIMIT_REACHED:
             parts = await _parts_from_before(agent)
         if parts:
-            failed = await _work_part(agent.hold(parts[0]), settings)
-            failed = failed and how.help  # or else the parts that are left would be nobody's
+            spoilt |= await _work_part(agent.hold(parts[0]), settings)
         else:
-            failed = await _failed_parts(agent, held.id)
-        if failed:  # for good, which keeps the scope from ever being done
+            spoilt |= await _failed_parts(agent, held.id)
+        # Without help the parts that are left would be nobody's, and are worked before.
+        if spoilt and (how.help or not parts):
             await held.fail("a part of it failed", retry=False)
             return
 
@@ -171,14 +172,14 @@ async def _decompose(held: HeldTask, settings: AgentSettings) -> None:
             raise
 
 
-async def _next_part(agent: Agent, task_id: str) -> v1.ClaimNextTaskResponse:
+async def _next_part(agent: Agent, task_id: str, wait: timedelta) -> v1.ClaimNextTaskResponse:
     """A part of the task, or that there is nothing more to wait for."""
     request = v1.ClaimNextTaskRequest(worker_id=agent.worker_id, parent_id=task_id)
-    request.wait.FromTimedelta(agent.wait)
+    request.wait.FromTimedelta(wait)
     answer = await agent.call(
         agent.client.claims.ClaimNextTask,
         request,
-        timeout=(agent.wait + _TO_ANSWER).total_seconds(),
+        timeout=(wait + _TO_ANSWER).total_seconds(),
     )
     agent.counters.claims_tried += len(answer.tasks)
     agent.counters.claims_granted += len(answer.tasks)
