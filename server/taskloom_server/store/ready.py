@@ -43,8 +43,7 @@ _OF_ALL = Statement(
 # Whoever may take tasks of more groups than this is likely to find one among the first of all.
 _MANY_GROUPS = 4
 _LOOK_AT = 16
-
-
+# A scope of more than this is likely to be a good part of all, and to have some of these first.
 _FEW_BELOW = 256
 _BELOW: Any = subtree(arg("parent_id"))
 
