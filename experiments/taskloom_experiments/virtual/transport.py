@@ -5,8 +5,8 @@ refusals to statuses; messages are handed over as they are. What a call costs is
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, NoReturn
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any, NamedTuple, NoReturn
 
 import grpc
 from grpc import aio
@@ -19,17 +19,32 @@ from taskloom_experiments.virtual.stream import Call, Ended, Stream, until
 TARGET = "the simulated server"
 
 
+class _Asked(NamedTuple):
+    """What a generic handler is asked by."""
+
+    method: str
+    invocation_metadata: tuple[()] = ()
+
+
 class Handlers:
-    """Takes a server's handlers as ``add_..._to_server`` gives them, by their methods."""
+    """Takes a server's handlers as the guard gives them, and finds them by their methods."""
 
     def __init__(self) -> None:
+        self._generic: list[grpc.GenericRpcHandler] = []
         self._of_method: dict[str, Any] = {}
 
-    def add_registered_method_handlers(self, service: str, handlers: Mapping[str, Any]) -> None:
+    def add_generic_rpc_handlers(self, handlers: Iterable[grpc.GenericRpcHandler]) -> None:
         """Remember the handlers of a service."""
-        self._of_method.update({f"/{service}/{name}": one for name, one in handlers.items()})
+        self._generic += handlers
+
+    def add_registered_method_handlers(self, _service: str, _handlers: object) -> None:
+        """They come by the other way, too."""
 
     def __getitem__(self, method: str) -> Any:
+        if method not in self._of_method:
+            asked: Any = _Asked(method)
+            found = (one.service(asked) for one in self._generic)
+            self._of_method[method] = next(one for one in found if one is not None)
         return self._of_method[method]
 
 
