@@ -17,7 +17,7 @@ from tests.robustness.recording import OK, VERBS, Attempt, Call, Talk, now_ms, t
 from tests.robustness.verbs.choice import BASE, seconds
 from tests.robustness.wire import refusal_of
 
-_ANSWER_SECONDS = 3.0
+_ANSWER_SECONDS = 10.0
 _ANSWERS = {
     "CompleteTask": "completed",
     "FailTask": "failed",
