@@ -3,7 +3,7 @@
 import asyncio
 import io
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,7 @@ import pytest
 from taskloom import v1
 from taskloom_client import Agent, Client, HeldTask
 from taskloom_client.errors import Unavailable
+from taskloom_client.interceptors import interceptors
 from taskloom_client.transfers import upload
 
 from tests.calls import create
@@ -98,6 +99,35 @@ async def test_what_can_be_read_anew_is_sent_again(
     with pytest.raises(Unavailable):
         await upload(stub, options, LARGE)
     assert stub.tries == 5
+
+
+class GivenUp:
+    """A call as grpc.aio leaves it that could not write a message: cancelled, by itself."""
+
+    def cancel(self) -> bool:
+        """It is over already."""
+        return False
+
+    def __await__(self) -> Generator[object, None, None]:
+        ended = asyncio.get_running_loop().create_future()
+        ended.cancel()
+        return ended.__await__()
+
+
+@pytest.mark.parametrize("by_the_caller", [False, True])
+async def test_a_call_that_grpc_gave_up_is_no_cancellation(by_the_caller: bool) -> None:
+    """Whose server died while a message was being written is told so; who cancels is not."""
+
+    async def continuation(_details: object, _requests: object) -> GivenUp:
+        return GivenUp()
+
+    details = grpc.aio.ClientCallDetails("/s/UploadAttachment", None, None, None, None)
+    interceptor: Any = interceptors("nowhere:1", None)[2]
+    call = await interceptor.intercept_stream_unary(continuation, details, iter(()))
+    if by_the_caller:
+        call.cancel()
+    with pytest.raises(asyncio.CancelledError if by_the_caller else Unavailable):
+        await call
 
 
 async def test_what_cannot_be_read_is_the_callers(client: Client, task: str) -> None:

@@ -177,9 +177,9 @@ class _Door:
     """Takes handlers as ``add_..._to_server`` gives them, and hands them on, wrapped.
 
     Generated code registers each method with grpc.aio, which lets calls of each in on their own,
-    one in a few turns of the loop, and waits for all of these anew with every call. With a hundred
-    methods that is an eighth of a call that does nothing. So only those that come in crowds are
-    registered; the others are found by their names, and let in one after the other.
+    one in a few turns of the loop, and waits for all of these anew with every call. With the sixty
+    of this server that was an eighth of a call that does nothing. So only those that come in crowds
+    are registered; the others are found by their names, and let in one after the other.
     """
 
     def __init__(self, server: aio.Server, wrap: Callable[[Any, str], Any] = _as_it_is) -> None:
