@@ -5,11 +5,10 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from grpc import aio
 from taskloom import v1
 from taskloom_client import Client, TaskloomError
 
-from tests.calls import claim, complete, connect, duration, heartbeat, show_worker, update
+from tests.calls import create
 
 if TYPE_CHECKING:
     from tests.conftest import Server
@@ -32,11 +31,6 @@ def _next(client: Client, worker_id: str, wait: float = 20, **fields: Any) -> as
     return asyncio.create_task(call())
 
 
-async def _create(client: Client, task_id: str, **fields: Any) -> v1.Task:
-    request = v1.CreateTaskRequest(id=task_id, title=task_id, **fields)
-    return (await client.tasks.CreateTask(request)).task
-
-
 async def _in_line(client: Client, worker_id: str) -> None:
     """Return once the worker's call has reached the server: its sign of life tells."""
     while True:
@@ -56,7 +50,7 @@ async def _stand_in_line(client: Client, worker_id: str, **fields: Any) -> async
 @pytest.fixture
 async def graph(client: Client) -> Client:
     """A graph with one open task that nobody who waits may take, so that it is never done."""
-    await _create(client, "open", needed_tags=["nobody-has-this"])
+    await create(client, "open", needed_tags=["nobody-has-this"])
     return client
 
 
@@ -64,7 +58,7 @@ async def test_created_task_goes_to_who_waits(graph: Client) -> None:
     """A task that is created ready is given to a waiting worker, as claimed."""
     await _connect(graph, "ada")
     call = await _stand_in_line(graph, "ada")
-    await _create(graph, "new")
+    await create(graph, "new")
     answer = await call
     assert answer.outcome == v1.CLAIM_OUTCOME_CLAIMED
     assert [task.id for task in answer.tasks] == ["new"]
@@ -74,8 +68,8 @@ async def test_created_task_goes_to_who_waits(graph: Client) -> None:
 
 async def test_end_of_a_blocker_wakes_one(graph: Client) -> None:
     """Completing the last blocker hands its dependent to the one who waits longest."""
-    await _create(graph, "first")
-    await _create(graph, "second", blocked_by=["first"])
+    await create(graph, "first")
+    await create(graph, "second", blocked_by=["first"])
     for worker in ("busy", "ada", "bob"):
         await _connect(graph, worker)
     await graph.claims.ClaimTask(v1.ClaimTaskRequest(worker_id="busy", task_id="first"))
@@ -84,7 +78,7 @@ async def test_end_of_a_blocker_wakes_one(graph: Client) -> None:
     await graph.claims.CompleteTask(v1.CompleteTaskRequest(worker_id="busy", task_id="first"))
     assert [task.id for task in (await ada).tasks] == ["second"]
     assert not bob.done()
-    await _create(graph, "third")
+    await create(graph, "third")
     assert [task.id for task in (await bob).tasks] == ["third"]
 
 
@@ -102,7 +96,7 @@ async def test_only_who_may_take_it_is_woken(graph: Client) -> None:
     await _connect(graph, "gus", "gpu")
     ada = await _stand_in_line(graph, "ada")
     gus = await _stand_in_line(graph, "gus")
-    await _create(graph, "train", needed_tags=["gpu"])
+    await create(graph, "train", needed_tags=["gpu"])
     assert [task.id for task in (await gus).tasks] == ["train"]
     assert not ada.done()
     ada.cancel()
@@ -110,7 +104,7 @@ async def test_only_who_may_take_it_is_woken(graph: Client) -> None:
 
 async def test_released_task_goes_to_who_waits(graph: Client) -> None:
     """A task that is given back, or whose worker leaves, goes to a waiting worker."""
-    await _create(graph, "only")
+    await create(graph, "only")
     for worker in ("busy", "ada", "bob"):
         await _connect(graph, worker)
     await graph.claims.ClaimTask(v1.ClaimTaskRequest(worker_id="busy", task_id="only"))
@@ -124,7 +118,7 @@ async def test_released_task_goes_to_who_waits(graph: Client) -> None:
 
 async def test_wait_ends_with_an_answer(timed_client: Client, clock: Any) -> None:
     """When the wait is over the answer is NONE_READY, by the server's clock."""
-    await _create(timed_client, "open", needed_tags=["nobody-has-this"])
+    await create(timed_client, "open", needed_tags=["nobody-has-this"])
     await _connect(timed_client, "ada")
     clock.advance(10)
     call = _next(timed_client, "ada", wait=20)
@@ -135,8 +129,8 @@ async def test_wait_ends_with_an_answer(timed_client: Client, clock: Any) -> Non
 
 async def test_lease_end_and_not_before_wake(timed_client: Client, clock: Any) -> None:
     """A task whose lease ends, or whose not_before passes, goes to a waiting worker by itself."""
-    await _create(timed_client, "open", needed_tags=["nobody-has-this"])
-    await _create(timed_client, "held")
+    await create(timed_client, "open", needed_tags=["nobody-has-this"])
+    await create(timed_client, "held")
     for worker in ("dead", "ada", "bob"):
         await _connect(timed_client, worker)
     request = v1.ClaimTaskRequest(worker_id="dead", task_id="held")
@@ -160,7 +154,7 @@ async def test_lease_end_and_not_before_wake(timed_client: Client, clock: Any) -
 
 async def test_resume_wakes(client: Client) -> None:
     """Who waits while claims are paused is given a task by the resume."""
-    await _create(client, "ready")
+    await create(client, "ready")
     await _connect(client, "ada")
     await client.admin.Pause(v1.PauseRequest(by="eve"))
     call = await _stand_in_line(client, "ada")
@@ -171,7 +165,7 @@ async def test_resume_wakes(client: Client) -> None:
 
 async def test_all_done_ends_the_wait(client: Client) -> None:
     """With the end of the last task all who wait are told ALL_DONE, but who waits for more."""
-    await _create(client, "last")
+    await create(client, "last")
     for worker in ("busy", "ada", "bob", "eve"):
         await _connect(client, worker)
     await client.claims.ClaimTask(v1.ClaimTaskRequest(worker_id="busy", task_id="last"))
@@ -180,7 +174,7 @@ async def test_all_done_ends_the_wait(client: Client) -> None:
     await client.claims.CompleteTask(v1.CompleteTaskRequest(worker_id="busy", task_id="last"))
     assert {(await call).outcome for call in calls} == {v1.CLAIM_OUTCOME_ALL_DONE}
     assert not patient.done()
-    await _create(client, "more")
+    await create(client, "more")
     assert [task.id for task in (await patient).tasks] == ["more"]
 
 
@@ -193,7 +187,7 @@ async def test_cancelled_call_leaves_the_line(graph: Client) -> None:
     ada.cancel()
     with pytest.raises(asyncio.CancelledError):
         await ada
-    await _create(graph, "new")
+    await create(graph, "new")
     # Also where the task overtakes the cancellation: then it is given back, and bob's.
     assert [task.id for task in (await bob).tasks] == ["new"]
 
@@ -217,7 +211,7 @@ async def test_scope_is_waited_for(graph: Client) -> None:
     await graph.claims.ClaimTask(v1.ClaimTaskRequest(worker_id="busy", task_id="a"))
     ada = await _stand_in_line(graph, "ada", parent_id="tree")
     bob = await _stand_in_line(graph, "bob", parent_id="tree")
-    await _create(graph, "elsewhere")
+    await create(graph, "elsewhere")
     assert not ada.done()
     await graph.claims.CompleteTask(v1.CompleteTaskRequest(worker_id="busy", task_id="a"))
     assert [task.id for task in (await ada).tasks] == ["b"]
@@ -233,8 +227,8 @@ async def test_same_request_again_takes_the_place(graph: Client) -> None:
     with pytest.raises(TaskloomError) as refused:
         await first
     assert refused.value.reason == "SUPERSEDED"
-    await _create(graph, "one")
-    await _create(graph, "two")
+    await create(graph, "one")
+    await create(graph, "two")
     answer = await second
     assert [task.id for task in answer.tasks] == ["one"]
     again = await _next(graph, "ada", request_id="r1")
@@ -252,7 +246,7 @@ async def test_same_id_of_another_request_is_refused_while_one_waits(graph: Clie
         "INVALID_ARGUMENT",
         "REQUEST_ID_REUSED",
     )
-    await _create(graph, "new")
+    await create(graph, "new")
     assert [task.id for task in (await ada).tasks] == ["new"]
 
 
@@ -267,7 +261,7 @@ async def test_same_request_need_not_wait_as_long(graph: Client) -> None:
     with pytest.raises(TaskloomError) as refused:
         await first
     assert refused.value.reason == "SUPERSEDED"
-    await _create(graph, "new")
+    await create(graph, "new")
     given = await _next(graph, "ada", request_id="r1")
     again = v1.ClaimNextTaskRequest(worker_id="ada", request_id="r1")
     assert await graph.claims.ClaimNextTask(again) == given
@@ -281,7 +275,7 @@ async def test_what_a_cancelled_call_was_given_is_given_back(
     await _connect(graph, "ada", max_claims=5)
     async with Client(server.address) as client:
         call = await _stand_in_line(client, "ada")
-        created = asyncio.create_task(_create(graph, "new"))
+        created = asyncio.create_task(create(graph, "new"))
         for _ in range(after * after):
             await asyncio.sleep(0)
         call.cancel()
@@ -315,7 +309,7 @@ async def test_thousand_tasks_to_sixty_four_who_wait(graph: Client) -> None:
 
     crew = [asyncio.create_task(work(worker)) for worker in workers]
     for n in range(300 + 64):
-        await _create(graph, f"t{n}")
+        await create(graph, f"t{n}")
     await asyncio.gather(*crew)
     assert len(taken) == len(set(taken)) >= 300
     listed = await graph.workers.ListWorkers(v1.ListWorkersRequest(page_size=100))
@@ -325,285 +319,8 @@ async def test_thousand_tasks_to_sixty_four_who_wait(graph: Client) -> None:
 async def test_server_that_stops_tells_who_waits(start_server: Any) -> None:
     """A waiting call is told that the server is going, at once."""
     async with start_server() as server, Client(server.address) as client:
-        await _create(client, "open", needed_tags=["nobody-has-this"])
+        await create(client, "open", needed_tags=["nobody-has-this"])
         await _connect(client, "ada")
         call = await _stand_in_line(client, "ada")
     with pytest.raises((TaskloomError, asyncio.CancelledError)):
         await call
-
-
-# The order of those who wait, by the test's clock
-
-
-async def _joins(client: Client, clock: Any, worker: str, **fields: Any) -> asyncio.Task[Any]:
-    """A call that has taken its place in the line before this returns."""
-    clock.advance(1)
-    call = _next(client, worker, **fields)
-    while (await show_worker(client, worker)).heartbeat_time.ToMilliseconds() < clock.now():
-        pass
-    return call
-
-
-async def _given(call: asyncio.Task[Any]) -> list[str]:
-    """The tasks that a waiting call is given."""
-    async with asyncio.timeout(5):
-        return [task.id for task in (await call).tasks]
-
-
-@pytest.fixture
-async def timed_graph(timed_client: Client) -> Client:
-    """As ``graph``, by the test's clock."""
-    await _create(timed_client, "open", needed_tags=["nobody-has-this"])
-    return timed_client
-
-
-async def _tire(client: Client, worker: str, seconds: int) -> None:
-    """Let a worker rest for so long from now."""
-    await connect(client, worker, max_claims=2, cool_down=duration(seconds * 1_000))
-    await _create(client, f"{worker}'s")
-    await claim(client, worker, f"{worker}'s")
-    await complete(client, worker, f"{worker}'s")
-
-
-async def test_one_who_rests_holds_nobody_up(timed_graph: Client, clock: Any) -> None:
-    """A task goes past those at the head who rest, to the first behind them with the same tags."""
-    for worker in ("ada", "eve"):
-        await _tire(timed_graph, worker, 10)
-    await connect(timed_graph, "bob")
-    resting = [await _joins(timed_graph, clock, worker) for worker in ("ada", "eve")]
-    bob = await _joins(timed_graph, clock, "bob")
-    await _create(timed_graph, "task")
-    assert await _given(bob) == ["task"]
-    assert not any(call.done() for call in resting)
-    for call in resting:
-        call.cancel()
-
-
-async def test_one_who_begins_to_rest_while_waiting_holds_nobody_up(
-    timed_graph: Client, clock: Any
-) -> None:
-    """Who ends a task while another call of its waits does not keep the line from those behind."""
-    await connect(timed_graph, "ada", max_claims=2, cool_down=duration(10_000))
-    await connect(timed_graph, "bob")
-    await _create(timed_graph, "first")
-    await claim(timed_graph, "ada", "first")
-    ada = await _joins(timed_graph, clock, "ada")
-    bob = await _joins(timed_graph, clock, "bob")
-    await complete(timed_graph, "ada", "first")
-    await _create(timed_graph, "task")
-    assert await _given(bob) == ["task"]
-    assert not ada.done()
-    ada.cancel()
-
-
-async def test_a_rest_costs_nobody_his_place(timed_graph: Client, clock: Any) -> None:
-    """Once its rest is over a worker stands where it stood: before those who came after it."""
-    await _tire(timed_graph, "ada", 5)
-    await connect(timed_graph, "bob")
-    ada = await _joins(timed_graph, clock, "ada")
-    bob = await _joins(timed_graph, clock, "bob")
-    clock.advance(5_000)
-    await heartbeat(timed_graph, "bob")  # a change, with which what is due is seen to
-    await _create(timed_graph, "one")
-    assert await _given(ada) == ["one"]
-    assert not bob.done()
-    await _create(timed_graph, "two")
-    assert await _given(bob) == ["two"]
-
-
-async def test_two_calls_that_come_due_together_are_given_a_task_each(
-    timed_server: "Server", timed_graph: Client, clock: Any
-) -> None:
-    """Of a worker whose rest is over each waiting call is answered once, with what it then has.
-
-    It had worked on the tasks beside others: taking one of them over leaves it room for more, by
-    which the second call is asked while it is about to be.
-    """
-    tasks = ("one", "two", "three")
-    await connect(timed_graph, "ada", max_claims=9, cool_down=duration(5_000))
-    await connect(timed_graph, "bob")
-    for task in ("first", *tasks):
-        await _create(timed_graph, task)
-    for task in tasks:
-        await claim(timed_graph, "ada", task, mode=v1.CLAIM_MODE_ADVISORY)
-    await claim(timed_graph, "ada", "first")
-    await complete(timed_graph, "ada", "first")
-    async with aio.insecure_channel(timed_server.address) as channel:
-        stub: Any = v1.ClaimServiceStub(channel)  # which names no requests
-        request = v1.ClaimNextTaskRequest(worker_id="ada", wait=duration(60_000))
-        calls = []
-        for _ in range(2):
-            clock.advance(1)
-            calls.append(asyncio.ensure_future(stub.ClaimNextTask(request)))
-            while (
-                await show_worker(timed_graph, "ada")
-            ).heartbeat_time.ToMilliseconds() < clock.now():
-                pass
-        clock.advance(5_000)
-        await heartbeat(timed_graph, "bob")  # a change, with which what is due is seen to
-        given = [task.id for call in calls for task in (await call).tasks]
-    listed = (await timed_graph.tasks.ListTasks(v1.ListTasksRequest(owner="ada"))).tasks
-    assert sorted(given) == sorted(task.id for task in listed if task.claim_revision)
-
-
-async def test_a_second_call_beyond_the_limit_holds_nobody_up(
-    timed_graph: Client, clock: Any
-) -> None:
-    """A worker with room for one task that waits twice is told so; the task goes to the next."""
-    for worker in ("ada", "bob"):
-        await connect(timed_graph, worker)
-    first = await _joins(timed_graph, clock, "ada")
-    second = await _joins(timed_graph, clock, "ada")
-    bob = await _joins(timed_graph, clock, "bob")
-    await _create(timed_graph, "one")
-    assert await _given(first) == ["one"]
-    await _create(timed_graph, "two")
-    assert await _given(bob) == ["two"]
-    assert (await second).outcome == v1.CLAIM_OUTCOME_LIMIT_REACHED
-
-
-async def test_a_retry_keeps_the_place_of_the_call_before(timed_graph: Client, clock: Any) -> None:
-    """The same request again stands where the first stood, not behind those who came meanwhile."""
-    for worker in ("ada", "bob"):
-        await connect(timed_graph, worker)
-    first = await _joins(timed_graph, clock, "ada", request_id="r1")
-    bob = await _joins(timed_graph, clock, "bob")
-    second = await _joins(timed_graph, clock, "ada", request_id="r1")
-    with pytest.raises(TaskloomError) as refused:
-        await first
-    assert refused.value.reason == "SUPERSEDED"
-    await _create(timed_graph, "task")
-    assert await _given(second) == ["task"]
-    assert not bob.done()
-    bob.cancel()
-
-
-@pytest.mark.parametrize("first", ["full", "shares"])
-async def test_first_come_first_served_whatever_their_tags(
-    timed_graph: Client, clock: Any, first: str
-) -> None:
-    """Past one who cannot take a task alone it goes to the next in line, not to one like him."""
-    await connect(timed_graph, "plain", "last")
-    await connect(timed_graph, "gpu", tags=["gpu"])
-    mode = v1.CLAIM_MODE_ADVISORY if first == "shares" else v1.CLAIM_MODE_EXCLUSIVE
-    head = await _joins(timed_graph, clock, "plain", mode=mode)
-    gpu = await _joins(timed_graph, clock, "gpu")
-    last = await _joins(timed_graph, clock, "last")
-    if first == "full":
-        await _create(timed_graph, "assigned", blocked_by=["open"])
-        await update(timed_graph, "assigned", assignee="plain")
-    await _create(timed_graph, "task")
-    try:
-        assert await _given(gpu) == ["task"]
-        assert not last.done()
-    finally:
-        for call in (head, gpu, last):
-            call.cancel()
-
-
-CONTAINS = v1.DEPENDENCY_TYPE_CONTAINS
-
-
-@pytest.mark.parametrize(
-    ("how", "scope"),
-    [
-        ("unlinked", "middle"),
-        ("unlinked with its parent", "top"),
-        ("relinked with its parent", "top"),
-        ("deleted", "middle"),
-        ("cancelled", "middle"),
-    ],
-)
-async def test_the_end_of_a_scope(timed_graph: Client, clock: Any, how: str, scope: str) -> None:
-    """Who waits below a task is told ALL_DONE when its last open one is taken out of it or ends."""
-    tasks = timed_graph.tasks
-    for id, parent in (("top", ""), ("middle", "top"), ("child", "middle"), ("elsewhere", "")):
-        await _create(timed_graph, id, needed_tags=["x"], parent_id=parent)
-    await connect(timed_graph, "ada")
-    call = await _joins(timed_graph, clock, "ada", parent_id=scope)
-    out = v1.Dependency(from_task_id="top", to_task_id="middle", type=CONTAINS)
-    into = v1.Dependency(from_task_id="elsewhere", to_task_id="middle", type=CONTAINS)
-    match how:
-        case "unlinked":
-            await tasks.UnlinkTasks(
-                v1.UnlinkTasksRequest(from_task_id="middle", to_task_id="child", type=CONTAINS)
-            )
-        case "unlinked with its parent":
-            await tasks.UnlinkTasks(
-                v1.UnlinkTasksRequest(from_task_id="top", to_task_id="middle", type=CONTAINS)
-            )
-        case "relinked with its parent":
-            await tasks.RelinkTasks(v1.RelinkTasksRequest(remove=[out], add=[into]))
-        case "deleted":
-            await tasks.DeleteTask(v1.DeleteTaskRequest(task_id="child"))
-        case "cancelled":
-            await update(timed_graph, "child", status="cancelled")
-    try:
-        async with asyncio.timeout(5):
-            assert (await asyncio.shield(call)).outcome == v1.CLAIM_OUTCOME_ALL_DONE
-    finally:
-        call.cancel()
-
-
-async def test_what_is_moved_below_a_task_goes_to_who_waits_there(
-    timed_graph: Client, clock: Any
-) -> None:
-    """Who waits below a task is given a ready task that is linked into it, with its children."""
-    await connect(timed_graph, "ada", "bob")
-    await _create(timed_graph, "top", needed_tags=["x"])
-    await _create(timed_graph, "hold", parent_id="top", needed_tags=["x"])
-    for id, parent in (("moved", ""), ("below", "moved")):
-        await _create(timed_graph, id, parent_id=parent)
-    call = await _joins(timed_graph, clock, "ada", parent_id="top")
-    link = v1.LinkTasksRequest(
-        from_task_id="top", to_task_id="moved", type=v1.DEPENDENCY_TYPE_CONTAINS
-    )
-    await timed_graph.tasks.LinkTasks(link)
-    try:
-        assert await _given(call) == ["below"]
-    finally:
-        call.cancel()
-
-
-async def test_who_waits_longest_is_served_first_when_tasks_of_many_kinds_become_ready(
-    timed_graph: Client, clock: Any
-) -> None:
-    """One verb that frees tasks asking different tags: the first in line takes the best of all."""
-    await connect(timed_graph, "both", tags=["cpu", "gpu"])
-    await connect(timed_graph, "cpu", tags=["cpu"])
-    await connect(timed_graph, "busy")
-    await _create(timed_graph, "first")
-    await claim(timed_graph, "busy", "first")
-    for tag, priority in (("cpu", 5), ("gpu", 9)):
-        await _create(timed_graph, tag, blocked_by=["first"], needed_tags=[tag], priority=priority)
-    both = await _joins(timed_graph, clock, "both")
-    cpu = await _joins(timed_graph, clock, "cpu")
-    await complete(timed_graph, "busy", "first")
-    try:
-        assert await _given(both) == ["gpu"]
-        assert await _given(cpu) == ["cpu"]
-    finally:
-        both.cancel()
-        cpu.cancel()
-
-
-async def test_two_who_may_take_only_one_kind_do_not_pass_by_the_first(
-    timed_graph: Client, clock: Any
-) -> None:
-    """The one task that a later one could take as well goes to who came first."""
-    await connect(timed_graph, "late", tags=["cpu"])
-    await connect(timed_graph, "early", tags=["cpu", "gpu"])
-    await connect(timed_graph, "busy")
-    await _create(timed_graph, "first")
-    await claim(timed_graph, "busy", "first")
-    await _create(timed_graph, "gpu", blocked_by=["first"], needed_tags=["gpu"], priority=1)
-    await _create(timed_graph, "cpu", blocked_by=["first"], needed_tags=["cpu"], priority=9)
-    early = await _joins(timed_graph, clock, "early")
-    late = await _joins(timed_graph, clock, "late")
-    await complete(timed_graph, "busy", "first")
-    try:
-        assert await _given(early) == ["cpu"], "the best of what he may take"
-        assert not late.done()
-    finally:
-        early.cancel()
-        late.cancel()
