@@ -169,3 +169,24 @@ def test_lease_over_budget_runs_out(budget: Story) -> None:
         budget.messages[-1] = budget.revision, message.SerializeToString()
         [violation] = [one for one in budget.judge() if one.promise == "leases"]
         assert what in violation.text
+
+
+def test_lease_within_budget_again_is_as_long_as_before(budget: Story) -> None:
+    """What is taken from below a spent budget has its whole lease again, told at the verb's end."""
+    _spend(budget)
+    until = budget.images["b1"].lease_expire_time.ToMilliseconds()
+    budget.wait(300)
+    out = budget.moved(v1.EVENT_TYPE_TASK_UPDATED, "b1", worker="ann", parent_id="")
+    out.task.lease_expire_time.FromMilliseconds(until)  # as it was
+    freed = v1.Event(type=v1.EVENT_TYPE_BUDGET_FREED, task_id="b", time=out.time)
+    ready = budget.moved(v1.EVENT_TYPE_TASK_READY, "b2", ready=True)
+    again = budget.moved(v1.EVENT_TYPE_TASK_UPDATED, "b1")
+    budget.happen(out, freed, ready, again)
+    assert budget.judge() == []
+    for lease_ms, broken in (1_000, set()), (700, {"acknowledged"}):
+        ann = v1.Worker(id="ann", claims_held=1)
+        ann.heartbeat_time.FromMilliseconds(budget.now)
+        alive = v1.HeartbeatResponse(worker=ann, revision=budget.revision)
+        alive.lease_expire_time.FromMilliseconds(budget.now + lease_ms)
+        budget.call("Heartbeat", v1.HeartbeatRequest(worker_id="ann"), alive)
+        assert budget.broken() == broken
