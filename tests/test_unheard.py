@@ -5,13 +5,19 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from taskloom_server.coordinator import system
+from taskloom_server.coordinator import claims, files, system
+from taskloom_server.coordinator.renaming import Rename, rename_task
+from taskloom_server.graph.events import EventType
 from taskloom_server.graph.workers import Pause
 from taskloom_server.store.ledger import Committed
 from taskloom_server.store.schema import prepare
 from taskloom_server.store.transaction import Transaction
 from taskloom_server.store.writer import Writer
 from taskloom_server.workflow_files import load_workflows
+
+from tests.lone_writer import lone_writer
+
+_RENAMED = (rename_task, Rename("old", "new", 0, "", ""))
 
 
 async def test_cancelled_between_the_answer_and_hearing_it(tmp_path: Path) -> None:
@@ -52,3 +58,28 @@ async def test_cancelled_between_the_answer_and_hearing_it(tmp_path: Path) -> No
         assert await asyncio.wait_for(undone, 10) == 1
     finally:
         await writer.stop()
+
+
+@pytest.mark.parametrize("advisory", [False, True])
+def test_a_claim_is_undone_though_the_task_has_another_id_by_now(
+    tmp_path: Path, advisory: bool
+) -> None:
+    """A task that is renamed before its unheard claim is undone is ready again, all the same."""
+    with lone_writer(tmp_path / "tasks.db") as writer:
+        writer.create("old")
+        writer.connect("ann")
+        ask = claims.ClaimNext("ann", 1, None, "", advisory=advisory)
+        writer.run_for_nobody(claims.claim_next, ask, claims.give_back, meanwhile=_RENAMED)
+        given = writer.claim_next("ann", 1, advisory=advisory)
+        assert [task.id for task in given.tasks] == ["new"]
+
+
+def test_marks_are_lifted_though_their_task_has_another_id_by_now(tmp_path: Path) -> None:
+    """A lock that nobody was told of is free again, by whatever name its task goes by then."""
+    with lone_writer(tmp_path / "tasks.db") as writer:
+        writer.create("old")
+        writer.connect("ann")
+        ask = files.Mark("ann", ("lock:gpu", "a.py"), "old", 0, "")
+        writer.run_for_nobody(files.mark_files, ask, files.give_back, meanwhile=_RENAMED)
+        lifted = [e.task_id for e in writer.told if e.type is EventType.FILE_UNMARKED]
+        assert lifted == ["new", "new"]

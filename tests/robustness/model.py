@@ -225,7 +225,9 @@ class Model:
             if self.is_over_budget(image):
                 if begins or not task.fixed_until:
                     task.fixed_until = until
-            elif begins or (task.fixed_until and (until != task.fixed_until or not event.worker_id)):
+            elif begins or (
+                task.fixed_until and (until != task.fixed_until or not event.worker_id)
+            ):
                 # Begun, parked no more, or within budget again. That is told by an event of its
                 # own, after those of the verb that made it so, which show the lease as it was.
                 task.lease_from = time

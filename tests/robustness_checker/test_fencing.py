@@ -39,3 +39,15 @@ def test_claim_that_is_refused_though_it_holds(story: Story) -> None:
     ask = v1.CompleteTaskRequest(worker_id="ann", task_id="t1", claim_revision=claim)
     story.refused("CompleteTask", ask, "ABORTED", "CLAIM_LOST")
     assert story.broken() == {"fencing"}
+
+
+def test_thought_that_changed_nothing(story: Story) -> None:
+    """A thought that was there already is judged by the claim that was made just before."""
+    claim = story.claim("ann", "t2")
+    story.think("ann", "hm", "t2")
+    story.complete("ann", "t2", claim)
+    claim = story.claim("ann", "t1")
+    for shown, is_stale in ((claim, False), (claim - 1, True)):
+        ask = v1.SetThoughtRequest(worker_id="ann", task_id="t1", claim_revision=shown)
+        story.call("SetThought", ask, v1.SetThoughtResponse(revision=claim))
+        assert ("fencing" in story.broken()) == is_stale

@@ -87,3 +87,21 @@ def test_advisory_claim_that_ends_too_soon(story: Story) -> None:
     del event.task.advisory_claims[:]
     story.happen(event)
     assert story.broken() == {"leases"}
+
+
+def test_lock_goes_with_the_claim_that_it_is_for(story: Story) -> None:
+    """A lock that was given to who waited for it, which is no sign of life, ends with his claim
+    on the task; another one of his has a lease of its own."""
+    story.share("ann", "t1")
+    story.wait(600)
+    mark = story.mark("ann", "lock:gpu", "t1")
+    story.wait(410)
+    reason = "the lease of worker 'ann' ran out"
+    type_ = v1.EVENT_TYPE_ADVISORY_CLAIM_ENDED
+    event = story.moved(type_, "t1", worker="ann", reason=reason)
+    del event.task.advisory_claims[:]
+    lifted = v1.EVENT_TYPE_FILE_UNMARKED
+    story.happen(event, story.event(lifted, worker="ann", reason=reason, file_mark=mark))
+    assert story.judge() == []
+    story.unmark(story.mark("ann", "lock:cpu", "t1"), reason)
+    assert story.broken() == {"leases"}

@@ -263,7 +263,7 @@ def give_back(tx: Transaction, claimed: Claimed) -> None:
     """Undo a claim whose caller had gone when it was answered: as if it had not been made."""
     gone = "the caller had gone before it was told"
     for given in claimed.tasks:
-        task = tx.tasks.get(given.id)
+        task = tx.tasks.numbered(given.number)  # it may have another id by now
         if task is None:
             continue
         for claim in given.advisory_claims:

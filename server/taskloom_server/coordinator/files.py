@@ -96,8 +96,10 @@ def mark_files(tx: Transaction, ask: Mark) -> Marked | Waiting | FileLocked:
 def give_back(tx: Transaction, marked: Marked) -> None:
     """Lift the marks of a call whose caller had gone when it was answered."""
     for mark in marked.new:
-        if mark in tx.file_marks.on(mark.file_path):
-            marks.lift(tx, mark, "the caller had gone before it was told")
+        renamed = mark.task_id is not None and not tx.tasks.exists(mark.task_id)
+        for one in tx.file_marks.on(mark.file_path):
+            if one == (mark._replace(task_id=one.task_id) if renamed else mark):
+                marks.lift(tx, one, "the caller had gone before it was told")
 
 
 def unmark_files(tx: Transaction, ask: Unmark) -> Unmarked:

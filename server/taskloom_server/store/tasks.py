@@ -77,6 +77,7 @@ def _writable(values: dict[str, Any]) -> None:
 
 
 _GET = Statement(select_tasks().where(Tasks.id == arg("id")), "id")
+_NUMBERED = Statement(select_tasks().where(Tasks.number == arg("number")), "number")
 _EXISTS = Statement(Tasks.select(Tasks.number).where(Tasks.id == arg("id")), "id")
 _INSERTED = tuple(name for name in _STORED if name != "number")
 _INSERT = Statement(
@@ -353,6 +354,11 @@ class TaskTable:
     def get(self, task_id: str) -> Task | None:
         """The task of this id, deleted or not."""
         row = _GET.one(self._connection, task_id)
+        return task_of(row) if row else None
+
+    def numbered(self, number: int) -> Task | None:
+        """The task of this number, which it keeps whatever its id is, deleted or not."""
+        row = _NUMBERED.one(self._connection, number)
         return task_of(row) if row else None
 
     def exists(self, task_id: str) -> bool:

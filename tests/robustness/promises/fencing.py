@@ -24,6 +24,11 @@ _WITH_CLAIM = frozenset(
         "SetThought",
     }
 )
+# What these do, where they do anything.
+_DONE_BY = {
+    "SetThought": frozenset({v1.EVENT_TYPE_WORKER_THOUGHT, v1.EVENT_TYPE_TASK_UPDATED}),
+    "UnmarkFiles": frozenset({v1.EVENT_TYPE_FILE_UNMARKED}),
+}
 _MARGIN_MS = 5  # by which the clocks' roundings may differ
 
 
@@ -163,8 +168,8 @@ def _is_change(step: Step, call: Call) -> bool:
     """Whether the call made this revision, or only saw it."""
     if call.verb in ("UpdateTask", "UpdateTasks"):
         return any(number_of(event.reason) == call.number for event in step.events)
-    if call.verb in ("SetThought", "UnmarkFiles"):
-        return any(event.worker_id == call.worker_id for event in step.events)
+    if types := _DONE_BY.get(call.verb):
+        return any(e.worker_id == call.worker_id and e.type in types for e in step.events)
     return call.verb in _HOLDERS_VERBS or call.verb in _WITH_CLAIM
 
 

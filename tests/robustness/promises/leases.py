@@ -136,10 +136,20 @@ class Leases(Promise):
                 self._too_soon(step, event, task.holder, why)
 
     def _note_lock(self, step: Step, event: Any, model: Model) -> None:
-        """A lock that goes by itself goes when its worker has been silent for its own lease."""
+        """A lock that goes by itself goes when its worker has been silent for its own lease.
+
+        A lock for a task goes with its worker's claim on that, of which it has the reason.
+        """
         if number_of(event.reason) is not None or not event.reason.startswith((_BROKE, _RAN_OUT)):
             return
         mark = event.file_mark
+        ended = self._ended[-1] if self._ended else None
+        if ended and (ended.task_id, ended.worker_id, ended.revision) == (
+            mark.task_id,
+            mark.worker_id,
+            step.revision,
+        ):
+            return
         worker = model.worker(mark.worker_id)
         since = mark.mark_time.ToMilliseconds()
         lease_ms = worker.image.lease.ToMilliseconds()
