@@ -2,9 +2,9 @@
 
 from collections.abc import Iterable
 from functools import lru_cache
-from itertools import groupby
-from operator import itemgetter
-from typing import Any
+from itertools import compress, groupby
+from operator import itemgetter, ne
+from typing import Any, get_origin, get_type_hints
 
 import apsw
 
@@ -66,15 +66,6 @@ _FORGET = Statement(Events.delete().where(Events.revision < arg("before")), "bef
 
 # Of an image: large, or nothing that an event shows.
 _LEFT_OUT = frozenset(("content", "activity", "breakthrough", "progressed_at", "budgets"))
-# Of an image of before 0002, or left out.
-_DEFAULTS: dict[str, Any] = {
-    "budgets": 0,
-    "advisory_claims": (),
-    "paused": 0,
-    "boost": 0.0,
-    "active_at": 0,
-    "heat": heat_of(0.5, 0),
-}
 _NOUNS: dict[str, Any] = {
     "task": Task,
     "worker": Worker,
@@ -83,24 +74,38 @@ _NOUNS: dict[str, Any] = {
     "attachment": Attachment,
     "pause": Pause,
 }
+_NOTHING = {int: 0, float: 0.0, str: "", tuple: ()}
+
+
+def _blank(record: Any) -> dict[str, Any]:
+    """What the columns are that an image does not have: NULL, or nothing where NULL cannot be."""
+    hints = get_type_hints(record)
+    blank = {c: _NOTHING.get(get_origin(hints[c]) or hints[c]) for c in record._fields}
+    if record is Task:
+        blank["heat"] = heat_of(0.5, 0)  # of an image of before 0002
+    return blank
+
+
+_BLANKS = {record: _blank(record) for record in _NOUNS.values()}
 _SHOWN = {
     record: (
         noun,
         tuple(column for column in record._fields if column not in _LEFT_OUT),
         itemgetter(*(n for n, column in enumerate(record._fields) if column not in _LEFT_OUT)),
+        tuple(blank for column, blank in _BLANKS[record].items() if column not in _LEFT_OUT),
     )
     for noun, record in _NOUNS.items()
 }
 
 
 def _write_after(after: After) -> str | None:
-    """As ``{"task": {column: value, …}}``, without the columns that are NULL."""
+    """As ``{"task": {column: value, …}}``, without what is blank: a third less to write."""
     if after is None:
         return None
-    noun, shown, take = _SHOWN[type(after)]
-    values = zip(shown, take(after), strict=True)
-    image = {column: value for column, value in values if value is not None}
-    return json_text.write({noun: image})
+    noun, shown, take, blank = _SHOWN[type(after)]
+    values = take(after)
+    told = compress(zip(shown, values, strict=True), map(ne, values, blank))
+    return json_text.write({noun: dict(told)})
 
 
 def _read_after(text: str | None) -> After:
@@ -108,15 +113,12 @@ def _read_after(text: str | None) -> After:
         return None
     [(noun, image)] = json_text.read(text).items()
     record = _NOUNS[noun]
-    if record is Worker:
-        image.setdefault("overlays", ())  # events of before 0003 do not have them
     for tags in ("tags", "needed_tags", "wanted_tags", "overlays"):
         if tags in image:
             image[tags] = tuple(image[tags])
-    if record is Task:
-        image = _DEFAULTS | image
+    if "advisory_claims" in image:
         image["advisory_claims"] = tuple(map(tuple, image["advisory_claims"]))
-    after: After = record(**dict.fromkeys(record._fields) | image)
+    after: After = record(**_BLANKS[record] | image)
     return after
 
 
