@@ -448,6 +448,7 @@ async def random_graph(client: Client, clock: "TestClock", rng: random.Random, s
             blocked_by=rng.sample(ids[:-20], 2) if len(ids) > 30 and rng.random() < 0.2 else [],
             priority=rng.randrange(11),
             phase=rng.choice(["", "design", "test"]),
+            workflow=["", "solo", "hierarchical"][n % 3],
             tags=some(TAGS, 0.3),
             needed_tags=some(TAGS, 0.1),
             wanted_tags=some(TAGS, 0.1),

@@ -1,16 +1,18 @@
 """Lists of tasks: any filters, one of five orders, a page at a time."""
 
-from collections.abc import Iterator, Sequence
+import heapq
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from functools import lru_cache
+from itertools import islice
 from typing import Any
 
 import apsw
-from peewee import fn
+from peewee import Desc, fn
 
 from taskloom_server.graph.tasks import Task
-from taskloom_server.store.statements import Statement, arg
+from taskloom_server.store.statements import Statement, arg, by_no_index
 from taskloom_server.store.subtrees import subtree
 from taskloom_server.store.tables import Tasks, TaskTags
 from taskloom_server.store.tasks import select_tasks, task_of
@@ -47,6 +49,12 @@ class Filters:
     heat_below: float | None = None
     include_deleted: bool = False
 
+    @property
+    def goes_by_status(self) -> bool:
+        """Whether nothing narrows the list as much as its statuses may."""
+        narrowed = self.ready or self.parent_id or self.tags_any or self.tags_all
+        return bool(self.statuses) and not narrowed and not self.include_deleted
+
 
 # Each order's columns, the last one unique. Those with True go downward.
 _ORDERS: dict[Order, tuple[tuple[Any, bool], ...]] = {
@@ -78,17 +86,33 @@ def key_of(task: Task, order: Order) -> tuple[Any, ...]:
     return tuple(getattr(task, column) for column in _KEYS[order])
 
 
-def _after(order: Order) -> Any:
-    """The condition that a task comes after the place in the arguments ``after0`` …"""
-    columns = _ORDERS[order]
-    column, downward = columns[-1]
-    place = arg(f"after{len(columns) - 1}")
-    condition = column < place if downward else column > place
-    if len(columns) == 2:
-        first, first_downward = columns[0]
-        beyond = first < arg("after0") if first_downward else first > arg("after0")
-        condition = beyond | ((first == arg("after0")) & condition)
+def _after(order: Order, columns: int) -> Any:
+    """The condition that a task comes after the place in the arguments ``after0`` …
+
+    By so many columns: what is equal to the place in all of them but the last, and beyond it in
+    that. So each is a range of an index, and all of them together what comes after the place.
+    """
+    *equal, (last, downward) = _ORDERS[order][:columns]
+    place = arg(f"after{columns - 1}")
+    condition = last < place if downward else last > place
+    for n, (column, _) in enumerate(equal):
+        condition = (column == arg(f"after{n}")) & condition
     return condition
+
+
+# The workflow after this one that has tasks with the status.
+_NEXT_WORKFLOW = Statement(
+    Tasks.select(Tasks.workflow)
+    .where(
+        Tasks.deleted_at.is_null()
+        & (Tasks.status == arg("status"))
+        & (Tasks.workflow > arg("workflow"))
+    )
+    .order_by(Tasks.workflow)
+    .limit(1),
+    "status",
+    "workflow",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +120,8 @@ class _Shape:
     """What of a list decides on its SQL; the values do not."""
 
     order: Order
-    has_place: bool
+    place: int  # by how many columns it comes after one; 0: there is none
+    state: bool  # one status of one workflow, instead of all statuses
     statuses: int
     ready: bool | None
     blocked: bool | None
@@ -111,6 +136,12 @@ class _Shape:
     heat_from: bool
     heat_below: bool
     include_deleted: bool
+
+    @property
+    def seeks(self) -> bool:
+        """Whether few may pass, so that to go through all is better than to do so in order."""
+        few = self.owner or self.phase or self.heat_from or self.heat_below or self.claimed
+        return bool(few) and not self.state
 
 
 def _slots(name: str, count: int) -> list[str]:
@@ -133,15 +164,23 @@ def _compile(shape: _Shape) -> Statement:
         where(column.in_([arg(slot) for slot in slots]), *slots)
 
     if not shape.include_deleted:
-        where(Tasks.deleted_at.is_null())
-    if shape.statuses:
-        any_of(Tasks.status, "status", shape.statuses)
+        # Else SQLite would go through the index of statuses, and look up each task on its own.
+        by_status = shape.state or shape.statuses
+        where((Tasks.deleted_at if by_status else by_no_index(Tasks.deleted_at)).is_null())
+    if shape.state:
+        state = (Tasks.status == arg("status")) & (Tasks.workflow == arg("workflow"))
+        where(state, "status", "workflow")
+    elif shape.statuses:
+        # The ready ones are in order, whatever their status is.
+        any_of(by_no_index(Tasks.status) if shape.ready else Tasks.status, "status", shape.statuses)
     if shape.ready is not None:
         where(Tasks.ready_as.is_null(not shape.ready))
     if shape.blocked is not None:
         where(Tasks.unmet_blockers > 0 if shape.blocked else Tasks.unmet_blockers == 0)
     if shape.claimed is not None:
         where(Tasks.claim_revision.is_null(not shape.claimed))
+        if shape.claimed:
+            where(Tasks.worker_id >= "")  # which it has, and by which it is found
     if shape.owner:
         where(Tasks.worker_id == arg("owner"), "owner")
     if shape.parent and not shape.recursive:
@@ -167,13 +206,16 @@ def _compile(shape: _Shape) -> Statement:
             .having(fn.COUNT(TaskTags.tag) == shape.tags_all)
         )
         where(Tasks.id.in_(tagged), *slots)
-    if shape.has_place:
-        where(_after(shape.order), *_slots("after", len(_ORDERS[shape.order])))
+    if shape.place:
+        where(_after(shape.order, shape.place), *_slots("after", shape.place))
     if shape.parent and shape.recursive:
         below: Any = subtree(arg("parent"), also_deleted=shape.include_deleted)
         where(Tasks.id.in_(below.select_from(below.c.id)), "parent")
     query = query.order_by(
-        *(column.desc() if downward else column for column, downward in _ORDERS[shape.order])
+        *(
+            Desc(by_no_index(column) if shape.seeks else column) if downward else column
+            for column, downward in _ORDERS[shape.order]
+        )
     ).limit(arg("limit"))
     return Statement(query, *names, "limit")
 
@@ -188,18 +230,49 @@ class TaskListing:
         self, filters: Filters, order: Order, after: Sequence[Any] | None, limit: int
     ) -> list[Task]:
         """The tasks that pass, from the place ``after`` on."""
-        return list(self._select(filters, order, after, limit))
+        places = [after[:columns] for columns in range(len(after), 0, -1)] if after else [()]
+        found: list[Task] = []
+        for place in places:
+            if len(found) < limit:
+                found += self._from(filters, order, place, limit - len(found))
+        return found
 
     def each(self, filters: Filters) -> Iterator[Task]:
         """All tasks that pass, oldest first, as they come."""
-        return self._select(filters, Order.CREATE_TIME, None, _ALL)
+        return self._select(filters, Order.CREATE_TIME, (), _ALL)
+
+    def _from(
+        self, filters: Filters, order: Order, place: Sequence[Any], limit: int
+    ) -> Iterable[Task]:
+        """The first after a place; those with a status are in order for each of its workflows."""
+        if order is not Order.PRIORITY or not filters.goes_by_status:
+            return self._select(filters, order, place, limit)
+        states = [
+            self._select(filters, order, place, limit, state)
+            for state in self._states(filters.statuses)
+        ]
+        return islice(heapq.merge(*states, key=lambda one: (-one.priority, one.number)), limit)
+
+    def _states(self, statuses: Iterable[str]) -> Iterator[tuple[str, str]]:
+        """Each of these statuses with each workflow that has tasks in it."""
+        for status in dict.fromkeys(statuses):
+            workflow = ""
+            while row := _NEXT_WORKFLOW.one(self._connection, status, workflow):
+                workflow = row[0]
+                yield status, workflow
 
     def _select(
-        self, filters: Filters, order: Order, after: Sequence[Any] | None, limit: int
+        self,
+        filters: Filters,
+        order: Order,
+        place: Sequence[Any],
+        limit: int,
+        state: tuple[str, str] | None = None,
     ) -> Iterator[Task]:
         shape = _Shape(
             order=order,
-            has_place=after is not None,
+            place=len(place),
+            state=state is not None,
             statuses=len(filters.statuses),
             ready=filters.ready,
             blocked=filters.blocked,
@@ -218,7 +291,7 @@ class TaskListing:
             include_deleted=filters.include_deleted,
         )
         # In the order in which _compile names them.
-        values: list[Any] = [*filters.statuses]
+        values: list[Any] = [*(state or filters.statuses)]
         if filters.owner:
             values.append(filters.owner)
         if filters.parent_id and not filters.recursive:
@@ -229,7 +302,7 @@ class TaskListing:
         values += (h for h in (filters.heat_from, filters.heat_below) if h is not None)
         values += filters.tags_any
         values += filters.tags_all
-        values += after or ()
+        values += place
         if filters.parent_id and filters.recursive:
             values.append(filters.parent_id)
         return map(task_of, _compile(shape).each(self._connection, *values, limit))

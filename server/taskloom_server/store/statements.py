@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 import apsw
-from peewee import Query, Value
+from peewee import SQL, NodeList, Query, Value
 
 Row = tuple[Any, ...]
 
@@ -24,6 +24,11 @@ class _Slot:
 def arg(name: str) -> Value:
     """A place in a query that the call's argument of this name fills."""
     return Value(_Slot(name), converter=False, unpack=False)
+
+
+def by_no_index(column: Any) -> NodeList:
+    """A column of which SQLite is not to use an index, where that would be the longer way."""
+    return NodeList((SQL("+"), column), glue="")
 
 
 class Statement:

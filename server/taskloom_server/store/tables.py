@@ -132,7 +132,11 @@ Tasks.add_index(
     where=Tasks.ready_as.is_null(False),
     name="tasks_hottest",
 )
-# Of all groups, in the order in which they are listed. Its last column is only looked at.
+# Of all, in the order in which they are listed. Of the deleted ones, too: else SQLite would take
+# this for the shortest way to whatever is not deleted, and look up each task of it on its own.
+Tasks.add_index(Tasks.priority.desc(), Tasks.number, Tasks.deleted_at, name="tasks_first")
+# Of the ready ones of all groups. Its last column is only looked at. It is made after the one
+# before, for of two that fit as well SQLite takes the younger.
 Tasks.add_index(
     Tasks.priority.desc(),
     Tasks.number,
@@ -140,8 +144,14 @@ Tasks.add_index(
     where=Tasks.ready_as.is_null(False),
     name="tasks_ready_first",
 )
-# Of the workflow, too: how many tasks are in a state with a limit is counted in the index alone.
-Tasks.add_index(Tasks.status, Tasks.workflow, where=Tasks.deleted_at.is_null(), name="tasks_status")
+# How many tasks are in a state with a limit is counted in the index alone, and its best are found.
+Tasks.add_index(
+    Tasks.status,
+    Tasks.workflow,
+    Tasks.priority.desc(),
+    where=Tasks.deleted_at.is_null(),
+    name="tasks_status",
+)
 Tasks.add_index(Tasks.parent_id, where=Tasks.parent_id.is_null(False), name="tasks_parent")
 Tasks.add_index(Tasks.worker_id, where=Tasks.claim_revision.is_null(False), name="tasks_claimed")
 Tasks.add_index(Tasks.not_before, where=Tasks.not_before.is_null(False), name="tasks_delayed")

@@ -10,7 +10,7 @@ from peewee import JOIN, Case, Field, fn
 from taskloom_server.graph.tasks import START_BLOCKING, Task, TaskChanges
 from taskloom_server.store.json_text import read, read_tags, write, write_tags
 from taskloom_server.store.search_tables import TaskSearch
-from taskloom_server.store.statements import Row, Statement, arg
+from taskloom_server.store.statements import Row, Statement, arg, by_no_index
 from taskloom_server.store.subtrees import subtree
 from taskloom_server.store.tables import (
     AdvisoryClaims,
@@ -169,7 +169,7 @@ _IDS_IN_STATE = Statement(
 )
 _OPEN_BY_STATE = Statement(
     Tasks.select(Tasks.workflow, Tasks.status, fn.COUNT(Tasks.number))
-    .where(Tasks.deleted_at.is_null() & Tasks.completed_at.is_null())
+    .where(by_no_index(Tasks.deleted_at).is_null() & Tasks.completed_at.is_null())
     .group_by(Tasks.workflow, Tasks.status)
     .order_by(Tasks.workflow, Tasks.status)
 )
