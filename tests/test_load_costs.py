@@ -8,6 +8,7 @@ what the memory of who waits comes to in ``test_idle_memory``.
 
 import contextlib
 import gc
+import itertools
 import tracemalloc
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -187,6 +188,7 @@ async def test_a_page_is_no_dearer_among_many(setting: Setting) -> None:
     assert {name: many[name] / few[name] for name in few if many[name] > LIST_BAR * few[name]} == {}
 
 
+PRIORITIES = itertools.cycle((3, 7))
 SCOPE = v1.TaskNode(id="scope", title="scope", children=[v1.TaskNode(id="part", title="part")])
 
 
@@ -200,6 +202,13 @@ async def _claim_in_scope(client: Client) -> None:
 async def _list_scope(client: Client) -> None:
     page = await client.tasks.ListTasks(v1.ListTasksRequest(parent_id="scope", recursive=True))
     assert [task.id for task in page.tasks] == ["part"]
+
+
+async def _see_status(client: Client) -> None:
+    """How the whole stands, after a change."""
+    await client.tasks.UpdateTask(v1.UpdateTaskRequest(task_id="part", priority=next(PRIORITIES)))
+    status = await client.admin.GetStatus(v1.GetStatusRequest())
+    assert status.tasks_by_status["pending"] > SMALL / 2
 
 
 async def _begin_watch(client: Client) -> None:
@@ -217,11 +226,12 @@ async def _begin_watch(client: Client) -> None:
                     break
 
 
-@pytest.mark.parametrize("operation", [_claim_in_scope, _list_scope, _begin_watch])
+@pytest.mark.parametrize("operation", [_claim_in_scope, _list_scope, _see_status, _begin_watch])
 async def test_what_is_about_few_is_no_dearer_among_many(
     setting: Setting, operation: Callable[[Client], Awaitable[None]]
 ) -> None:
-    """A claim within a scope, its list, and the state of a narrow watch look at no other tasks."""
+    """A claim within a scope, its list, the status after a change, and the state of a narrow watch
+    look at no other tasks."""
     costs = []
     for graph in (Graph(SMALL), Graph(LARGE)):
         async with _serving(graph, setting.kept, setting.folder) as client:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 
+from taskloom_server.coordinator.counts import Asked, Counts, count, count_on
 from taskloom_server.coordinator.lookup import require_live_task, require_task
 from taskloom_server.coordinator.pauses import shift_paused
 from taskloom_server.coordinator.transitions import advance
@@ -20,7 +21,7 @@ class Status:
     paused: Pause | None
     paused_subtrees: list[Pause]
     over_budget: list[str]  # the tasks whose budgets are spent
-    by_status: dict[str, int]
+    counts: Counts
     ready: int
     unmatched: int  # of the ready ones: those that no connected worker has the tags for
     claimed: int
@@ -31,38 +32,44 @@ class Status:
     revision: int
     workflows: Workflows  # by which it was counted
 
-    def holds(self, tx: Transaction) -> bool:
-        """Whether nothing can have changed since but the time, and what was compacted."""
-        incarnation = tx.system.get().incarnation
-        return self.workflows is tx.workflows and (self.incarnation, self.revision) == (
-            incarnation,
-            tx.seen,
+    def is_of(self, tx: Transaction) -> bool:
+        """Whether what has changed since is told by events that are there still."""
+        system = tx.system.get()
+        return (
+            self.workflows is tx.workflows
+            and self.incarnation == system.incarnation
+            and system.oldest_revision - 1 <= self.revision <= tx.seen
         )
 
 
 def get_status(tx: Transaction, known: Status | None) -> Status:
-    """How the whole stands. Costs as much as there are tasks, unless that is ``known`` already."""
+    """How the whole stands.
+
+    Costs as much as there are tasks, or, where it is ``known`` how it stood, as has happened since.
+    """
     system = tx.system.get()
-    if known and known.holds(tx):
+    if known is None or not known.is_of(tx):
+        counts = count(tx)
+    elif known.revision == tx.seen:
         return replace(known, now=tx.now, oldest_revision=system.oldest_revision)
-    by_status, claimed, delayed = tx.tasks.counts()
-    ready = tx.tasks.ready_by_requirement()
-    matched: set[int] = set()
+    else:
+        counts = count_on(tx, known.counts, known.revision)
+    asked = tx.requirements.asked()
+    matched: set[Asked] = set()
     for tags in tx.workers.connected_tags():
-        matched.update(tx.requirements.admitting(tags))
-    still_open = sum(by_status.get(status, 0) for status in tx.workflows.open_statuses)
+        matched.update(asked[id_] for id_ in tx.requirements.admitting(tags))
     return Status(
         system.incarnation,
         tx.now,
         system.paused,
         [pause for pause in tx.pauses.all() if _stands(tx, pause.task_id or "")],
         [budget.task_id for budget in tx.budgets.spent() if _stands(tx, budget.task_id)],
-        by_status,
-        sum(ready.values()),
-        sum(count for requirement, count in ready.items() if requirement not in matched),
-        claimed,
-        delayed,
-        still_open,
+        counts,
+        sum(counts.ready.values()),
+        sum(number for what, number in counts.ready.items() if what not in matched),
+        tx.tasks.claimed_count(),
+        tx.tasks.delayed_count(),
+        sum(counts.by_status.get(status, 0) for status in tx.workflows.open_statuses),
         tx.workers.connected(),
         system.oldest_revision,
         tx.seen,

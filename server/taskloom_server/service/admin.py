@@ -50,7 +50,7 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
             paused=show.pause(status.paused) if status.paused else None,
             paused_subtrees=map(show.pause, status.paused_subtrees),
             over_budget_task_ids=status.over_budget,
-            tasks_by_status=status.by_status,
+            tasks_by_status=status.counts.by_status,
             ready_tasks=status.ready,
             unmatched_tasks=status.unmatched,
             claimed_tasks=status.claimed,

@@ -195,6 +195,10 @@ class EventTable:
         """Delete the events of the revisions before this one."""
         _FORGET.run(self._connection, before)
 
+    def are_more(self, events: int, first: int) -> bool:
+        """Whether there are more events than so many from a revision on."""
+        return _PAGE_END.one(self._connection, first, events) is not None
+
     def since(self, first: int, about: int) -> list[Revision]:
         """Whole revisions from ``first`` on, ``about`` so many events of them."""
         end = _PAGE_END.one(self._connection, first, about) or _LATEST.one(self._connection)

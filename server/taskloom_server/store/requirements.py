@@ -92,6 +92,11 @@ class RequirementTable:
             self._admitting[tags] = [r for r in self._known if r.admits(have)]
         return [r.id for r in self._admitting[tags] if r.workflow not in without]
 
+    def asked(self) -> dict[int, tuple[frozenset[str], frozenset[str]]]:
+        """The needed and the wanted tags of each group."""
+        self._read()
+        return {r.id: (r.needed_tags, r.wanted_tags) for r in self._known}
+
     def among(self, workflows: Collection[str]) -> Collection[str]:
         """Those of the workflows that have tasks, or had some."""
         self._read()

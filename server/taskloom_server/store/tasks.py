@@ -562,15 +562,21 @@ class TaskTable:
             counts[abs(group)] = counts.get(abs(group), 0) + count
         return counts
 
-    def counts(self) -> tuple[dict[str, int], int, int]:
-        """Tasks by status, then how many are claimed, and only delayed."""
+    def by_status(self) -> dict[str, int]:
+        """How many tasks that are not deleted have each status."""
+        return {row[0]: row[1] for row in _BY_STATUS.each(self._connection)}
 
-        def count(statement: Statement) -> int:
-            row = statement.one(self._connection)
-            return row[0] if row else 0
+    def claimed_count(self) -> int:
+        """How many tasks are held."""
+        return self._count(_CLAIMED_COUNT)
 
-        by_status = {row[0]: row[1] for row in _BY_STATUS.each(self._connection)}
-        return by_status, count(_CLAIMED_COUNT), count(_DELAYED_COUNT)
+    def delayed_count(self) -> int:
+        """How many tasks nothing but their not_before holds back."""
+        return self._count(_DELAYED_COUNT)
+
+    def _count(self, statement: Statement) -> int:
+        row = statement.one(self._connection)
+        return row[0] if row else 0
 
     def lease_ends(self) -> dict[str, int]:
         """When the first lease of each worker that holds a task ends, in Unix ms."""
