@@ -141,7 +141,7 @@ class _Shape:
     def seeks(self) -> bool:
         """Whether few may pass, so that to go through all is better than to do so in order."""
         few = self.owner or self.phase or self.heat_from or self.heat_below or self.claimed
-        return bool(few) and not self.state
+        return bool(few) and not self.state and not self.ready
 
 
 def _slots(name: str, count: int) -> list[str]:
