@@ -4,6 +4,7 @@ import gzip
 import json
 import os
 import stat
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,8 @@ from taskloom import v1
 from taskloom_client import Client
 
 if TYPE_CHECKING:
-    from tests.cli.conftest import Cli
+    from tests.cli.conftest import Cli, Start
+    from tests.conftest import ServerProcess
 
 
 async def fill(client: Client) -> None:
@@ -140,3 +142,36 @@ async def test_merge_and_replace(cli: "Cli", client: Client, tmp_path: Path) -> 
         2,
         "error: --restore and --mode merge do not go together\n",
     )
+
+
+async def test_a_server_that_dies_in_the_midst(
+    start: "Start",
+    start_process: "Callable[..., Awaitable[ServerProcess]]",
+    environment: dict[str, str],
+) -> None:
+    """An import whose server is killed says so in a line, at once, and nothing of it is there."""
+    server = await start_process()
+    environment["TASKLOOM_SERVER"] = server.address
+    async with Client(server.address) as client:
+        await fill(client)
+    exporting = await start("export", "-")
+    whole, _ = await exporting.communicate()
+    async with Client(server.address) as client:
+        await client.admin.Reset(v1.ResetRequest(confirm="reset"))
+    process = await start("import", "-")
+    assert process.stdin is not None
+    # Blanks at the end of the JSON, so that it is large, and not whole before the last.
+    process.stdin.write(whole + b" " * 2_000_000)
+    await process.stdin.drain()
+    server.process.kill()
+    await server.process.wait()
+    out, err = await process.communicate(b" " * 100_000)
+    assert process.returncode == 4, err.decode()
+    assert out == b""
+    assert err.decode().count("\n") == 1
+    assert server.address in err.decode()
+
+    again = await start_process(db=server.db)
+    async with Client(again.address) as client:
+        status = await client.admin.GetStatus(v1.GetStatusRequest())
+    assert dict(status.tasks_by_status) == {}
