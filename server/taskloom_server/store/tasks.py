@@ -5,7 +5,7 @@ from functools import cache
 from typing import Any, Unpack
 
 import apsw
-from peewee import JOIN, Case, Field, fn
+from peewee import JOIN, SQL, Case, Field, fn
 
 from taskloom_server.graph.tasks import START_BLOCKING, Task, TaskChanges
 from taskloom_server.store.json_text import read, read_tags, write, write_tags
@@ -47,6 +47,8 @@ _LEASE_END = Case(
     _FULL_LEASE_END,
 )
 _LEASE_EXPIRES_AT = Case(None, [(Tasks.claim_revision.is_null(False), _LEASE_END)], None)
+# What an UPDATE of many tells of those that were ready or are, which nobody holds: no lease ends.
+_CHANGED = (*_FIELDS, SQL("NULL"))
 TAG_TABLES: dict[str, Any] = {
     "tags": TaskTags,
     "needed_tags": TaskNeededTags,
@@ -263,7 +265,7 @@ def _shift_dependents(by: int, turning_at: int) -> Statement:
     query = (
         Tasks.update(changes)
         .where(Tasks.id.in_(_DEPENDENTS) & Tasks.deleted_at.is_null())
-        .returning(*_FIELDS)
+        .returning(*_CHANGED)
     )
     return Statement(query, "from_task_id", "revision", "now")
 
@@ -300,7 +302,7 @@ _SHIFT_PAUSED = Statement(
         }
     )
     .where((Tasks.id == arg("top")) | Tasks.id.in_(_SUBTREE.select_from(_SUBTREE.c.id)))
-    .returning(*_FIELDS),
+    .returning(*_CHANGED),
     "top",
     "by",
     "turning_at",
@@ -435,7 +437,7 @@ class TaskTable:
         if _HAS_DEPENDENTS.one(self._connection, task_id) is None:
             return []
         rows = _UNBLOCK_DEPENDENTS.all(self._connection, task_id, revision, now)
-        tasks = [task_of((*row, None)) for row in rows]
+        tasks = [task_of(row) for row in rows]
         return sorted((t for t in tasks if not t.unmet_blockers), key=lambda t: t.number)
 
     def dependent_parents(self, task_id: str) -> frozenset[str]:
@@ -447,7 +449,7 @@ class TaskTable:
         if _HAS_DEPENDENTS.one(self._connection, task_id) is None:
             return []
         rows = _BLOCK_DEPENDENTS.all(self._connection, task_id, revision, now)
-        tasks = [task_of((*row, None)) for row in rows]
+        tasks = [task_of(row) for row in rows]
         turned = (t for t in tasks if t._replace(unmet_blockers=t.unmet_blockers - 1).ready)
         return sorted(turned, key=lambda t: t.number)
 
@@ -458,7 +460,7 @@ class TaskTable:
         """
         turning_at = max(0, -by)
         rows = _SHIFT_PAUSED.all(self._connection, task_id, by, turning_at, revision, now)
-        tasks = [task_of((*row, None)) for row in rows]
+        tasks = [task_of(row) for row in rows]
         turned = (t for t in tasks if t.ready != t._replace(paused=t.paused - by).ready)
         return sorted(turned, key=lambda t: t.number)
 
