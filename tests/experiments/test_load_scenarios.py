@@ -7,12 +7,14 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from taskloom import v1
 from taskloom_client import Client
+from taskloom_experiments.load import rates
 from taskloom_experiments.load.calls import (
     OPERATIONS,
     CallSettings,
@@ -26,7 +28,7 @@ from taskloom_experiments.load.graphs import GATE, Graph, lay_out
 from taskloom_experiments.load.measured import Measured
 from taskloom_experiments.load.orders import Order
 from taskloom_experiments.load.rates import RateSettings, measure_rates
-from taskloom_experiments.load.serving import serving
+from taskloom_experiments.load.serving import DATABASE, serving
 from taskloom_experiments.load.sizes import SizeSettings, measure_sizes
 from taskloom_experiments.load.startup import StartSettings, measure_start
 from taskloom_experiments.load.store import (
@@ -39,7 +41,8 @@ from taskloom_experiments.load.watched import WatchedSettings, measure_watched
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="processes are read from /proc")
 
-BRIEF = {"rounds": 1, "seconds": 0.3}
+# Each agent calls at least once in a period, however short that is.
+BRIEF = {"rounds": 1, "seconds": 0.05}
 
 
 @pytest.fixture(scope="module")
@@ -58,19 +61,22 @@ def _figures(measured: Measured) -> dict[str, float]:
 @pytest.mark.parametrize(
     ("graph", "ready"),
     [
-        (Graph(300), 300),
-        (Graph(300, ready=0.1, requirements=7), 30),
-        (Graph(300, ready=0.1, shape="chains"), 30),
-        (Graph(300, ready=0.9, shape="fan-in"), 270),
+        (Graph(100), 100),
+        (Graph(100, ready=0.1, requirements=7), 10),
+        (Graph(100, ready=0.1, shape="chains"), 10),
+        (Graph(100, ready=0.9, shape="fan-in"), 90),
     ],
     ids=lambda value: getattr(value, "name", str(value)),
 )
 async def test_graph_is_what_the_server_takes_for_one(
-    graph: Graph, ready: int, kept: Path, tmp_path: Path
+    graph: Graph, ready: int, kept: Path, tmp_path: Path, start_server: Callable[..., Any]
 ) -> None:
     """As many tasks are there and ready as asked for, and all that can be done can be done."""
     await lay_out(graph, kept, tmp_path)
-    async with serving(tmp_path) as server, Client(server.target) as client:
+    async with (
+        start_server(db=tmp_path / DATABASE) as server,
+        Client(server.address) as client,
+    ):
         status = await client.admin.GetStatus(v1.GetStatusRequest())
         assert sum(status.tasks_by_status.values()) == graph.tasks + 1
         gate = (await client.tasks.GetTask(v1.GetTaskRequest(task_id=GATE))).task
@@ -109,7 +115,7 @@ async def test_each_operation_is_measured_beside_the_noop(
     operation: str, kept: Path, tmp_path: Path
 ) -> None:
     """Each gets as far as a figure, and the latencies of its calls stand beside the no-op's."""
-    settings = CallSettings(operation, agents=4, tasks=5_000, **BRIEF)  # type: ignore[arg-type]
+    settings = CallSettings(operation, agents=4, tasks=5_000, processes=1, **BRIEF)  # type: ignore[arg-type]
     measured = await measure_calls(settings, tmp_path, kept)
 
     calls = {
@@ -125,7 +131,7 @@ async def test_each_operation_is_measured_beside_the_noop(
 
 async def test_interceptors_are_measured_against_a_bare_server(kept: Path, tmp_path: Path) -> None:
     """The same process answers both."""
-    settings = CallSettings("noop", agents=4, **BRIEF)  # type: ignore[arg-type]
+    settings = CallSettings("noop", agents=4, processes=1, **BRIEF)  # type: ignore[arg-type]
     measured = await measure_interceptors(settings, tmp_path, kept)
 
     assert set(measured.latencies) == {"no-op", "no-op, bare"}
@@ -142,7 +148,7 @@ async def test_agents_are_counted_up(kept: Path, tmp_path: Path) -> None:
 
 async def test_an_order_for_more_than_there_is_fails(kept: Path, tmp_path: Path) -> None:
     """A graph that runs out of tasks is no measurement, and the sentence says what to do."""
-    graph = Graph(300, ready=0.1, requirements=7)
+    graph = Graph(100, ready=0.1, requirements=7)
     await lay_out(graph, kept, tmp_path)
     async with (
         serving(tmp_path) as server,
@@ -155,7 +161,7 @@ async def test_an_order_for_more_than_there_is_fails(kept: Path, tmp_path: Path)
 
 async def test_any_ready_task_is_ready(kept: Path, tmp_path: Path) -> None:
     """A claim of any ready task names one that is, so that one worker alone is never refused."""
-    graph = Graph(300, ready=0.1)
+    graph = Graph(100, ready=0.1)
     await lay_out(graph, kept, tmp_path)
     async with (
         serving(tmp_path) as server,
@@ -163,7 +169,7 @@ async def test_any_ready_task_is_ready(kept: Path, tmp_path: Path) -> None:
             server, tmp_path, workers=1, tags=graph.tags, tasks=graph.tasks, ready=graph.ready
         ) as generators,
     ):
-        period = await generators.carry_out(Order("claim-any", 0.5, 1))
+        period = await generators.carry_out(Order("claim-any", 0.2, 1))
     assert period.count > 0
     assert period.lost == 0
 
@@ -175,7 +181,7 @@ async def test_sessions_are_added_up(kept: Path, tmp_path: Path) -> None:
         serving(tmp_path) as server,
         generating(server, tmp_path, workers=4, tags=Graph(1).tags) as generators,
     ):
-        period = await generators.carry_out(Order("work", 0.5, 4))
+        period = await generators.carry_out(Order("work", 0.3, 4))
     assert period.count == len(period.latencies["next task"]) > 4
 
 
@@ -198,9 +204,12 @@ async def test_open_loop_charges_for_the_wait(kept: Path, tmp_path: Path) -> Non
         assert freed.unfinished == 0
 
 
-async def test_rates_end_at_a_knee(kept: Path, tmp_path: Path) -> None:
+async def test_rates_end_at_a_knee(
+    kept: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The knee is one of the rates, or it is said that the machine does not keep up the least."""
-    settings = RateSettings(agents=4, tasks=5_000, rounds=1, seconds=0.6)
+    monkeypatch.setattr(rates, "SHARES", (0.2, 0.5, 1.0, 2.0))  # four are a curve, too
+    settings = RateSettings(agents=4, tasks=5_000, rounds=1, seconds=0.2, processes=1)
     try:
         measured = await measure_rates(settings, tmp_path, kept)
     except LoadFailed as busy:
@@ -218,18 +227,18 @@ async def test_rates_end_at_a_knee(kept: Path, tmp_path: Path) -> None:
 
 async def test_sizes_are_compared_with_the_first(kept: Path, tmp_path: Path) -> None:
     """Each operation has a figure against the smallest graph, and a curve."""
-    graphs = {float(tasks): Graph(tasks, ready=0.5) for tasks in (300, 1_000)}
-    settings = SizeSettings("tasks", graphs, bars={"turn": 1.15}, agents=4, **BRIEF)  # type: ignore[arg-type]
+    graphs = {float(tasks): Graph(tasks) for tasks in (100, 1_000)}
+    settings = SizeSettings("tasks", graphs, bars={"turn": 1.15}, agents=4, processes=1, **BRIEF)  # type: ignore[arg-type]
     measured = await measure_sizes(settings, tmp_path, kept)
 
-    against = [figure for figure in measured.figures if "1,000 against 300" in figure.name]
+    against = [figure for figure in measured.figures if "1,000 against 100" in figure.name]
     assert [figure.bar for figure in against] == [1.15, None, None]
     assert [len(curve.points) for curve in measured.curves] == [2, 2, 2]
 
 
 async def test_start_is_measured_to_the_first_answer(kept: Path, tmp_path: Path) -> None:
     """The database is opened again and again, and each time the server answers."""
-    measured = await measure_start(StartSettings(tasks=300, rounds=2), tmp_path, kept)
+    measured = await measure_start(StartSettings(tasks=100, rounds=2), tmp_path, kept)
 
     assert _figures(measured)["to the first answered call"] > 0
 
@@ -239,7 +248,15 @@ async def test_watched_servers_are_compared_with_unwatched(
     operation: str, way: str, kept: Path, tmp_path: Path
 ) -> None:
     """Both servers do the same, and only one of them has watches."""
-    settings = WatchedSettings(operation, way, watches=5, agents=4, tasks=5_000, **BRIEF)  # type: ignore[arg-type]
+    settings = WatchedSettings(
+        operation,
+        way,
+        watches=5,
+        agents=4,
+        tasks=5_000,
+        processes=1,
+        **BRIEF,  # type: ignore[arg-type]
+    )
     measured = await measure_watched(settings, tmp_path, kept)
 
     figures = _figures(measured)
@@ -249,7 +266,7 @@ async def test_watched_servers_are_compared_with_unwatched(
 
 async def test_fanout_reaches_all(kept: Path, tmp_path: Path) -> None:
     """Every event and every message is received by all who listen, which the samples count."""
-    settings = FanOutSettings((1, 5), rounds=2, events=3)
+    settings = FanOutSettings((1, 5), rounds=2, events=3, processes=1)
     measured = await measure_fanout(settings, tmp_path, kept)
 
     assert {name: one.count for name, one in measured.latencies.items()} == {
@@ -281,7 +298,7 @@ def started(tmp_path: Path) -> Iterator["subprocess.Popen[str]"]:
     """A measurement that has begun, and would take a quarter of an hour."""
     command = [
         *(sys.executable, "-m", "taskloom_experiments.load", "interceptors", "claim"),
-        *("--rounds", "1", "--seconds", "0.3", "--tasks", "1000", "--output", str(tmp_path)),
+        *("--rounds", "1", "--seconds", "0.05", "--tasks", "1000", "--output", str(tmp_path)),
         *("--agents", "2"),
     ]
     process = subprocess.Popen(
