@@ -4,12 +4,21 @@ Imports are most of what a command costs. This is itself imported by multiproces
 so nothing of pytest is here, and nothing that starts gRPC, which could not be forked then.
 """
 
+import contextlib
+import gc
+import io
 import os
 import sys
 from pathlib import Path
 
-import pydantic  # noqa: F401 - typer's, once there is a command to run
-from taskloom_client.cli import main
+import taskloom_server.main  # noqa: F401 - for the commands that need it
+from taskloom_client.cli import app, main
+
+# Typer imports half of what it needs when there is a command line to be read.
+with contextlib.redirect_stdout(io.StringIO()):
+    app(["status", "--help"], standalone_mode=False)
+gc.collect()
+gc.freeze()  # so that no child looks at, and so copies, what was there before it
 
 
 def run(arguments: list[str], environment: dict[str, str], streams: Path) -> None:
