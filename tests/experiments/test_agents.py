@@ -7,7 +7,6 @@ import signal
 import sys
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator, Awaitable, Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,22 +15,11 @@ from taskloom_client import PULLS, Client
 from taskloom_experiments import agents as agents_module
 from taskloom_experiments.agent_settings import AgentSettings, CoordinatorSettings
 from taskloom_experiments.coordinating import Costs
-from taskloom_experiments.serving import serving
 
 StartAgent = Callable[..., Awaitable[Process]]
 
 LONG = 60 * 24 * 30
 """Minutes of a task that no test waits for: more than a minute at the speed of these agents."""
-
-
-@pytest.fixture
-async def client(tmp_path: Path) -> AsyncIterator[Client]:
-    """A client of a server of its own."""
-    async with (
-        serving(tmp_path / "tasks.db", tmp_path / "server.log") as server,
-        Client(server.target) as client,
-    ):
-        yield client
 
 
 @pytest.fixture
