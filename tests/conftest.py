@@ -3,7 +3,6 @@
 import asyncio
 import os
 import shutil
-import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -15,6 +14,9 @@ from taskloom_client import Client
 from taskloom_server.server import serving
 from taskloom_server.settings import Settings
 from taskloom_server.store.schema import prepare
+
+from tests import forked
+from tests.forked import Forked
 
 
 class TestClock:
@@ -118,7 +120,7 @@ async def timed_client(timed_server: Server) -> AsyncIterator[Client]:
 class ServerProcess:
     """A server in a process of its own."""
 
-    process: asyncio.subprocess.Process
+    process: Forked
     address: str  # empty: it ended before it listened
     db: Path
     _stderr: Path
@@ -132,9 +134,10 @@ class ServerProcess:
 async def start_process(tmp_path: Path) -> AsyncIterator[Callable[..., Awaitable[ServerProcess]]]:
     """Start a server process: ``await start_process("--log-level", "debug", db=…, env={…})``.
 
-    It has begun to listen, or has ended, and it is gone after the test.
+    It has begun to listen, or has ended, and it is gone after the test. It is forked from one that
+    has done the imports.
     """
-    started: list[asyncio.subprocess.Process] = []
+    started: list[Forked] = []
 
     async def start(
         *arguments: str,
@@ -147,22 +150,18 @@ async def start_process(tmp_path: Path) -> AsyncIterator[Callable[..., Awaitable
         flags = {"--db": str(path), "--listen": listen}
         given = [part for flag, value in flags.items() if value for part in (flag, value)]
         stderr = tmp_path / f"server-{len(started)}.log"
-        with stderr.open("wb") as log:
-            process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "taskloom_client", "serve", *given, *arguments),
-                stdout=asyncio.subprocess.PIPE,
-                stderr=log,
-                env=inherited | (env or {}),
-            )
+        ours, theirs = forked.pipe()
+        process = forked.start(
+            ["serve", *given, *arguments], inherited | (env or {}), Path(os.devnull), theirs, stderr
+        )
         started.append(process)
-        assert process.stdout is not None
-        line = (await process.stdout.readline()).decode()
+        theirs.close()
+        line = await asyncio.to_thread(forked.first_line, ours)
         if not line:
             await process.wait()
         return ServerProcess(process, line.rpartition(" ")[2].strip(), path, stderr)
 
     yield start
     for process in started:
-        if process.returncode is None:
-            process.kill()
-        await process.communicate()
+        process.kill()
+        await process.wait()

@@ -13,6 +13,7 @@ from taskloom import v1
 from taskloom_client import Client, TaskloomError
 
 from tests.calls import create
+from tests.forked import Forked
 
 if TYPE_CHECKING:
     from tests.conftest import ServerProcess
@@ -81,7 +82,7 @@ async def test_kill_9_leaves_no_row_without_its_file(
         await create(client, "a")
     for _ in range(ROUNDS):
 
-        async def kill(process: asyncio.subprocess.Process = server.process) -> None:
+        async def kill(process: Forked = server.process) -> None:
             process.kill()
             await process.wait()
 

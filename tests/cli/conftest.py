@@ -6,7 +6,6 @@ imports. ``start`` starts one as a shell would, to be read, written to and sent 
 
 import asyncio
 import json
-import multiprocessing
 import os
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.cli import forked
+from tests import forked
 
 if TYPE_CHECKING:
     from tests.conftest import Server
@@ -34,9 +33,6 @@ class Ran:
         """Standard output as the one JSON document that it must be."""
         return json.loads(self.out)
 
-
-_FORKS = multiprocessing.get_context("forkserver")
-_FORKS.set_forkserver_preload([forked.__name__])
 
 Cli = Callable[..., Awaitable[Ran]]
 Start = Callable[..., Awaitable[asyncio.subprocess.Process]]
@@ -83,22 +79,19 @@ def taskloom(environment: dict[str, str], tmp_path_factory: pytest.TempPathFacto
     async def run(*arguments: str | bytes, stdin: bytes = b"") -> Ran:
         streams = tmp_path_factory.mktemp("streams")
         (streams / "in").write_bytes(stdin)
-        process = _FORKS.Process(
-            target=forked.run, args=([*map(os.fsdecode, arguments)], environment, streams)
+        process = forked.start(
+            [*map(os.fsdecode, arguments)],
+            environment,
+            *(streams / name for name in ("in", "out", "err")),
         )
-        process.start()
-        ended = asyncio.Event()
-        asyncio.get_running_loop().add_reader(process.sentinel, ended.set)
         try:
             async with asyncio.timeout(30):
-                await ended.wait()
+                code = await process.wait()
         finally:
-            asyncio.get_running_loop().remove_reader(process.sentinel)
             process.kill()
-            process.join()
-        assert process.exitcode is not None
+            await process.wait()
         out, err = ((streams / name).read_bytes().decode() for name in ("out", "err"))
-        return Ran(process.exitcode, out, err)
+        return Ran(code, out, err)
 
     return run
 
