@@ -7,6 +7,8 @@ import contextlib
 import gc
 import io
 
+import taskloom_experiments.commands
+import taskloom_experiments.step_commands  # noqa: F401 - for scripts
 import taskloom_server.main  # noqa: F401 - for the commands that need it
 from taskloom_client.cli import app
 

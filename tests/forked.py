@@ -1,4 +1,4 @@
-"""Commands in processes of their own, forked from one that has done the imports.
+"""Commands and scripts in processes of their own, forked from one that has done the imports.
 
 Imports are most of what a command costs, and of what a server takes to start. The process is
 multiprocessing's fork server, and ``fork_server`` is what it imports.
@@ -7,6 +7,7 @@ multiprocessing's fork server, and ``fork_server`` is what it imports.
 import asyncio
 import multiprocessing
 import os
+import runpy
 import signal
 import sys
 from collections.abc import Sequence
@@ -69,7 +70,16 @@ def start(
     arguments: Sequence[str], environment: dict[str, str], *streams: Path | Connection
 ) -> Forked:
     """Start ``taskloom`` with these arguments, and these for input, output and errors."""
-    process = _FORKS.Process(target=_be, args=([*arguments], environment, streams))
+    return _start(None, arguments, environment, streams)
+
+
+def start_script(script: Path, arguments: Sequence[str], *streams: Path | Connection) -> Forked:
+    """Start a Python script likewise, in our environment."""
+    return _start(script, arguments, dict(os.environ), streams)
+
+
+def _start(script: Path | None, arguments: Sequence[str], *more: object) -> Forked:
+    process = _FORKS.Process(target=_be, args=(script, [*arguments], *more))
     process.start()
     return Forked(process)
 
@@ -86,7 +96,10 @@ def first_line(end: Connection) -> str:
 
 
 def _be(
-    arguments: list[str], environment: dict[str, str], streams: Sequence[Path | Connection]
+    script: Path | None,
+    arguments: list[str],
+    environment: dict[str, str],
+    streams: Sequence[Path | Connection],
 ) -> None:
     for number, stream in enumerate(streams):
         if isinstance(stream, Connection):
@@ -102,5 +115,8 @@ def _be(
     sys.stderr = os.fdopen(2, "w", buffering=1, closefd=False, errors="backslashreplace")
     os.environ.clear()
     os.environ.update(environment)
-    sys.argv = ["taskloom", *arguments]
-    main()
+    sys.argv = [str(script or "taskloom"), *arguments]
+    if script:
+        runpy.run_path(str(script), run_name="__main__")
+    else:
+        main()

@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 from asyncio.subprocess import PIPE, Process
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +20,13 @@ from taskloom_experiments.definition_parts import KNOWN_CHARTS
 from taskloom_experiments.pulls import PULLS
 from taskloom_experiments.serving import serving
 
+from tests import forked
+
 SCRIPTS = Path(__file__).parents[2] / "experiments"
 HOUR_MS = 3_600_000
 NEVER_MS = 1_000_000 * HOUR_MS
+SIMULATED: dict[str, Any] = {"simulate": True, "speed": None}
+"""A run without processes, where it is not its making that is looked at."""
 
 
 def write_template(file: Path, *, never: bool = False) -> Path:
@@ -109,9 +113,27 @@ async def ended(process: Process) -> tuple[int | None, str, str]:
     return process.returncode, out.decode(), err.decode()
 
 
-async def call(script: str, *arguments: str | Path) -> tuple[int | None, str, str]:
-    """Run a script to its end."""
-    return await ended(await start(script, *arguments))
+Call = Callable[..., Awaitable[tuple[int, str, str]]]
+
+
+@pytest.fixture
+def call(tmp_path_factory: pytest.TempPathFactory) -> Call:
+    """Run a script to its end: its exit code, and what it said. It is forked, as commands are."""
+
+    async def run(script: str, *arguments: str | Path) -> tuple[int, str, str]:
+        out, err = (tmp_path_factory.mktemp("streams") / name for name in ("out", "err"))
+        process = forked.start_script(
+            SCRIPTS / script, [*map(str, arguments)], Path(os.devnull), out, err
+        )
+        try:
+            async with asyncio.timeout(60):
+                code = await process.wait()
+        finally:
+            process.kill()
+            await process.wait()
+        return code, out.read_text(), err.read_text()
+
+    return run
 
 
 def files(folder: Path) -> set[str]:
@@ -154,7 +176,7 @@ def test_definition_is_run_by_all_ways(tmp_path: Path, capsys: pytest.CaptureFix
 def test_required_criterion_that_fails_is_code_1(tmp_path: Path) -> None:
     """A poll run alone decides for itself."""
     definition = write_definition(tmp_path, "calls_per_task < 6")
-    assert run_definition(definition, tmp_path / "out", pull=["poll"]) == 1
+    assert run_definition(definition, tmp_path / "out", pull=["poll"], **SIMULATED) == 1
     assert files(tmp_path / "out") == {"report.md", "report.html", "alone"}
 
 
@@ -173,7 +195,7 @@ def test_partial_run_is_code_3(tmp_path: Path, capsys: pytest.CaptureFixture[str
 def test_charts_are_drawn_and_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """With charts, the output says where each of them lies."""
     definition = write_definition(tmp_path, "pending_count == 0")
-    run_definition(definition, tmp_path / "out", pull=["next"], charts=True)
+    run_definition(definition, tmp_path / "out", pull=["next"], charts=True, **SIMULATED)
     shown = capsys.readouterr().out
     drawn = [line.removeprefix("chart: ") for line in shown.splitlines() if "chart: " in line]
     assert len(drawn) == len(KNOWN_CHARTS)
@@ -266,7 +288,7 @@ def test_query_is_run_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         return run_query(connection, query, *more)
 
     monkeypatch.setattr("taskloom_experiments.analysis.run_query", counted)
-    assert run_definition(definition, tmp_path / "out", pull=["next"]) == 0
+    assert run_definition(definition, tmp_path / "out", pull=["next"], **SIMULATED) == 0
     assert asked == [query]
     metrics = json.loads((tmp_path / "out" / "alone" / "metrics.json").read_text())
     assert metrics["queries"]["n"]["rows"] == [[6]]
@@ -279,10 +301,10 @@ def test_run_made_again_leaves_the_others(
     """Another way of pulling into the same folder replaces nothing, and what stays is told."""
     definition = write_definition(tmp_path, "pending_count == 0")
     out = tmp_path / "out"
-    assert run_definition(definition, out, pull=["poll"]) == 0
+    assert run_definition(definition, out, pull=["poll"], **SIMULATED) == 0
     first = (out / "alone" / "run.json").read_bytes()
 
-    assert run_definition(definition, out, pull=["next"]) == 0
+    assert run_definition(definition, out, pull=["next"], **SIMULATED) == 0
 
     assert files(out) == {"report.md", "report.html", "alone", "alone-next"}
     assert (out / "alone" / "run.json").read_bytes() == first
@@ -364,7 +386,7 @@ async def test_interrupted_experiment_reports_what_there_is(
     assert record["partial_reason"].startswith(f"interrupted by {number.name}")
 
 
-async def test_reference_command_lines(tmp_path: Path) -> None:
+async def test_reference_command_lines(call: Call, tmp_path: Path) -> None:
     """run_experiment.py twice, compare_experiments.py on what they left: report and charts."""
     template = write_template(tmp_path / "t.json")
     for agents in ("1", "2"):
@@ -389,7 +411,7 @@ async def test_reference_command_lines(tmp_path: Path) -> None:
     assert len([name for name in files(tmp_path) if name.endswith(".png")]) == len(KNOWN_CHARTS)
 
 
-async def test_steps_one_at_a_time(tmp_path: Path) -> None:
+async def test_steps_one_at_a_time(call: Call, tmp_path: Path) -> None:
     """Import, export and reset do one thing each, and never twice what can be done once."""
     template = write_template(tmp_path / "t.json")
     run = tmp_path / "run"
@@ -419,7 +441,7 @@ async def test_steps_one_at_a_time(tmp_path: Path) -> None:
     assert "holds no tasks" in err
 
 
-async def test_waiting_for_agents_of_others(tmp_path: Path) -> None:
+async def test_waiting_for_agents_of_others(call: Call, tmp_path: Path) -> None:
     """--wait looks at a database that another server writes, and measures it when all is done."""
     template = write_template(tmp_path / "t.json")
     run = tmp_path / "run"
@@ -445,7 +467,7 @@ async def test_waiting_for_agents_of_others(tmp_path: Path) -> None:
     assert metrics["completed_by_agents"] == 6
 
 
-async def test_template_is_asked_for() -> None:
+async def test_template_is_asked_for(call: Call) -> None:
     """Without a template there is nothing to run, and the usage says so."""
     code, _, err = await call("run_experiment.py", "--output", "anywhere")
     assert code == 2
@@ -453,7 +475,7 @@ async def test_template_is_asked_for() -> None:
 
 
 @pytest.mark.parametrize("script", ["run_experiment.py", "compare_experiments.py"])
-async def test_help_shows_the_command_lines(script: str) -> None:
+async def test_help_shows_the_command_lines(call: Call, script: str) -> None:
     """--help explains the script by examples."""
     code, out, _ = await call(script, "--help")
     assert code == 0
