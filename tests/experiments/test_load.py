@@ -108,7 +108,10 @@ async def test_wakeup_takes_every_sample_beside_a_noop(way: str, tmp_path: Path)
 async def test_idle_counts_whom_one_task_reaches(way: str, reached: int, tmp_path: Path) -> None:
     """Of those who wait for a task one is given it; those who watch all hear of it."""
     measured = await measure_idle(
-        IdleSettings(way, agents=5, processes=2, connections=3, rest_s=0.2, settle_s=0.2), tmp_path
+        IdleSettings(
+            way, agents=5, processes=1, connections=3, rest_s=0.1, settle_s=0.2, at_rest_s=0.1
+        ),
+        tmp_path,
     )
 
     assert _figures(measured)[f"answers to one task ({reached} wanted)"] == reached

@@ -78,7 +78,7 @@ def test_a_bar_that_is_missed_is_the_exit_code(
 ) -> None:
     """1 where something grew, with a report of it; all that was seen is in the JSON."""
     monkeypatch.setattr("taskloom_experiments.load.soak.WAL_LIMIT", 1)
-    settings = SoakSettings(seconds=4, every_s=0.5, rest_s=0.5)
+    settings = SoakSettings(seconds=2, every_s=0.4, rest_s=0.4)
     assert soak_command(tmp_path, settings) == 1
 
     assert "WAL, the most" in capsys.readouterr().out
