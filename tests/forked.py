@@ -67,15 +67,18 @@ class Forked:
 
 
 def start(
-    arguments: Sequence[str], environment: dict[str, str], *streams: Path | Connection
+    arguments: Sequence[str],
+    environment: dict[str, str],
+    *streams: Path | Connection,
+    folder: str = ".",
 ) -> Forked:
     """Start ``taskloom`` with these arguments, and these for input, output and errors."""
-    return _start(None, arguments, environment, streams)
+    return _start(None, arguments, environment, streams, folder)
 
 
 def start_script(script: Path, arguments: Sequence[str], *streams: Path | Connection) -> Forked:
     """Start a Python script likewise, in our environment."""
-    return _start(script, arguments, dict(os.environ), streams)
+    return _start(script, arguments, dict(os.environ), streams, ".")
 
 
 def _start(script: Path | None, arguments: Sequence[str], *more: object) -> Forked:
@@ -100,6 +103,7 @@ def _be(
     arguments: list[str],
     environment: dict[str, str],
     streams: Sequence[Path | Connection],
+    folder: str,
 ) -> None:
     for number, stream in enumerate(streams):
         if isinstance(stream, Connection):
@@ -115,6 +119,7 @@ def _be(
     sys.stderr = os.fdopen(2, "w", buffering=1, closefd=False, errors="backslashreplace")
     os.environ.clear()
     os.environ.update(environment)
+    os.chdir(folder)
     sys.argv = [str(script or "taskloom"), *arguments]
     if script:
         runpy.run_path(str(script), run_name="__main__")

@@ -3,21 +3,32 @@
 Fenced ``sh`` and ``python`` blocks are run as they stand, a document's blocks in order against
 one server, with its address put in for the one in the text. Of indented command lines it is
 checked that the command, the options or the make target are there.
+
+What ``taskloom`` runs in the blocks is the installed one in the README, and elsewhere one that is
+forked, as commands are in the tests of the command line.
 """
 
 import asyncio
+import json
 import os
 import re
 import shlex
 import shutil
+import socket
 import subprocess
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from multiprocessing.connection import Connection
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
 from taskloom_client.cli import app
 from typer.testing import CliRunner
+
+from tests import forked
 
 ROOT = Path(__file__).parents[1]
 TOOLS = ROOT / ".tools" / "bin"
@@ -37,7 +48,62 @@ def _text(document: str) -> str:
     return (ROOT / document).read_text(encoding="utf-8")
 
 
-async def _run(language: str, block: str, address: str, folder: Path) -> tuple[int, str]:
+# Hands arguments, variables, folder and streams over to ``_commands``, and ends as they did.
+_HANDING_OVER = f"""#!{sys.executable} -IS
+import json, os, socket, sys
+with socket.socket(socket.AF_UNIX) as way:
+    way.connect(os.path.join(os.path.dirname(__file__), "socket"))
+    asked = json.dumps([sys.argv[1:], dict(os.environ), os.getcwd()])
+    socket.send_fds(way, [asked.encode() + b"\\n"], [0, 1, 2])
+    sys.exit(way.recv(1)[0])
+"""
+
+
+@asynccontextmanager
+async def _commands() -> AsyncIterator[str]:
+    """A folder in which a ``taskloom`` is whose commands are forked."""
+    loop, running = asyncio.get_running_loop(), set()
+    with TemporaryDirectory() as folder, socket.socket(socket.AF_UNIX) as way:
+        script = Path(folder) / "taskloom"
+        script.write_text(_HANDING_OVER, encoding="utf-8")
+        script.chmod(0o700)
+        way.bind(f"{folder}/socket")
+        way.listen()
+        way.setblocking(False)
+
+        async def take() -> None:
+            while True:
+                asking, _ = await loop.sock_accept(way)
+                running.add(asyncio.create_task(_carry_out(asking)))
+
+        running.add(asyncio.create_task(take()))
+        yield folder
+        for task in running:
+            task.cancel()
+        await asyncio.wait(running)
+
+
+async def _carry_out(asking: socket.socket) -> None:
+    with asking:
+        asking.setblocking(True)
+        asked, descriptors, _, _ = socket.recv_fds(asking, 1 << 16, 3)
+        while not asked.endswith(b"\n"):
+            asked += asking.recv(1 << 16)
+        arguments, environment, folder = json.loads(asked)
+        streams = [Connection(one) for one in descriptors]
+        process = forked.start(arguments, environment, *streams, folder=folder)
+        for stream in streams:
+            stream.close()
+        try:
+            code = await process.wait()
+        finally:
+            process.kill()
+        asking.send(bytes([code if code >= 0 else 128 - code]))
+
+
+async def _run(
+    language: str, block: str, address: str, folder: Path, search_path: str
+) -> tuple[int, str]:
     command = [sys.executable, "-"] if language == "python" else ["bash", "-eu", "-"]
     process = await asyncio.create_subprocess_exec(
         *command,
@@ -45,7 +111,7 @@ async def _run(language: str, block: str, address: str, folder: Path) -> tuple[i
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         cwd=folder,
-        env=os.environ | {"PATH": SEARCH_PATH, "TASKLOOM_SERVER": address},
+        env=os.environ | {"PATH": search_path, "TASKLOOM_SERVER": address},
     )
     script = block.replace("localhost:50051", address)
     output, _ = await asyncio.wait_for(process.communicate(script.encode()), timeout=60)
@@ -65,9 +131,13 @@ async def test_fenced_blocks_run(document: str, server: Any, tmp_path: Path) -> 
         if shutil.which("go"):
             pytest.fail("grpcurl is not installed: run .ci/run, or make tools")
         pytest.skip("grpcurl comes from the Go module proxy, and there is no Go here")
-    for language, block in blocks:
-        code, output = await _run(language, block, server.address, tmp_path)
-        assert code == 0, f"{document}:\n{block}\n{output}"
+    async with _commands() as folder:
+        search_path = (
+            SEARCH_PATH if document == "README.md" else f"{folder}{os.pathsep}{SEARCH_PATH}"
+        )
+        for language, block in blocks:
+            code, output = await _run(language, block, server.address, tmp_path, search_path)
+            assert code == 0, f"{document}:\n{block}\n{output}"
 
 
 @pytest.mark.parametrize(
