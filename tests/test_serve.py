@@ -20,6 +20,7 @@ from taskloom import v1
 from taskloom_client import Client, TaskloomError
 from taskloom_server.settings import Settings
 
+from tests import forked
 from tests.calls import create
 from tests.test_serve_endings import query
 
@@ -40,14 +41,13 @@ async def spawn(tmp_path: Path) -> AsyncIterator[Spawn]:
     async def start(
         *flags: str | Path, env: dict[str, str] | None = None, stderr: int = PIPE
     ) -> Process:
-        inherited = {k: v for k, v in os.environ.items() if not k.startswith("TASKLOOM_")}
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "taskloom_client", "serve", *map(str, flags)),
             stdin=DEVNULL,
             stdout=PIPE,
             stderr=stderr,
             cwd=tmp_path,
-            env=inherited | (env or {}),
+            env=without_settings() | (env or {}),
         )
         started.append(process)
         return process
@@ -57,6 +57,11 @@ async def spawn(tmp_path: Path) -> AsyncIterator[Spawn]:
         if process.returncode is None:
             process.kill()
         await process.communicate()
+
+
+def without_settings() -> dict[str, str]:
+    """Our environment, but for what would set something."""
+    return {k: v for k, v in os.environ.items() if not k.startswith("TASKLOOM_")}
 
 
 async def listening(process: Process) -> str:
@@ -89,82 +94,101 @@ REFUSED_FILES: dict[str, tuple[Callable[[Path], None], str]] = {
 }
 
 
-async def refusal(process: Process) -> str:
-    """The sentence with which a server ends that cannot be."""
-    out, err = await process.communicate()
-    lines = err.decode().splitlines()
-    assert (process.returncode, out) == (2, b""), lines
-    assert len(lines) == 1, lines
-    assert "Traceback" not in err.decode()
-    assert lines[-1].startswith("error: ")
-    return lines[-1]
+Refusal = Callable[..., Awaitable[str]]
+
+
+@pytest.fixture
+def refusal(tmp_path_factory: pytest.TempPathFactory) -> Refusal:
+    """The sentence with which a server ends that cannot be, by these flags; it is forked."""
+
+    async def end(*flags: str | Path) -> str:
+        out, err = (tmp_path_factory.mktemp("streams") / name for name in ("out", "err"))
+        process = forked.start(
+            ["serve", *map(str, flags)], without_settings(), Path(os.devnull), out, err
+        )
+        try:
+            async with asyncio.timeout(30):
+                code = await process.wait()
+        finally:
+            process.kill()
+            await process.wait()
+        lines = err.read_text(encoding="utf-8").splitlines()
+        assert (code, out.read_bytes()) == (2, b""), lines
+        assert len(lines) == 1, lines
+        assert "Traceback" not in lines[0]
+        assert lines[0].startswith("error: ")
+        return lines[0]
+
+    return end
 
 
 @pytest.mark.parametrize("kind", REFUSED_FILES)
-async def test_files_it_refuses(spawn: Spawn, tmp_path: Path, kind: str) -> None:
+async def test_files_it_refuses(refusal: Refusal, tmp_path: Path, kind: str) -> None:
     """What is no taskloom database is refused in one sentence, and left as it was."""
     make, reason = REFUSED_FILES[kind]
     path = tmp_path / "it"
     make(path)
     before = path.is_dir() or path.read_bytes()
-    said = await refusal(await spawn("--db", path, "--listen", "127.0.0.1:0"))
+    said = await refusal("--db", path, "--listen", "127.0.0.1:0")
     assert reason in said
     assert str(path) in said
     assert (path.is_dir() or path.read_bytes()) == before
 
 
-async def test_a_folder_that_is_not_there(spawn: Spawn, tmp_path: Path) -> None:
+async def test_a_folder_that_is_not_there(refusal: Refusal, tmp_path: Path) -> None:
     """A file in a folder that does not exist is refused; the folder is not made."""
-    said = await refusal(await spawn("--db", tmp_path / "no" / "it", "--listen", "127.0.0.1:0"))
+    said = await refusal("--db", tmp_path / "no" / "it", "--listen", "127.0.0.1:0")
     assert str(tmp_path / "no") in said
     assert not (tmp_path / "no").exists()
 
 
-async def test_a_newer_schema(spawn: Spawn, start_process: "StartProcess") -> None:
+async def test_a_newer_schema(refusal: Refusal, start_process: "StartProcess") -> None:
     """A file that a newer taskloom has migrated is refused, and not migrated back."""
     server = await start_process()
     server.process.terminate()
     await server.process.wait()
     query(server.db, "INSERT INTO schema_migration (name, applied) VALUES ('9999_new', '')")
-    said = await refusal(await spawn("--db", server.db, "--listen", "127.0.0.1:0"))
+    said = await refusal("--db", server.db, "--listen", "127.0.0.1:0")
     assert "newer taskloom" in said
     assert "9999_new" in said
     assert query(server.db, "SELECT count(*) FROM schema_migration WHERE name = '9999_new'")
 
 
-async def test_a_port_in_use(spawn: Spawn, start_process: "StartProcess", tmp_path: Path) -> None:
+async def test_a_port_in_use(
+    refusal: Refusal, start_process: "StartProcess", tmp_path: Path
+) -> None:
     """A second server on the port is refused, with the address in the sentence."""
     server = await start_process()
-    said = await refusal(await spawn("--db", tmp_path / "other", "--listen", server.address))
+    said = await refusal("--db", tmp_path / "other", "--listen", server.address)
     assert server.address in said
 
 
-async def test_a_file_in_use(spawn: Spawn, start_process: "StartProcess") -> None:
+async def test_a_file_in_use(refusal: Refusal, start_process: "StartProcess") -> None:
     """A second server on the file is refused, and the first one goes on."""
     server = await start_process()
-    said = await refusal(await spawn("--db", server.db, "--listen", "127.0.0.1:0"))
+    said = await refusal("--db", server.db, "--listen", "127.0.0.1:0")
     assert "in use by another taskloom server" in said
     async with Client(server.address) as client:
         await create(client, "a")
 
 
 @pytest.mark.parametrize("listen", ["nowhere", "127.0.0.1:http", "127.0.0.1:99999"])
-async def test_addresses_that_are_none(spawn: Spawn, tmp_path: Path, listen: str) -> None:
+async def test_addresses_that_are_none(refusal: Refusal, tmp_path: Path, listen: str) -> None:
     """An address that cannot be is refused, with what it was; no file is made."""
-    said = await refusal(await spawn("--db", tmp_path / "it", "--listen", listen))
+    said = await refusal("--db", tmp_path / "it", "--listen", listen)
     assert listen in said
     assert not (tmp_path / "it").exists()
 
 
-async def test_an_address_of_another_machine(spawn: Spawn, tmp_path: Path) -> None:
+async def test_an_address_of_another_machine(refusal: Refusal, tmp_path: Path) -> None:
     """An address that is not of this machine is refused."""
-    said = await refusal(await spawn("--db", tmp_path / "it", "--listen", "192.0.2.1:0"))
+    said = await refusal("--db", tmp_path / "it", "--listen", "192.0.2.1:0")
     assert "192.0.2.1:0" in said
 
 
-async def test_a_settings_file_that_is_not_there(spawn: Spawn, tmp_path: Path) -> None:
+async def test_a_settings_file_that_is_not_there(refusal: Refusal, tmp_path: Path) -> None:
     """A settings file that is named must be there."""
-    said = await refusal(await spawn("--config", tmp_path / "no.yaml"))
+    said = await refusal("--config", tmp_path / "no.yaml")
     assert str(tmp_path / "no.yaml") in said
 
 
