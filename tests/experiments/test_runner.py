@@ -206,8 +206,8 @@ async def test_agents_start_together(new_plan: NewPlan) -> None:
 
 @pytest.mark.parametrize("pull", sorted(SERVER_CHOOSES))
 async def test_no_claim_is_refused_where_the_server_chooses(new_plan: NewPlan, pull: str) -> None:
-    """Eight agents that want the same tasks at the same time: as many claims as tasks."""
-    plan = new_plan({"last": HOUR_MS} | {f"t{n}": HOUR_MS // 4 for n in range(30)}, agents=8)
+    """Four agents that want the same tasks at the same time: as many claims as tasks."""
+    plan = new_plan({"last": HOUR_MS} | {f"t{n}": HOUR_MS // 4 for n in range(30)}, agents=4)
     plan = all_changed(plan, pull=pull)
 
     record = await run(plan)
