@@ -199,11 +199,14 @@ def test_output_is_a_folder_or_a_prefix(
 ) -> None:
     """Files go where one who typed the output would look for them."""
     (tmp_path / "here").mkdir()
-    written = compare([small], None, f"{tmp_path}/{output}", True)
+    definition = replace(definition_for_comparison(), charts=("pulls",))
+    written = compare([small], None, f"{tmp_path}/{output}", True, definition)
     assert written.file == tmp_path / report
     assert written.file.is_file()
-    assert str(written.charts[-1]).endswith(chart)
-    assert written.charts[-1].parent == written.file.parent
+    (drawn,) = written.charts
+    assert drawn.is_file()
+    assert str(drawn).endswith(chart)
+    assert drawn.parent == written.file.parent
 
 
 def test_labels_name_the_runs(fleet: Callable[..., Path], tmp_path: Path) -> None:
