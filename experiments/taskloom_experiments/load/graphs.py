@@ -19,10 +19,12 @@ from pathlib import Path
 import apsw
 from taskloom import v1
 from taskloom_client import Client
+from taskloom_server.server import serving
+from taskloom_server.settings import Settings
 from taskloom_server.store.connections import Database, writing
 from taskloom_server.store.schema import prepare
 
-from taskloom_experiments.load.serving import DATABASE, serving
+from taskloom_experiments.load.serving import DATABASE
 from taskloom_experiments.whole_files import written_whole
 
 # Where the rows of a task are, and by which column.
@@ -136,8 +138,9 @@ def _schema(database: Path) -> str:
 
 
 async def _make_examples(graph: Graph, folder: Path) -> None:
-    """One task of each kind, by the server."""
-    async with serving(folder) as server, Client(server.target) as client:
+    """One task of each kind, by the server, which needs no process of its own for that."""
+    settings = Settings(db=folder / DATABASE, listen="127.0.0.1:0")
+    async with serving(settings) as server, Client(server.address) as client:
 
         async def make(id: str, tags: tuple[str, ...], *blockers: str) -> None:
             await client.tasks.CreateTask(
