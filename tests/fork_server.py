@@ -7,7 +7,13 @@ import contextlib
 import gc
 import io
 
+import taskloom_experiments.agents
 import taskloom_experiments.commands
+import taskloom_experiments.load.commotion_process
+import taskloom_experiments.load.generator
+import taskloom_experiments.load.server
+import taskloom_experiments.load.store_process
+import taskloom_experiments.load.waiting_agents
 import taskloom_experiments.step_commands  # noqa: F401 - for scripts
 import taskloom_server.main  # noqa: F401 - for the commands that need it
 from taskloom_client.cli import app

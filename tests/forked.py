@@ -10,20 +10,28 @@ import os
 import runpy
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
 from taskloom_client.cli import main
+from taskloom_experiments import tether
 
 _FORKS = multiprocessing.get_context("forkserver")
 _FORKS.set_forkserver_preload(["tests.fork_server"])
 
 
+commands: dict[int, str] = {}
+"""What ``start_child`` has started, by process id, as ``ps`` would show it had it been executed."""
+
+
 class Forked:
     """A command that runs, or has ended; the methods are those of asyncio's processes."""
+
+    stdin: asyncio.StreamWriter | None = None
+    stdout: asyncio.StreamReader | None = None
 
     def __init__(self, process: ForkServerProcess) -> None:
         assert process.pid is not None
@@ -35,6 +43,10 @@ class Forked:
     def returncode(self) -> int | None:
         """The exit code, or the signal that ended it, negative; None: it runs."""
         return self._ending.result() if self._ending.done() else None
+
+    def when_ended(self, then: Callable[[], object]) -> None:
+        """Call something once it has ended."""
+        self._ending.add_done_callback(lambda _: then())
 
     def send_signal(self, number: int) -> None:
         """Send a signal to it, if it runs."""
@@ -81,6 +93,37 @@ def start_script(script: Path, arguments: Sequence[str], *streams: Path | Connec
     return _start(script, arguments, dict(os.environ), streams, ".")
 
 
+async def start_child(command: Sequence[str], *, log: Path) -> Forked:
+    """As ``processes.start`` of the experiments does, for ``python -P -m MODULE ARGUMENTS``."""
+    loop, reader = asyncio.get_running_loop(), asyncio.StreamReader()
+    their_input, our_output = pipe()
+    our_input, their_output = pipe()
+    _python, _safely, _module, name, *arguments = command
+    if name == tether.__name__:
+        _parent, _python, _safely, _module, name, *arguments = arguments
+    process = _FORKS.Process(
+        target=_be_module,
+        args=(name, arguments, dict(os.environ), (their_input, their_output, log), os.getcwd()),
+    )
+    process.start()
+    assert process.pid is not None
+    commands[process.pid] = " ".join(command)
+    their_input.close()
+    their_output.close()
+    child = Forked(process)
+    written = os.fdopen(os.dup(our_output.fileno()), "wb")
+    read = os.fdopen(os.dup(our_input.fileno()), "rb")
+    our_output.close()
+    our_input.close()
+    protocol = asyncio.StreamReaderProtocol(asyncio.StreamReader())
+    transport, _ = await loop.connect_write_pipe(lambda: protocol, written)
+    child.stdin = asyncio.StreamWriter(transport, protocol, None, loop)
+    child.when_ended(transport.close)
+    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), read)
+    child.stdout = reader
+    return child
+
+
 def _start(script: Path | None, arguments: Sequence[str], *more: object) -> Forked:
     process = _FORKS.Process(target=_be, args=(script, [*arguments], *more))
     process.start()
@@ -105,12 +148,44 @@ def _be(
     streams: Sequence[Path | Connection],
     folder: str,
 ) -> None:
+    _take(environment, streams, folder)
+    sys.argv = [str(script or "taskloom"), *arguments]
+    if script:
+        runpy.run_path(str(script), run_name="__main__")
+    else:
+        main()
+
+
+def _be_module(
+    name: str,
+    arguments: list[str],
+    environment: dict[str, str],
+    streams: Sequence[Path | Connection],
+    folder: str,
+) -> None:
+    os.setsid()
+    _take(environment, streams, folder)
+    # It is the fork server's child, which ends with the process that was to be its parent.
+    watch = tether.die_with_parent
+
+    def die_with_parent(parent_pid: int) -> bool:
+        return watch(os.getppid())
+
+    tether.die_with_parent = die_with_parent
+    watch(os.getppid())
+    sys.argv = [name, *arguments]
+    sys.modules.pop(name, None)  # or runpy warns that it was imported before
+    runpy.run_module(name, run_name="__main__", alter_sys=True)
+
+
+def _take(environment: dict[str, str], streams: Sequence[Path | Connection], folder: str) -> None:
+    """Have these variables, these for input, output and errors, and this folder."""
     for number, stream in enumerate(streams):
         if isinstance(stream, Connection):
             os.dup2(stream.fileno(), number)
             stream.close()
         else:
-            opened = os.open(stream, os.O_RDWR | os.O_CREAT, 0o600)
+            opened = os.open(stream, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
             os.dup2(opened, number)
             os.close(opened)
     # Those that are there remember the files of the fork server.
@@ -120,8 +195,3 @@ def _be(
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(folder)
-    sys.argv = [str(script or "taskloom"), *arguments]
-    if script:
-        runpy.run_path(str(script), run_name="__main__")
-    else:
-        main()

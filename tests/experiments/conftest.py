@@ -7,18 +7,35 @@ computed on paper, ``fleet`` a modelled fleet of agents as large as one likes.
 import heapq
 import json
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import apsw
 import pytest
+from taskloom_experiments import processes
 from taskloom_experiments.runs import RunRecord
 from taskloom_server.graph.events import EventType
 
+from tests import forked
+
 START = 1_800_000_000_000
 """When all runs here begin, in Unix ms."""
+
+
+@pytest.fixture(autouse=True)
+def _forked_children(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fork what runs and measurements start. ``test_processes`` starts them as they do, and so do
+    the scripts, which are processes of their own."""
+    executed = processes.start
+
+    async def start(command: Sequence[str], *, log: Path) -> Any:
+        is_module = command[1:3] == ["-P", "-m"]
+        return await (forked.start_child if is_module else executed)(command, log=log)
+
+    monkeypatch.setattr(processes, "start", start)
+
 
 _SCHEMA = """
 CREATE TABLE tasks (number INTEGER PRIMARY KEY, id TEXT UNIQUE NOT NULL, title TEXT,

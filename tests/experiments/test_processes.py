@@ -16,6 +16,11 @@ from taskloom_experiments.interruption import Interrupted, Interruption
 Python = Callable[..., Awaitable[Process]]
 
 
+@pytest.fixture(autouse=True)
+def _forked_children() -> None:
+    """None: children are started here as runs start them."""
+
+
 @pytest.fixture
 def python(tmp_path: Path) -> Python:
     """Start a Python program as a child, whose stderr is in ``log``."""

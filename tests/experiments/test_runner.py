@@ -31,6 +31,8 @@ from taskloom_experiments.serving import ServerFailed, serving
 from taskloom_experiments.tables import read_tables
 from taskloom_experiments.templates import read_template
 
+from tests import forked
+
 HOUR_MS = 3_600_000
 NEVER_MS = 1_000_000 * HOUR_MS
 
@@ -130,6 +132,7 @@ def processes_of(folder: Path, runner_pid: int | None = None) -> dict[str, int]:
     found: dict[str, int] = {}
     for line in listed.stdout.splitlines():
         pid, command = line.split(None, 1)
+        command = forked.commands.get(int(pid), command)
         if f"--db {folder}/tasks.db" in command:
             found["server"] = int(pid)
         if command.rstrip().endswith(f"--parent {runner_pid or os.getpid()}"):
