@@ -7,15 +7,24 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from taskloom_server.coordinator import claims, counts, history, metrics, restoring, system
+from taskloom_server.coordinator import (
+    claims,
+    counts,
+    dependencies,
+    history,
+    metrics,
+    restoring,
+    system,
+)
 from taskloom_server.coordinator.renaming import Rename, rename_task
 from taskloom_server.graph.errors import DomainError
-from taskloom_server.graph.tasks import Task
+from taskloom_server.graph.events import EventType
+from taskloom_server.graph.tasks import Dependency, Task
 from taskloom_server.store.transaction import Transaction
 
 from tests.lone_writer import LoneWriter, lone_writer
 
-STEPS = 600
+STEPS = 700
 STATUSES = ("pending", "working", "completed", "failed", "cancelled", "waiting")
 TAGS = ((), ("x",), ("x", "y"), ("z",))
 
@@ -124,6 +133,22 @@ class _Change:
             self._some(), self._some(), self._rng.choice(["blocks", "contains"])
         )
 
+    def do_relink(self) -> Any:
+        there = [task for task in self._tasks() if task.parent_id and task.deleted_at is None]
+        if not there:
+            return self.do_link()
+        child = self._rng.choice(there)
+        gone = Dependency(str(child.parent_id), child.id, "contains")
+        new = Dependency(str(child.parent_id), self._some(), "contains")
+        ask = dependencies.Relink((gone,), (new,), worker_id="")
+        return self._writer.run(dependencies.relink_tasks, ask)
+
+    do_relink_again = do_relink
+
+    def do_delay(self) -> Any:
+        later = self._rng.choice([None, self._writer.now + 5_000])
+        return self._writer.update(self._some(), {"not_before": later})
+
     def do_pause(self) -> Any:
         return self._writer.pause(self._some())
 
@@ -156,7 +181,7 @@ def test_counted_on_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     with lone_writer(tmp_path / "tasks.db") as writer:
         writer.connect("ann")
         writer.connect("bob", "x", lease_ms=4_000)
-        change = _Change(writer, random.Random(20_261_127))
+        change = _Change(writer, random.Random(3))
         known = early = writer.run(system.get_status, None)
         for step in range(STEPS):
             name, answer = change.make()
@@ -168,6 +193,47 @@ def test_counted_on_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
             if step % 50 == 0:
                 early = status
     assert min(done.values()) > 0, done
+
+
+def _counted_on(writer: LoneWriter, *verbs: Callable[[], Any]) -> None:
+    """Whether each verb leaves the status as it is when all is counted."""
+    for verb in verbs:
+        known = writer.run(system.get_status, None)
+        assert not isinstance(verb(), DomainError)
+        assert writer.run(system.get_status, known) == writer.run(system.get_status, None)
+
+
+def _relink(writer: LoneWriter, gone: Dependency, new: Dependency) -> Any:
+    ask = dependencies.Relink((gone,), (new,), worker_id="")
+    return writer.run(dependencies.relink_tasks, ask)
+
+
+def test_a_parent_whose_last_open_child_is_another_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A parent that has nothing open for a moment, and one that ends as soon as it is ready."""
+    monkeypatch.setattr(counts, "_EVENTS_A_TASK", 1_000)
+    with lone_writer(tmp_path / "tasks.db") as writer:
+        for id in ("p", "a", "b", "done"):
+            writer.create(id)
+        writer.update("done", status="cancelled")
+        writer.link("p", "a", "contains")
+        writer.link("p", "done", "contains")
+        a, b = Dependency("p", "a", "contains"), Dependency("p", "b", "contains")
+        writer.told.clear()
+        _counted_on(writer, lambda: _relink(writer, a, b), lambda: _relink(writer, b, a))
+        turned = {EventType.TASK_READY, EventType.TASK_BLOCKED}
+        assert not [e for e in writer.told if e.type in turned and e.task_id == "p"]
+
+        for id in ("q", "first", "ended"):
+            writer.create(id)
+        writer.update("ended", status="cancelled")
+        writer.link("first", "q", "blocks")
+        gone, new = Dependency("first", "q", "blocks"), Dependency("q", "ended", "contains")
+        _counted_on(writer, lambda: _relink(writer, gone, new))
+        told = [e for e in writer.told if e.task_id == "q" and e.type is EventType.TASK_COMPLETED]
+        assert told[0].before is not None
+        assert told[0].before.ready_for is not None, "as it was told last"
 
 
 def test_many_events_are_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

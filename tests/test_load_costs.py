@@ -150,6 +150,10 @@ LISTS = {
     "pending or working": _Query(statuses=["pending", "working"]),
     "failed": _Query(statuses=["failed"]),
     "claimed": _Query(claimed=True),
+    "claimed by a worker": _Query(claimed=True, owner="v", statuses=["working", "pending"]),
+    "children": _Query(parent_id="family"),
+    "all below": _Query(parent_id="family", recursive=True),
+    "tagged": _Query(tags_any=["few"]),
     "oldest": _Query(order_by=v1.ORDER_BY_CREATE_TIME),
     "by id": _Query(order_by=v1.ORDER_BY_ID),
 }
@@ -168,9 +172,16 @@ async def test_a_page_is_no_dearer_among_many(setting: Setting) -> None:
     To the bar, and for lists in the order of priorities, or of creation, whatever their filters.
     """
     costs: list[dict[tuple[str, str], float]] = []
+    family = v1.TaskNode(id="family", title="family")
+    for _ in range(70):
+        family.children.add(title="child", tags=["few"], priority=5)
     for graph in (Graph(SMALL, ready=0.5), Graph(LARGE, ready=0.5)):
         of_graph = {}
         async with _serving(graph, setting.kept, setting.folder) as client:
+            await client.tasks.CreateTaskTree(v1.CreateTaskTreeRequest(root=family))
+            await client.workers.Connect(v1.ConnectRequest(worker_id="v", max_claims=100))
+            claim = v1.ClaimNextTaskRequest(worker_id="v", parent_id="family", max_tasks=60)
+            assert len((await client.claims.ClaimNextTask(claim)).tasks) == 60
             for name, query in LISTS.items():
                 token = ""
                 for _ in range(9):

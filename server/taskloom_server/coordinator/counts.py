@@ -1,17 +1,17 @@
 """How many tasks there are: counted, or counted on from what is known by the events since."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from taskloom_server.graph.events import Event, EventType
+from taskloom_server.graph.events import Aspect, Event, EventType
 from taskloom_server.graph.tasks import Task
 from taskloom_server.store.transaction import Transaction
 
 # What ready tasks ask of a worker: the tags that they need, and of which they want one.
 Asked = tuple[frozenset[str], frozenset[str]]
 
-_EVENTS_A_TASK = 1 / 200  # are read while it is counted
+_EVENTS_A_TASK = 1 / 200  # to read an event takes as long as to count 200 tasks
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,31 +36,41 @@ def count_on(tx: Transaction, known: Counts, since: int) -> Counts:
 
     Costs as much as there are events since, or tasks, whichever is less.
     """
-    by_status, ready = Counter(known.by_status), Counter(known.ready)
-    most = int(by_status.total() * _EVENTS_A_TASK)
+    most = int(sum(known.by_status.values()) * _EVENTS_A_TASK)
     if tx.events.are_more(most, since + 1):
         return count(tx)
-    for revision in tx.events.since(since + 1, most):
-        for event in revision.events:
-            _count_event(event, by_status, ready)
+    revisions = tx.events.since(since + 1, most)
+    counts = _changed(known, (event for revision in revisions for event in revision.events))
+    return counts or count(tx)
+
+
+def _changed(known: Counts, events: Iterable[Event]) -> Counts | None:
+    """The counts after events; None where those cannot have led there.
+
+    A task counts as it was before the first of them and as it is after the last, whatever the
+    events of one verb say between: by its number, for its id may change.
+    """
+    first: dict[int, Aspect | None] = {}
+    last: dict[int, Task] = {}
+    for event in events:
+        if isinstance(task := event.after, Task):
+            was_there = task.deleted_at is None or event.type is EventType.TASK_DELETED
+            first.setdefault(task.number, event.before if was_there else None)
+            last[task.number] = task
+    by_status, ready = Counter(known.by_status), Counter(known.ready)
+    for before in first.values():
+        if before is not None:
+            by_status[before.status] -= 1
+            if before.ready_for is not None:
+                ready[_asked(*before.ready_for)] -= 1
+    for task in last.values():
+        if task.deleted_at is None:
+            by_status[task.status] += 1
+            if task.ready:
+                ready[_asked(task.needed_tags, task.wanted_tags)] += 1
+    if min([*by_status.values(), *ready.values()], default=0) < 0:
+        return None
     return Counts(+by_status, +ready)
-
-
-def _count_event(event: Event, by_status: Counter[str], ready: Counter[Asked]) -> None:
-    """Count one task as it was before an event no more, and as it is after it."""
-    after, before = event.after, event.before
-    if not isinstance(after, Task):
-        return
-    is_there = after.deleted_at is None
-    if before is not None and (is_there or event.type is EventType.TASK_DELETED):
-        by_status[before.status] -= 1
-        if before.ready_for is not None:
-            ready[_asked(*before.ready_for)] -= 1
-    # A task that has another id is told of again, under that.
-    if is_there and event.type is not EventType.TASK_RENAMED:
-        by_status[after.status] += 1
-        if after.ready:
-            ready[_asked(after.needed_tags, after.wanted_tags)] += 1
 
 
 def _asked(needed: tuple[str, ...], wanted: tuple[str, ...]) -> Asked:

@@ -25,12 +25,16 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class Marked:
-    """The marks made, those of others on the same files, and which of those made are new."""
+    """The marks made, those of others on the same files, and which of those made are new.
+
+    ``task_number``: of the task that they are for, if any; it keeps that whatever its id is.
+    """
 
     marks: list[FileMark]
     conflicts: list[FileMark]
     revision: int
     new: list[FileMark]
+    task_number: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +85,8 @@ def mark_files(tx: Transaction, ask: Mark) -> Marked | Waiting | FileLocked:
     worker = workers.require(tx, ask.worker_id)
     if not tx.again:
         tx.workers.lives(worker, tx.now)
-    if ask.task_id:
-        task = require_live_task(tx, ask.task_id)
+    task = require_live_task(tx, ask.task_id) if ask.task_id else None
+    if task is not None:
         check_claim(tx, task, ask.worker_id, ask.claim_revision)
     if others := marks.locks_of_others(tx, worker.id, ask.paths):
         if tx.now >= ask.wait_until:
@@ -90,16 +94,16 @@ def mark_files(tx: Transaction, ask: Mark) -> Marked | Waiting | FileLocked:
         tx.wake_at(ask.wait_until)
         return Waiting.for_locks(worker, [mark.file_path for mark in others], ask.wait_until)
     made, new, conflicts = marks.place(tx, worker, ask.paths, ask.task_id or None, ask.reason)
-    return Marked(made, conflicts, tx.seen, new)
+    return Marked(made, conflicts, tx.seen, new, task and task.number)
 
 
 def give_back(tx: Transaction, marked: Marked) -> None:
     """Lift the marks of a call whose caller had gone when it was answered."""
-    for mark in marked.new:
-        renamed = mark.task_id is not None and not tx.tasks.exists(mark.task_id)
-        for one in tx.file_marks.on(mark.file_path):
-            if one == (mark._replace(task_id=one.task_id) if renamed else mark):
-                marks.lift(tx, one, "the caller had gone before it was told")
+    task = tx.tasks.numbered(marked.task_number) if marked.task_number else None
+    for made in marked.new:
+        mark = made._replace(task_id=task and task.id)
+        if mark in tx.file_marks.on(mark.file_path):
+            marks.lift(tx, mark, "the caller had gone before it was told")
 
 
 def unmark_files(tx: Transaction, ask: Unmark) -> Unmarked:

@@ -4,7 +4,7 @@ Here a move is timed and put into the history, the tasks that wait for it are to
 parent follows. Which moves are allowed is for the verbs to say.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from typing import Unpack
 
@@ -199,6 +199,8 @@ def recount(tx: Transaction, task: Task, counts: TaskChanges) -> Task:
     after = change(tx, task, counts)
     if after.ready:
         _became_ready(tx, after, task)
+    elif task.id in tx.rolling_up:  # it was to complete, and so was not told as ready
+        tx.tell_task(EventType.TASK_UPDATED, after, task._replace(claimable=0))
     else:
         tx.tell_task(EventType.TASK_BLOCKED, after, task)
     return after
@@ -253,7 +255,7 @@ def _roll_up(tx: Transaction, task: Task) -> bool:
     return True
 
 
-def _roll_up_line(tx: Transaction) -> None:
+def _roll_up_line(tx: Transaction, told_as_ready: Collection[str] = ()) -> None:
     line = tx.rolling_up
     while line:
         parent = tx.tasks.get(line[0])
@@ -265,7 +267,8 @@ def _roll_up_line(tx: Transaction) -> None:
                 EventType.TASK_COMPLETED,
                 by=None,
                 reason="all children ended",
-                told_as=parent._replace(claimable=0),  # it was never told as ready
+                # One that became ready by this verb was not told so, but for these.
+                told_as=None if parent.id in told_as_ready else parent._replace(claimable=0),
             )
         line.popleft()
 
@@ -278,9 +281,10 @@ def rolling_up_later(tx: Transaction) -> Iterator[None]:
     yield
     line.popleft()
     # What was told as ready before it had its children is a parent that is done by now.
-    line.extend(id_ for id_ in tx.unblocked() if _ends_by_itself(tx, _known(tx, id_)))
+    told_as_ready = tx.unblocked()
+    line.extend(id_ for id_ in told_as_ready if _ends_by_itself(tx, _known(tx, id_)))
     spared = [id_ for id_ in dict.fromkeys(line) if not _ends_by_itself(tx, _known(tx, id_))]
-    _roll_up_line(tx)
+    _roll_up_line(tx, frozenset(told_as_ready))
     for task_id in spared:
         # It had nothing left in the way, and was not told as ready since it was to complete.
         task = _known(tx, task_id)

@@ -9,7 +9,7 @@ from itertools import islice
 from typing import Any
 
 import apsw
-from peewee import Desc, fn
+from peewee import Asc, Desc, fn
 
 from taskloom_server.graph.tasks import Task
 from taskloom_server.store.statements import Statement, arg, by_no_index
@@ -52,8 +52,21 @@ class Filters:
     @property
     def goes_by_status(self) -> bool:
         """Whether nothing narrows the list as much as its statuses may."""
-        narrowed = self.ready or self.parent_id or self.tags_any or self.tags_all
-        return bool(self.statuses) and not narrowed and not self.include_deleted
+        otherwise = self.ready or self.claimed or self.parent_id or self.tags_any or self.tags_all
+        return bool(self.statuses) and not otherwise and not self.include_deleted
+
+    @property
+    def narrows(self) -> bool:
+        """Whether so few may pass that they are better found otherwise than in their order."""
+        by_heat = self.heat_from is not None or self.heat_below is not None
+        few = self.owner or self.phase or self.claimed or by_heat
+        if few and not self.ready and not self.goes_by_status:
+            return True
+        return bool(self.parent_id or self.tags_any or self.tags_all)
+
+    def goes_in_order(self, order: Order) -> bool:
+        """Whether a page is a range of an index, or of some."""
+        return order is Order.PRIORITY and not self.narrows
 
 
 # Each order's columns, the last one unique. Those with True go downward.
@@ -86,18 +99,24 @@ def key_of(task: Task, order: Order) -> tuple[Any, ...]:
     return tuple(getattr(task, column) for column in _KEYS[order])
 
 
-def _after(order: Order, columns: int) -> Any:
-    """The condition that a task comes after the place in the arguments ``after0`` …
-
-    By so many columns: what is equal to the place in all of them but the last, and beyond it in
-    that. So each is a range of an index, and all of them together what comes after the place.
-    """
-    *equal, (last, downward) = _ORDERS[order][:columns]
-    place = arg(f"after{columns - 1}")
-    condition = last < place if downward else last > place
-    for n, (column, _) in enumerate(equal):
-        condition = (column == arg(f"after{n}")) & condition
+def _after(columns: Sequence[tuple[Any, bool]]) -> Any:
+    """The condition that a task comes after the place in the arguments ``after0`` …"""
+    (first, downward), *rest = columns
+    place = arg("after0")
+    condition = first < place if downward else first > place
+    if rest:
+        ((second, downward),) = rest
+        place = arg("after1")
+        following = second < place if downward else second > place
+        condition |= (first == arg("after0")) & following
     return condition
+
+
+def _beside(columns: Sequence[tuple[Any, bool]]) -> Any:
+    """The condition that it does so only by the second column, being equal in the first."""
+    (first, _), (second, downward) = columns
+    place = arg("after1")
+    return (first == arg("after0")) & (second < place if downward else second > place)
 
 
 # The workflow after this one that has tasks with the status.
@@ -120,7 +139,9 @@ class _Shape:
     """What of a list decides on its SQL; the values do not."""
 
     order: Order
-    place: int  # by how many columns it comes after one; 0: there is none
+    place: int  # of how many columns is the place that it goes on from; 0: there is none
+    in_order: bool  # it goes in the order of an index
+    narrow: bool  # it is to be found by no index of an order
     state: bool  # one status of one workflow, instead of all statuses
     statuses: int
     ready: bool | None
@@ -136,12 +157,6 @@ class _Shape:
     heat_from: bool
     heat_below: bool
     include_deleted: bool
-
-    @property
-    def seeks(self) -> bool:
-        """Whether few may pass, so that to go through all is better than to do so in order."""
-        few = self.owner or self.phase or self.heat_from or self.heat_below or self.claimed
-        return bool(few) and not self.state and not self.ready
 
 
 def _slots(name: str, count: int) -> list[str]:
@@ -171,8 +186,9 @@ def _compile(shape: _Shape) -> Statement:
         state = (Tasks.status == arg("status")) & (Tasks.workflow == arg("workflow"))
         where(state, "status", "workflow")
     elif shape.statuses:
-        # The ready ones are in order, whatever their status is.
-        any_of(by_no_index(Tasks.status) if shape.ready else Tasks.status, "status", shape.statuses)
+        # Those that are ready are in order, those that are claimed are few.
+        otherwise = shape.ready or shape.claimed
+        any_of(by_no_index(Tasks.status) if otherwise else Tasks.status, "status", shape.statuses)
     if shape.ready is not None:
         where(Tasks.ready_as.is_null(not shape.ready))
     if shape.blocked is not None:
@@ -206,16 +222,23 @@ def _compile(shape: _Shape) -> Statement:
             .having(fn.COUNT(TaskTags.tag) == shape.tags_all)
         )
         where(Tasks.id.in_(tagged), *slots)
+    columns: Sequence[tuple[Any, bool]] = _ORDERS[shape.order]
+    hidden = [(by_no_index(column), downward) for column, downward in columns]
     if shape.place:
-        where(_after(shape.order, shape.place), *_slots("after", shape.place))
+        if not shape.in_order:
+            condition = _after(hidden if shape.narrow else columns)
+        elif shape.place == 1:
+            condition = _after(columns[:1])
+        else:
+            condition = _beside(columns)
+        where(condition, *_slots("after", shape.place))
     if shape.parent and shape.recursive:
         below: Any = subtree(arg("parent"), also_deleted=shape.include_deleted)
         where(Tasks.id.in_(below.select_from(below.c.id)), "parent")
+    if shape.narrow and shape.order is Order.PRIORITY:
+        columns = hidden  # else it would go through all there are, to have them in order
     query = query.order_by(
-        *(
-            Desc(by_no_index(column) if shape.seeks else column) if downward else column
-            for column, downward in _ORDERS[shape.order]
-        )
+        *(Desc(column) if downward else Asc(column) for column, downward in columns)
     ).limit(arg("limit"))
     return Statement(query, *names, "limit")
 
@@ -230,7 +253,10 @@ class TaskListing:
         self, filters: Filters, order: Order, after: Sequence[Any] | None, limit: int
     ) -> list[Task]:
         """The tasks that pass, from the place ``after`` on."""
-        places = [after[:columns] for columns in range(len(after), 0, -1)] if after else [()]
+        places: list[Sequence[Any]] = [after or ()]
+        if after and filters.goes_in_order(order):
+            # In two parts, each a range: what is equal in the first column, and what is beyond.
+            places.append(after[:1])
         found: list[Task] = []
         for place in places:
             if len(found) < limit:
@@ -272,6 +298,8 @@ class TaskListing:
         shape = _Shape(
             order=order,
             place=len(place),
+            in_order=filters.goes_in_order(order),
+            narrow=filters.narrows,
             state=state is not None,
             statuses=len(filters.statuses),
             ready=filters.ready,
