@@ -14,9 +14,10 @@ help: ## List the targets
 demo: $(VENV)/installed ## Set up, run pure-pull with 1, 2, 4 and 8 agents in all ways, and compare
 	$(BIN)/taskloom experiment run experiments/definitions/pure-pull.yaml --output results/demo
 
-# With the bytecode kept, the many processes that tests start take two thirds of the time.
+# With the bytecode kept, the many processes that tests start take two thirds of the time. Four at
+# once on two cores, for many tests wait for a lease or a process.
 test: $(VENV)/installed ## Set up, and run all tests
-	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 2 --dist worksteal
+	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 4 --dist worksteal
 
 robustness: $(VENV)/installed ## Attack a server for 20 minutes and 1,000,000 calls, and check its history
 	$(BIN)/python -m tests.robustness --calls 1000000 --minutes 20 --round-calls 50000 --faults 36
