@@ -1,5 +1,6 @@
 """How the whole stands, counted on from what was known: as if all had been counted."""
 
+import asyncio
 import random
 from collections import Counter
 from collections.abc import Callable
@@ -7,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from taskloom import v1
+from taskloom_client import Client
 from taskloom_server.coordinator import (
     claims,
     counts,
@@ -234,6 +237,29 @@ def test_a_parent_whose_last_open_child_is_another_one(
         told = [e for e in writer.told if e.task_id == "q" and e.type is EventType.TASK_COMPLETED]
         assert told[0].before is not None
         assert told[0].before.ready_for is not None, "as it was told last"
+
+
+async def test_many_ask_at_once(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever asks while tasks come and go is told the counts of one revision, and the last all."""
+    monkeypatch.setattr(counts, "_EVENTS_A_TASK", 1_000)
+
+    async def work(name: int) -> None:
+        for n in range(10):
+            request = v1.CreateTaskRequest(id=f"{name}-{n}", title="t")
+            await client.tasks.CreateTask(request)
+            if n % 2:
+                update = v1.UpdateTaskRequest(task_id=request.id, status="cancelled")
+                await client.tasks.UpdateTask(update)
+
+    async def look() -> None:
+        for _ in range(20):
+            status = await client.admin.GetStatus(v1.GetStatusRequest())
+            by_status = status.tasks_by_status
+            assert status.ready_tasks == status.open_tasks == by_status["pending"]
+
+    await asyncio.gather(*map(work, range(5)), *(look() for _ in range(5)))
+    status = await client.admin.GetStatus(v1.GetStatusRequest())
+    assert dict(status.tasks_by_status) == {"pending": 25, "cancelled": 25}
 
 
 def test_many_events_are_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

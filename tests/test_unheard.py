@@ -1,11 +1,13 @@
 """Answers that nobody was there to hear: what they gave is taken back."""
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import pytest
-from taskloom_server.coordinator import claims, files, system
+from taskloom_server.coordinator import claims, files, system, tasks
 from taskloom_server.coordinator.renaming import Rename, rename_task
 from taskloom_server.graph.events import EventType
 from taskloom_server.graph.workers import Pause
@@ -18,6 +20,12 @@ from taskloom_server.workflow_files import load_workflows
 from tests.lone_writer import lone_writer
 
 _RENAMED = (rename_task, Rename("old", "new", 0, "", ""))
+
+
+def _rename_and_create(tx: Transaction, _: None) -> None:
+    """Another task has the old id at once."""
+    rename_task(tx, _RENAMED[1])
+    tasks.create_tasks(tx, tasks.CreateTasks(tasks.NewTask("old", "Another"), "", "", ""))
 
 
 async def test_cancelled_between_the_answer_and_hearing_it(tmp_path: Path) -> None:
@@ -74,12 +82,15 @@ def test_a_claim_is_undone_though_the_task_has_another_id_by_now(
         assert [task.id for task in given.tasks] == ["new"]
 
 
-def test_marks_are_lifted_though_their_task_has_another_id_by_now(tmp_path: Path) -> None:
+@pytest.mark.parametrize("meanwhile", [_RENAMED, (_rename_and_create, None)])
+def test_marks_are_lifted_though_their_task_has_another_id_by_now(
+    tmp_path: Path, meanwhile: tuple[Callable[[Transaction, Any], Any], Any]
+) -> None:
     """A lock that nobody was told of is free again, by whatever name its task goes by then."""
     with lone_writer(tmp_path / "tasks.db") as writer:
         writer.create("old")
         writer.connect("ann")
         ask = files.Mark("ann", ("lock:gpu", "a.py"), "old", 0, "")
-        writer.run_for_nobody(files.mark_files, ask, files.give_back, meanwhile=_RENAMED)
+        writer.run_for_nobody(files.mark_files, ask, files.give_back, meanwhile=meanwhile)
         lifted = [e.task_id for e in writer.told if e.type is EventType.FILE_UNMARKED]
         assert lifted == ["new", "new"]

@@ -64,10 +64,6 @@ class Filters:
             return True
         return bool(self.parent_id or self.tags_any or self.tags_all)
 
-    def goes_in_order(self, order: Order) -> bool:
-        """Whether a page is a range of an index, or of some."""
-        return order is Order.PRIORITY and not self.narrows
-
 
 # Each order's columns, the last one unique. Those with True go downward.
 _ORDERS: dict[Order, tuple[tuple[Any, bool], ...]] = {
@@ -101,15 +97,9 @@ def key_of(task: Task, order: Order) -> tuple[Any, ...]:
 
 def _after(columns: Sequence[tuple[Any, bool]]) -> Any:
     """The condition that a task comes after the place in the arguments ``after0`` …"""
-    (first, downward), *rest = columns
-    place = arg("after0")
-    condition = first < place if downward else first > place
-    if rest:
-        ((second, downward),) = rest
-        place = arg("after1")
-        following = second < place if downward else second > place
-        condition |= (first == arg("after0")) & following
-    return condition
+    first, downward = columns[0]
+    beyond = first < arg("after0") if downward else first > arg("after0")
+    return beyond if len(columns) == 1 else beyond | _beside(columns)
 
 
 def _beside(columns: Sequence[tuple[Any, bool]]) -> Any:
@@ -140,8 +130,7 @@ class _Shape:
 
     order: Order
     place: int  # of how many columns is the place that it goes on from; 0: there is none
-    in_order: bool  # it goes in the order of an index
-    narrow: bool  # it is to be found by no index of an order
+    narrow: bool  # few may pass: no index of an order is to be used
     state: bool  # one status of one workflow, instead of all statuses
     statuses: int
     ready: bool | None
@@ -225,12 +214,12 @@ def _compile(shape: _Shape) -> Statement:
     columns: Sequence[tuple[Any, bool]] = _ORDERS[shape.order]
     hidden = [(by_no_index(column), downward) for column, downward in columns]
     if shape.place:
-        if not shape.in_order:
-            condition = _after(hidden if shape.narrow else columns)
-        elif shape.place == 1:
-            condition = _after(columns[:1])
-        else:
-            condition = _beside(columns)
+        if shape.narrow:
+            condition = _after(hidden)
+        elif shape.order is not Order.PRIORITY:
+            condition = _after(columns)
+        else:  # a range of an index
+            condition = _after(columns[:1]) if shape.place == 1 else _beside(columns)
         where(condition, *_slots("after", shape.place))
     if shape.parent and shape.recursive:
         below: Any = subtree(arg("parent"), also_deleted=shape.include_deleted)
@@ -254,7 +243,7 @@ class TaskListing:
     ) -> list[Task]:
         """The tasks that pass, from the place ``after`` on."""
         places: list[Sequence[Any]] = [after or ()]
-        if after and filters.goes_in_order(order):
+        if after and order is Order.PRIORITY and not filters.narrows:
             # In two parts, each a range: what is equal in the first column, and what is beyond.
             places.append(after[:1])
         found: list[Task] = []
@@ -298,7 +287,6 @@ class TaskListing:
         shape = _Shape(
             order=order,
             place=len(place),
-            in_order=filters.goes_in_order(order),
             narrow=filters.narrows,
             state=state is not None,
             statuses=len(filters.statuses),
