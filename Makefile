@@ -4,6 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PROTOS := $(wildcard protos/taskloom/v1/*.proto)
 STUBS ?= protos
+GRPCURL := .tools/bin/grpcurl
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test robustness soak bench lint proto format tools clean
@@ -16,7 +17,8 @@ demo: $(VENV)/installed ## Set up, run pure-pull with 1, 2, 4 and 8 agents in al
 
 # With the bytecode kept, the many processes that tests start take two thirds of the time. Four at
 # once on two cores, for many tests wait for a lease or a process.
-test: $(VENV)/installed ## Set up, and run all tests
+# Some call the service by grpcurl, which is made where there is Go, and without it they are skipped.
+test: $(VENV)/installed $(if $(shell command -v go),$(GRPCURL)) ## Set up, and run all tests
 	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 4 --dist worksteal
 
 robustness: $(VENV)/installed ## Attack a server for 20 minutes and 1,000,000 calls, and check its history
@@ -52,9 +54,9 @@ format: $(VENV)/installed ## Bring the code into form
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-tools: .tools/bin/grpcurl ## Install grpcurl, which some tests use; needs Go
+tools: $(GRPCURL) ## Install grpcurl, which some tests use; needs Go
 
-.tools/bin/grpcurl:
+$(GRPCURL):
 	GOBIN=$(CURDIR)/.tools/bin go install github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.3
 
 clean: ## Remove what the other targets made
