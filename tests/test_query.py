@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import pytest
 from taskloom import v1
-from taskloom_client import Client
+from taskloom_client import Client, TaskloomError
 
 from tests.calls import claim_next, complete, connect, create, duration, refusal, status
 
@@ -42,6 +42,17 @@ async def rows(client: Client, sql: str, **fields: Any) -> list[tuple[Any, ...]]
     """The rows of a query."""
     answer = await query(client, sql, **fields)
     return [tuple(map(plain, row.values)) for row in answer.rows]
+
+
+async def rows_soon(client: Client, sql: str) -> list[tuple[Any, ...]]:
+    """Likewise, once the server has noticed that others have ended."""
+    async with asyncio.timeout(20):
+        while True:
+            try:
+                return await rows(client, sql)
+            except TaskloomError as error:
+                if error.reason != "TOO_MANY_QUERIES":
+                    raise
 
 
 def processes(server: int | None = None) -> set[str]:
@@ -328,7 +339,9 @@ async def test_claims_go_on_beside_hostile_queries(server: "Server", client: Cli
         call.cancel()
     await asyncio.gather(*endless, return_exceptions=True)
     await until(client, 0)
-    assert await rows(client, "SELECT count(*) FROM tasks WHERE status = 'completed'") == [(20,)]
+    assert await rows_soon(client, "SELECT count(*) FROM tasks WHERE status = 'completed'") == [
+        (20,)
+    ]
 
 
 async def test_a_caller_that_goes_takes_the_process_along(client: Client) -> None:
